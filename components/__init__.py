@@ -1,0 +1,1 @@
+"""One thin Kubeflow Pipelines component per step."""

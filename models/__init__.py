@@ -1,0 +1,1 @@
+"""Generators: networks, families, training, bundles and export."""

@@ -1,0 +1,1 @@
+"""Showers in, cleaned, split and scaled: files to network space and back."""

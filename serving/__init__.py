@@ -1,0 +1,1 @@
+"""Serve a generator bundle with KServe, and query it."""

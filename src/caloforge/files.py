@@ -1,0 +1,98 @@
+"""Write files and folders whole or not at all, and sum them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from caloforge.errors import InputError
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block ends well.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    temporary = _temporary_beside(path, directory=False)
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that takes its place when the block ends well.
+
+    What stood at ``path`` before is removed only once the new folder is complete.
+
+    Raises:
+        InputError: the parent folder cannot be made or written.
+    """
+    temporary = _temporary_beside(path, directory=True)
+    try:
+        yield temporary
+        if path.exists():
+            old = temporary.with_name(temporary.name + ".old")
+            path.replace(old)
+            temporary.replace(path)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_beside(path: Path, *, directory: bool) -> Path:
+    prefix = f".{path.name}."
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if directory:
+            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+            temporary.chmod(0o755)  # mkdtemp makes it private, results are to be read by others
+            return temporary
+        handle, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
+        os.close(handle)
+        Path(name).chmod(0o644)
+        return Path(name)
+    except OSError as error:
+        msg = f"{path.parent}: cannot write here ({error.strerror}); choose another output folder"
+        raise InputError(msg) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically; NaN and infinity are refused."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a JSON file ({error})") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits, read in blocks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

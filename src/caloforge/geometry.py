@@ -1,0 +1,271 @@
+"""The calorimeter's read-out mesh: layers of r and alpha bins, as CaloChallenge describes it."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import InputError, unknown_name
+from caloforge.files import atomic_file
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One longitudinal layer: rings in r, each cut into equal bins of alpha over [-pi, pi).
+
+    Attributes:
+        id: number of the layer in the detector.
+        r_edges: bin edges in mm, rising; a single number means that the layer is absent.
+        n_alpha: number of alpha bins.
+    """
+
+    id: int
+    r_edges: tuple[float, ...]
+    n_alpha: int
+
+    def __post_init__(self) -> None:
+        """Check the edges and the number of bins."""
+        if not self.r_edges:
+            raise InputError(f"layer {self.id}: r_edges is empty; an absent layer has r_edges='0'")
+        if any(b <= a for a, b in zip(self.r_edges, self.r_edges[1:], strict=False)):
+            raise InputError(f"layer {self.id}: r_edges must rise, got {self.r_edges}")
+        if self.r_edges[0] < 0:
+            raise InputError(f"layer {self.id}: r_edges must not be negative, got {self.r_edges[0]}")
+        if self.n_alpha < 1:
+            raise InputError(f"layer {self.id}: n_bin_alpha must be positive, got {self.n_alpha}")
+
+    @property
+    def n_r(self) -> int:
+        """Number of r bins, 0 if the layer is absent."""
+        return len(self.r_edges) - 1
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels, 0 if the layer is absent."""
+        return self.n_r * self.n_alpha
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The voxels of a shower: order layer, then alpha, then r (r fastest).
+
+    Attributes:
+        name: what the geometry is called, e.g. ``dataset_2``.
+        layers: all layers of the binning file, absent ones included.
+        particle: name of the particle in the binning file.
+        pid: PDG code of the particle in the binning file.
+        extra: further attributes of the binning file's ``Bin``, kept so that a file that is
+            read and written again is the same.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    particle: str = ""
+    pid: int = 0
+    extra: tuple[tuple[str, str], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        """Refuse a mesh without voxels."""
+        if self.n_voxels == 0:
+            raise InputError(f"geometry {self.name!r} has no voxels: all of its layers are absent")
+
+    @cached_property
+    def active_layers(self) -> tuple[Layer, ...]:
+        """The layers that have voxels; "layer" without more means an index into these."""
+        return tuple(layer for layer in self.layers if layer.n_voxels)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers that have voxels."""
+        return len(self.active_layers)
+
+    @cached_property
+    def n_voxels(self) -> int:
+        """Number of voxels of a shower."""
+        return sum(layer.n_voxels for layer in self.layers)
+
+    @cached_property
+    def layer_slices(self) -> tuple[slice, ...]:
+        """Where the voxels of each active layer stand in a shower."""
+        ends = np.cumsum([layer.n_voxels for layer in self.active_layers]).tolist()
+        return tuple(slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True))
+
+    @cached_property
+    def layer_of_voxel(self) -> IntArray:
+        """Index of the active layer of each voxel, (V,)."""
+        return np.repeat(np.arange(self.n_layers), [layer.n_voxels for layer in self.active_layers])
+
+    @cached_property
+    def r_of_voxel(self) -> FloatArray:
+        """Middle of the r bin of each voxel in mm, (V,)."""
+        rings = []
+        for layer in self.active_layers:
+            edges = np.asarray(layer.r_edges)
+            rings.append(np.tile((edges[1:] + edges[:-1]) / 2, layer.n_alpha))
+        return np.concatenate(rings)
+
+    @cached_property
+    def alpha_of_voxel(self) -> FloatArray:
+        """Middle of the alpha bin of each voxel in rad, in [-pi, pi), (V,)."""
+        sectors = []
+        for layer in self.active_layers:
+            edges = np.linspace(-np.pi, np.pi, layer.n_alpha + 1)
+            sectors.append(np.repeat((edges[1:] + edges[:-1]) / 2, layer.n_r))
+        return np.concatenate(sectors)
+
+    @cached_property
+    def eta_of_voxel(self) -> FloatArray:
+        """Transverse coordinate r cos(alpha) in mm, (V,); 0 where a layer has one alpha bin."""
+        return np.where(self._has_alpha, self.r_of_voxel * np.cos(self.alpha_of_voxel), 0.0)
+
+    @cached_property
+    def phi_of_voxel(self) -> FloatArray:
+        """Transverse coordinate r sin(alpha) in mm, (V,); 0 where a layer has one alpha bin."""
+        return np.where(self._has_alpha, self.r_of_voxel * np.sin(self.alpha_of_voxel), 0.0)
+
+    @cached_property
+    def _has_alpha(self) -> NDArray[np.bool_]:
+        return np.asarray([layer.n_alpha > 1 for layer in self.active_layers])[self.layer_of_voxel]
+
+    @cached_property
+    def alpha_layers(self) -> tuple[int, ...]:
+        """Indices of the active layers with more than one alpha bin: only they have eta and phi."""
+        return tuple(i for i, layer in enumerate(self.active_layers) if layer.n_alpha > 1)
+
+    @cached_property
+    def phi_neighbours(self) -> IntArray:
+        """Voxels beside each voxel in alpha, (V, 2): the one below, the one above; periodic.
+
+        A voxel of a layer with one alpha bin is its own neighbour.
+        """
+        return np.stack([self.rotation(1), self.rotation(-1)], axis=1)
+
+    @cached_property
+    def is_regular(self) -> bool:
+        """Whether all active layers have the same r edges and number of alpha bins."""
+        first = self.active_layers[0]
+        return all((x.r_edges, x.n_alpha) == (first.r_edges, first.n_alpha) for x in self.active_layers)
+
+    @cached_property
+    def n_rotations(self) -> int:
+        """Number of rotations in alpha that map voxels onto voxels."""
+        return int(np.gcd.reduce([self.active_layers[i].n_alpha for i in self.alpha_layers] or [1]))
+
+    def rotation(self, turns: int, *, mirror: bool = False) -> IntArray:
+        """Return the voxel order that turns a shower by ``turns`` alpha bins.
+
+        Args:
+            turns: number of alpha bins of each layer, of either sign; a rotation of the whole
+                detector needs layers of equal ``n_alpha`` (see :attr:`n_rotations`).
+            mirror: reverse alpha first.
+
+        Returns:
+            (V,) indices ``p`` such that ``shower[:, p]`` is the turned shower.
+        """
+        order = []
+        for layer, place in zip(self.active_layers, self.layer_slices, strict=True):
+            voxels = np.arange(place.start, place.stop).reshape(layer.n_alpha, layer.n_r)
+            order.append(np.roll(voxels[::-1] if mirror else voxels, turns, axis=0).ravel())
+        return np.concatenate(order)
+
+    @classmethod
+    def from_xml(cls, text: str, *, name: str) -> Self:
+        """Read a CaloChallenge binning file's text.
+
+        Args:
+            text: ``<Bins><Bin pid= name=><Layer id= r_edges= n_bin_alpha=/>...``, mm.
+            name: what to call the geometry, and what messages call the text.
+
+        Raises:
+            InputError: the text is not such a file.
+        """
+        try:
+            root = ET.fromstring(text)
+            bins = root.findall("Bin")
+            if len(bins) != 1:
+                raise InputError(f"expected one <Bin>, found {len(bins)}")
+            attributes = dict(bins[0].attrib)
+            layers = tuple(
+                Layer(
+                    id=int(layer.attrib["id"]),
+                    r_edges=tuple(float(edge) for edge in layer.attrib["r_edges"].split(",")),
+                    n_alpha=int(layer.attrib["n_bin_alpha"]),
+                )
+                for layer in bins[0].findall("Layer")
+            )
+            return cls(
+                name=name,
+                layers=layers,
+                pid=int(attributes.pop("pid", 0)),
+                particle=attributes.pop("name", ""),
+                extra=tuple(attributes.items()),
+            )
+        except ET.ParseError as error:
+            raise InputError(f"{name}: not an XML file ({error})") from None
+        except KeyError as error:
+            raise InputError(f"{name}: a <Layer> has no attribute {error}") from None
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        except ValueError as error:
+            raise InputError(f"{name}: a number cannot be read ({error})") from None
+
+    def to_xml(self) -> str:
+        """Return the CaloChallenge binning text of this geometry."""
+        root = ET.Element("Bins")
+        attributes = {"pid": str(self.pid), **dict(self.extra), "name": self.particle}
+        parent = ET.SubElement(root, "Bin", attributes)
+        for layer in self.layers:
+            edges = ",".join(f"{edge:g}" if float(f"{edge:g}") == edge else repr(edge) for edge in layer.r_edges)
+            ET.SubElement(
+                parent, "Layer", {"id": str(layer.id), "r_edges": edges, "n_bin_alpha": str(layer.n_alpha)}
+            )
+        ET.indent(root)
+        return ET.tostring(root, encoding="unicode") + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the binning file, atomically."""
+        with atomic_file(path) as temporary:
+            temporary.write_text(self.to_xml())
+
+
+def geometry_names() -> list[str]:
+    """Return the names of the geometries that come with the package."""
+    folder = files("caloforge") / "geometries"
+    return sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".xml"))
+
+
+def load_geometry(name_or_path: str | Path) -> Geometry:
+    """Return a geometry by the name it has in the package, or from a binning XML file.
+
+    Raises:
+        InputError: neither such a name nor such a file, or the file is not a binning file.
+    """
+    path = Path(name_or_path)
+    if path.suffix.lower() == ".xml":
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: the binning file cannot be read ({error})") from None
+        name = re.sub(r"^binning_", "", path.stem)
+        return Geometry.from_xml(text, name=name)
+    name = str(name_or_path)
+    if name not in geometry_names():
+        raise unknown_name("geometry (or path of a binning .xml)", name, geometry_names())
+    text = (files("caloforge") / "geometries" / f"{name}.xml").read_text()
+    return Geometry.from_xml(text, name=name)
+
+
+def geometries_with(n_voxels: int) -> list[str]:
+    """Return the names of the package's geometries that have so many voxels."""
+    return [name for name in geometry_names() if load_geometry(name).n_voxels == n_voxels]

@@ -1,0 +1,312 @@
+"""Showers on disk: the CaloChallenge HDF5 layout, read lazily in chunks and written atomically."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from caloforge.errors import InputError
+from caloforge.files import atomic_file
+from caloforge.geometry import Geometry, geometries_with, load_geometry
+
+logger = logging.getLogger(__name__)
+
+VoxelArray = NDArray[np.float32]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+CHUNK_BYTES = 32 * 2**20
+"""How much of a file is in memory at a time while streaming."""
+
+_ANGLES = {"theta": "incident_theta", "phi": "incident_phi"}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a shower is conditioned on, one row per shower.
+
+    Attributes:
+        incident_energy: (N,) float64, MeV.
+        theta: (N,) float64, rad, if the sample has it.
+        phi: (N,) float64, rad, if the sample has it.
+    """
+
+    incident_energy: FloatArray
+    theta: FloatArray | None = None
+    phi: FloatArray | None = None
+
+    def __len__(self) -> int:
+        """Return the number of showers."""
+        return len(self.incident_energy)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the conditions that are there, the incident energy first."""
+        return ("incident_energy", *(name for name in _ANGLES if getattr(self, name) is not None))
+
+    def take(self, rows: slice | IntArray) -> Conditions:
+        """Return the conditions of some rows."""
+        return Conditions(**{name: getattr(self, name)[rows] for name in self.names})
+
+
+@dataclass(frozen=True)
+class Showers:
+    """A shower file, or a selection of its rows; voxels are read only when asked for.
+
+    Made by :func:`open_showers`.
+
+    Attributes:
+        path: the HDF5 file.
+        geometry: its mesh.
+        attributes: the file's attributes.
+        rows: (n,) rising row numbers of the selection.
+    """
+
+    path: Path
+    geometry: Geometry
+    attributes: Mapping[str, Any] = field(repr=False)
+    rows: IntArray = field(repr=False)
+
+    def __len__(self) -> int:
+        """Return the number of selected showers."""
+        return len(self.rows)
+
+    def select(self, rows: ArrayLike) -> Self:
+        """Return a view of some of the selected showers.
+
+        Args:
+            rows: rising numbers that count from 0 among the showers selected now.
+        """
+        picked = self.rows[np.asarray(rows, dtype=np.int64)]
+        if np.any(np.diff(picked) <= 0):
+            raise InputError(f"{self.path.name}: selected rows must rise without repetition")
+        return type(self)(self.path, self.geometry, self.attributes, picked)
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        """Conditions of the selected showers.
+
+        Raises:
+            InputError: an incident energy is not a positive, finite number.
+        """
+        with h5py.File(self.path) as file:
+            energy = np.asarray(file["incident_energies"], dtype=np.float64).reshape(-1)
+            angles = {
+                name: np.asarray(file[key], dtype=np.float64).reshape(-1)[self.rows]
+                for name, key in _ANGLES.items()
+                if key in file
+            }
+        energy = energy[self.rows]
+        wrong = ~(np.isfinite(energy) & (energy > 0))
+        if wrong.any():
+            where = int(np.argmax(wrong))
+            msg = (
+                f"{self.path}: incident_energies: row {self.rows[where]} is {energy[where]}; "
+                f"{int(wrong.sum())} of {len(energy)} are not positive finite MeV"
+            )
+            raise InputError(msg)
+        return Conditions(energy, **angles)
+
+    def chunks(self, size: int | None = None) -> Iterator[VoxelArray]:
+        """Yield the selected showers in order, (n, V) float32 MeV, n at most ``size``.
+
+        Memory does not depend on the size of the file.
+        """
+        size = size or max(1, CHUNK_BYTES // (4 * self.geometry.n_voxels))
+        with h5py.File(self.path) as file:
+            voxels = file["showers"]
+            for start in range(0, len(self.rows), size):
+                rows = self.rows[start : start + size]
+                yield _read_rows(voxels, rows)
+
+    def read(self) -> VoxelArray:
+        """Read all selected showers at once, (n, V) float32 MeV."""
+        result = np.empty((len(self), self.geometry.n_voxels), np.float32)
+        start = 0
+        for chunk in self.chunks():
+            result[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return result
+
+    @property
+    def threshold(self) -> float | None:
+        """Energy in MeV below which the file's voxels were set to 0, if the file says so."""
+        if "energy_threshold" in self.attributes:
+            return float(self.attributes["energy_threshold"])
+        if "threshold_deposit_MeV" in self.attributes:
+            return float(self.attributes["threshold_deposit_MeV"]) * float(self.attributes.get("energy_scale", 1.0))
+        return None
+
+
+def _read_rows(voxels: h5py.Dataset, rows: IntArray) -> VoxelArray:
+    """Read rising rows: one block read where they are dense, h5py's own selection where not."""
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    if last - first <= 8 * len(rows):
+        parts = []
+        step = max(1, len(rows))
+        for start in range(first, last, step):
+            block = voxels[start : min(start + step, last)]
+            inside = rows[(rows >= start) & (rows < start + step)] - start
+            parts.append(block[inside].astype(np.float32, copy=False))
+        return np.concatenate(parts)
+    return np.asarray(voxels[rows], dtype=np.float32)
+
+
+def open_showers(path: Path, geometry: Geometry | str | Path | None = None) -> Showers:
+    """Open a CaloChallenge shower file.
+
+    Args:
+        path: HDF5 with ``incident_energies`` (N, 1) MeV and ``showers`` (N, V) MeV.
+        geometry: the mesh, its name or its binning XML; without it the file's own attribute
+            counts, or else the CaloChallenge geometry with as many voxels.
+
+    Raises:
+        InputError: the file is missing, is not HDF5, lacks a dataset, has rows of different
+            number, or does not fit the geometry.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with h5py.File(path) as file:
+            shape = _check_datasets(path, file)
+            attributes = {key: _plain(value) for key, value in file.attrs.items()}
+    except OSError as error:
+        raise InputError(f"{path}: not an HDF5 file, or damaged ({error})") from None
+    mesh = _resolve_geometry(path, shape[1], geometry, attributes)
+    return Showers(path, mesh, attributes, np.arange(shape[0]))
+
+
+def _check_datasets(path: Path, file: h5py.File) -> tuple[int, int]:
+    for name in ("incident_energies", "showers"):
+        if name not in file or not isinstance(file[name], h5py.Dataset):
+            found = ", ".join(sorted(file)) or "nothing"
+            raise InputError(f"{path}: dataset {name!r} is missing (found: {found})")
+    shape = file["showers"].shape
+    if len(shape) != 2:
+        raise InputError(f"{path}: showers: expected shape (N, voxels), got {shape}")
+    if shape[0] == 0:
+        raise InputError(f"{path}: showers: the file holds no showers")
+    for name in ("incident_energies", *_ANGLES.values()):
+        if name in file and file[name].size != shape[0]:
+            msg = f"{path}: {name} has {file[name].size} rows but showers has {shape[0]}; they must be equal"
+            raise InputError(msg)
+    return shape[0], shape[1]
+
+
+def _resolve_geometry(
+    path: Path, n_voxels: int, geometry: Geometry | str | Path | None, attributes: Mapping[str, Any]
+) -> Geometry:
+    if isinstance(geometry, Geometry):
+        mesh = geometry
+    elif geometry is not None:
+        mesh = load_geometry(geometry)
+    elif "geometry_xml" in attributes:
+        mesh = Geometry.from_xml(attributes["geometry_xml"], name=str(attributes.get("geometry_name", path.stem)))
+    else:
+        fitting = geometries_with(n_voxels)
+        if not fitting:
+            msg = f"{path}: no known geometry has {n_voxels} voxels; give a binning XML with --geometry"
+            raise InputError(msg)
+        mesh = load_geometry(fitting[0])
+        says = f" (the file says: {attributes['geometry']})" if "geometry" in attributes else ""
+        logger.warning(
+            "%s carries no binning; taking %s, which has %d voxels%s. --geometry sets another.",
+            path.name, fitting[0], n_voxels, says,
+        )  # fmt: skip
+    if mesh.n_voxels != n_voxels:
+        fitting = geometries_with(n_voxels)
+        hint = f"{', '.join(fitting)} would fit" if fitting else "no geometry of the package would fit"
+        msg = f"{path}: showers have {n_voxels} voxels but geometry {mesh.name!r} has {mesh.n_voxels}; {hint}"
+        raise InputError(msg)
+    return mesh
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+class ShowerWriter:
+    """Append showers to a file that is being written; made by :func:`write_showers`."""
+
+    def __init__(self, file: h5py.File, geometry: Geometry) -> None:
+        """Take an open, empty HDF5 file; datasets are made with the first rows."""
+        self._file = file
+        self._geometry = geometry
+
+    def append(self, conditions: Conditions, voxels: ArrayLike) -> None:
+        """Add (n, V) voxel energies in MeV and their n conditions."""
+        values = np.asarray(voxels, dtype=np.float32)
+        if values.shape != (len(conditions), self._geometry.n_voxels):
+            msg = f"expected voxels of shape {(len(conditions), self._geometry.n_voxels)}, got {values.shape}"
+            raise ValueError(msg)
+        columns = {"showers": values, "incident_energies": conditions.incident_energy[:, None]}
+        for name in conditions.names[1:]:
+            columns[_ANGLES[name]] = getattr(conditions, name)[:, None]
+        for name, column in columns.items():
+            self._extend(name, column.astype(np.float32))
+
+    def _extend(self, name: str, values: NDArray[np.float32]) -> None:
+        if name not in self._file:
+            width = values.shape[1]
+            rows = max(1, min(1024, 2**20 // (4 * width)))
+            self._file.create_dataset(
+                name, shape=(0, width), maxshape=(None, width), dtype="f4", chunks=(rows, width),
+                compression="gzip", compression_opts=4, shuffle=True,
+            )  # fmt: skip
+        dataset = self._file[name]
+        dataset.resize(len(dataset) + len(values), axis=0)
+        dataset[-len(values) :] = values
+
+
+@contextmanager
+def write_showers(
+    path: Path, geometry: Geometry, *, attributes: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> Iterator[ShowerWriter]:
+    """Open a shower file for writing; it appears at ``path`` only when the block ends well.
+
+    Args:
+        path: where the file goes.
+        geometry: its mesh, stored whole in the attributes.
+        attributes: further attributes, e.g. ``energy_threshold`` (MeV) and ``source``.
+        provenance: record of :func:`caloforge.provenance.provenance`.
+    """
+    with atomic_file(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["units"] = "MeV"
+            file.attrs["voxel_order"] = "layer, then alpha, then r (r fastest)"
+            file.attrs["geometry_name"] = geometry.name
+            file.attrs["geometry_xml"] = geometry.to_xml()
+            file.attrs["provenance"] = json.dumps(provenance)
+            for key, value in attributes.items():
+                file.attrs[key] = value
+            yield ShowerWriter(file, geometry)
+
+
+def check_voxels(chunks: Iterable[VoxelArray], *, path: Path) -> Iterator[VoxelArray]:
+    """Pass showers through, refusing NaN, infinite and negative voxel energies.
+
+    Raises:
+        InputError: with the row and voxel of the first such value.
+    """
+    row = 0
+    for chunk in chunks:
+        wrong = ~(np.isfinite(chunk) & (chunk >= 0))
+        if wrong.any():
+            i, j = np.argwhere(wrong)[0]
+            msg = f"{path}: showers: row {row + i}, voxel {j} is {chunk[i, j]}; energies must be finite and not negative"
+            raise InputError(msg)
+        row += len(chunk)
+        yield chunk

@@ -1,0 +1,36 @@
+"""Log the start and end of a pipeline step and keep the seconds it worked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+logger = logging.getLogger(__name__)
+
+STEP_LOG = "CALOFORGE_STEP_LOG"
+"""Environment variable: a file to which each step appends one JSON line with its times."""
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Mark the work of one pipeline step, e.g. ``train vae``.
+
+    Start of the process, of the work and its end (Unix seconds) are appended to the file that
+    the environment variable names, so that a run can tell work from overhead.
+    """
+    logger.info("%s: started", name)
+    start = time.time()
+    yield
+    end = time.time()
+    logger.info("%s: done in %.1f s", name, end - start)
+    if path := os.environ.get(STEP_LOG):
+        record = {"step": name, "process": psutil.Process().create_time(), "start": start, "end": end}
+        with Path(path).open("a") as log:
+            log.write(json.dumps(record) + "\n")
