@@ -1,0 +1,168 @@
+"""Prepare a shower file for training: check it, split it, fit the transforms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from caloforge.config import Config
+from caloforge.errors import InputError
+from caloforge.files import atomic_directory, write_json
+from caloforge.preprocessing.prepared import Prepared, load_prepared
+from caloforge.preprocessing.quality import Quality, check_quality
+from caloforge.progress import Progress
+from caloforge.provenance import provenance
+from caloforge.showers import Showers
+from caloforge.steps import step
+
+logger = logging.getLogger(__name__)
+
+_NOMINAL_THRESHOLDS = {
+    "dataset_1_photons": 1.0,
+    "dataset_1_pions": 1.0,
+    "dataset_2": 0.5e-3 / 0.033,
+    "dataset_3": 0.5e-3 / 0.033,
+}
+"""MeV, of the CaloChallenge evaluation (arXiv:2410.21611): for files that state none."""
+
+MIN_SHOWERS = 50
+"""Fewer good showers than this cannot be split and learnt."""
+
+
+class PrepareSettings(Config):
+    """How showers are prepared.
+
+    Attributes:
+        threshold: MeV; voxels under it become 0. None: what the file says, or else the
+            CaloChallenge's value for its geometry.
+        max_response: showers with E_tot / E_inc above it are dropped as impossible.
+        validation_fraction: share of the good showers kept for comparisons between samples.
+        test_fraction: share of the good showers on which generators are judged.
+        voxel_scaling: coding of the voxels, see :mod:`caloforge.preprocessing.transforms`.
+    """
+
+    threshold: float | None = Field(default=None, gt=0)
+    max_response: float = Field(default=3.0, gt=0)
+    validation_fraction: float = Field(default=0.2, gt=0, lt=0.5)
+    test_fraction: float = Field(default=0.2, gt=0, lt=0.5)
+    voxel_scaling: Literal["censored_log", "logit", "power"] = "censored_log"
+
+
+def prepare(
+    showers: Showers, output: Path, *, settings: PrepareSettings | None = None, seed: int = 0
+) -> Prepared:
+    """Check, split and fit; the showers are read twice in chunks and never copied.
+
+    Args:
+        showers: the opened file.
+        output: folder to write: ``prepared.json``, ``splits.npz``, ``transform.safetensors``,
+            ``geometry.xml`` and ``quality.md``.
+        settings: how to prepare.
+        seed: of the split and of the noise that codes zeros.
+
+    Raises:
+        InputError: no threshold is known, or too few showers are good.
+    """
+    settings = settings or PrepareSettings()
+    with step("preprocess"):
+        threshold = _threshold(showers, settings)
+        quality = check_quality(showers, threshold=threshold, max_response=settings.max_response)
+        for reason, count in quality.counts.items():
+            if count:
+                logger.warning("%s: dropped %d showers: %s", showers.path.name, count, reason)
+        splits = _split(quality, settings, seed, showers.path)
+        training = showers.select(splits["train"])
+        energies = training.conditions.incident_energy
+        with atomic_directory(output) as folder:
+            _fit_transforms(training, folder, settings, threshold, seed)
+            np.savez(folder / "splits.npz", allow_pickle=False, **splits)
+            showers.geometry.write(folder / "geometry.xml")
+            (folder / "quality.md").write_text(quality.markdown())
+            record = {
+                "format": 1,
+                "geometry": showers.geometry.name,
+                "settings": settings.model_dump(),
+                "threshold": threshold,
+                "energy_range": [float(energies.min()), float(energies.max())],
+                "conditions": list(showers.conditions.names),
+                "phi_symmetric": quality.phi_symmetric,
+                "splits": {name: len(rows) for name, rows in splits.items()},
+                "quality": {
+                    "showers": len(showers),
+                    "good": int(quality.good.sum()),
+                    "dropped": quality.counts,
+                    "occupancy": quality.occupancy,
+                    "response_mean": quality.response[0],
+                    "response_std": quality.response[1],
+                },
+                "provenance": provenance(inputs={"showers": showers.path}, seed=seed),
+            }
+            write_json(folder / "prepared.json", record)
+        logger.info(
+            "prepared %d good showers of %d: %s; threshold %.4g MeV, %s coding",
+            int(quality.good.sum()), len(showers),
+            ", ".join(f"{len(rows)} {name}" for name, rows in splits.items()), threshold, settings.voxel_scaling,
+        )  # fmt: skip
+        return load_prepared(output)
+
+
+def _threshold(showers: Showers, settings: PrepareSettings) -> float:
+    for value in (settings.threshold, showers.threshold, _NOMINAL_THRESHOLDS.get(showers.geometry.name)):
+        if value is not None:
+            return value
+    msg = (
+        f"{showers.path}: states no energy threshold, and geometry {showers.geometry.name!r} has no usual one; "
+        "set the preprocessing setting 'threshold' in MeV"
+    )
+    raise InputError(msg)
+
+
+def _split(quality: Quality, settings: PrepareSettings, seed: int, path: Path) -> dict[str, NDArray[np.int64]]:
+    good = np.flatnonzero(quality.good)
+    if len(good) < MIN_SHOWERS:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in quality.counts.items() if count) or "none dropped"
+        raise InputError(f"{path}: only {len(good)} good showers, at least {MIN_SHOWERS} are needed ({dropped})")
+    order = np.random.default_rng(seed).permutation(good)
+    n_test = round(settings.test_fraction * len(good))
+    n_validation = round(settings.validation_fraction * len(good))
+    parts = np.split(order, [n_test, n_test + n_validation])
+    return {name: np.sort(rows) for name, rows in zip(("test", "validation", "train"), parts, strict=True)}
+
+
+def _fit_transforms(training: Showers, folder: Path, settings: PrepareSettings, threshold: float, seed: int) -> None:
+    """Fit both stages in one pass and save what was fitted."""
+    import torch
+    from safetensors.torch import save_file
+
+    from caloforge.preprocessing.transforms import LayerEnergyTransform, LayerSums, ShowerContext, VoxelTransform
+
+    sums = LayerSums(training.geometry)
+    layers = LayerEnergyTransform(training.geometry.n_layers)
+    voxels = VoxelTransform(training.geometry, settings.voxel_scaling)
+    generator = torch.Generator().manual_seed(seed)
+    layer_energy = torch.zeros(len(training), training.geometry.n_layers)
+
+    def batches() -> Iterator[tuple[torch.Tensor, ShowerContext]]:
+        progress = Progress("fitting transforms", len(training), unit="shower")
+        start = 0
+        for chunk in training.chunks():
+            values = torch.from_numpy(np.where(chunk < threshold, 0, chunk))
+            energy = sums.sum(values)
+            layer_energy[start : start + len(chunk)] = energy
+            start += len(chunk)
+            yield values, sums.context(energy, threshold)
+            progress.update(start)
+
+    voxels.fit(batches(), generator)
+    incident = torch.from_numpy(training.conditions.incident_energy).float()[:, None]
+    layers.fit([(layer_energy, incident)])
+    state = {f"layers.{k}": v for k, v in layers.state_dict().items()}
+    state |= {f"voxels.{k}": v for k, v in voxels.state_dict().items()}
+    save_file(state, folder / "transform.safetensors")
+    write_json(folder / "transform.json", {"voxels": voxels.config(), "layers": ["ratios", "log, logit", "standardise"]})

@@ -1,0 +1,111 @@
+"""Prepared data: which showers are good, which split each belongs to, and the fitted transforms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import InputError, unknown_name
+from caloforge.files import read_json
+from caloforge.geometry import Geometry
+from caloforge.showers import Showers, open_showers
+
+if TYPE_CHECKING:
+    from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What preprocessing leaves: a folder of indices and fitted numbers, no copy of the showers.
+
+    Attributes:
+        path: the folder.
+        record: the content of ``prepared.json``.
+        geometry: the mesh.
+        splits: rows of the shower file, rising, per split.
+    """
+
+    path: Path
+    record: dict[str, Any]
+    geometry: Geometry
+    splits: dict[str, NDArray[np.int64]]
+
+    @property
+    def threshold(self) -> float:
+        """Energy in MeV below which a voxel is 0."""
+        return float(self.record["threshold"])
+
+    @property
+    def energy_range(self) -> tuple[float, float]:
+        """Least and greatest incident energy of the training showers, MeV."""
+        low, high = self.record["energy_range"]
+        return float(low), float(high)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions, the incident energy first."""
+        return tuple(self.record["conditions"])
+
+    @property
+    def phi_symmetric(self) -> bool:
+        """Whether the showers look the same from all sides in alpha."""
+        return bool(self.record["phi_symmetric"])
+
+    def transforms(self) -> tuple[LayerEnergyTransform, VoxelTransform]:
+        """Return the fitted transforms of the two stages."""
+        from safetensors.torch import load_file
+
+        from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
+
+        state = load_file(self.path / "transform.safetensors")
+        layers = LayerEnergyTransform(self.geometry.n_layers)
+        voxels = VoxelTransform(self.geometry, self.record["settings"]["voxel_scaling"])
+        layers.load_state_dict({k.removeprefix("layers."): v for k, v in state.items() if k.startswith("layers.")})
+        voxels.load_state_dict({k.removeprefix("voxels."): v for k, v in state.items() if k.startswith("voxels.")})
+        return layers, voxels
+
+
+def load_prepared(path: Path) -> Prepared:
+    """Read a folder that :func:`caloforge.preprocessing.prepare.prepare` wrote.
+
+    Raises:
+        InputError: it is not such a folder.
+    """
+    if not (path / "prepared.json").is_file():
+        raise InputError(f"{path}: not a folder of prepared data (prepared.json is missing); run preprocess first")
+    record = read_json(path / "prepared.json")
+    geometry = Geometry.from_xml((path / "geometry.xml").read_text(), name=record["geometry"])
+    with np.load(path / "splits.npz", allow_pickle=False) as arrays:
+        splits = {name: arrays[name] for name in SPLITS}
+    return Prepared(path, record, geometry, splits)
+
+
+def open_split(showers: Path, prepared: Path, split: str) -> Showers:
+    """Return a view of the good showers of one split.
+
+    Args:
+        showers: the shower file that was prepared.
+        prepared: folder of the prepared data.
+        split: ``train``, ``validation`` or ``test``.
+
+    Raises:
+        InputError: unknown split, or the file is not the one that was prepared.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    found = load_prepared(prepared)
+    opened = open_showers(showers, found.geometry)
+    if len(opened) != found.record["quality"]["showers"]:
+        msg = (
+            f"{showers}: holds {len(opened)} showers but {prepared} was made from "
+            f"{found.record['quality']['showers']}; run preprocess on this file"
+        )
+        raise InputError(msg)
+    return opened.select(found.splits[split])

@@ -1,0 +1,121 @@
+"""Which showers of a file can be used, and what was wrong with the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.geometry import Geometry
+from caloforge.progress import Progress
+from caloforge.showers import Showers
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Result of one pass over a shower file.
+
+    Attributes:
+        good: (N,) whether a shower can be used.
+        counts: how many showers were dropped, per reason.
+        occupancy: mean share of voxels at or above the threshold in good showers.
+        response: mean and standard deviation of E_tot / E_inc of good showers.
+        phi_symmetric: whether the energy-weighted direction in alpha averages to 0.
+    """
+
+    good: NDArray[np.bool_]
+    counts: dict[str, int]
+    occupancy: float
+    response: tuple[float, float]
+    phi_symmetric: bool
+
+    def markdown(self) -> str:
+        """Return the data-quality report as Markdown."""
+        n = len(self.good)
+        rows = [f"| {reason} | {count} | {count / n:.2%} |" for reason, count in self.counts.items()]
+        return "\n".join(
+            [
+                "# Data quality",
+                "",
+                f"{int(self.good.sum())} of {n} showers are good; mean occupancy {self.occupancy:.1%}, "
+                f"response E_tot/E_inc {self.response[0]:.4f} ± {self.response[1]:.4f} (standard deviation), "
+                f"{'symmetric' if self.phi_symmetric else 'not symmetric'} in alpha.",
+                "",
+                "| dropped because | showers | share |",
+                "|---|---|---|",
+                *rows,
+                "",
+            ]
+        )
+
+
+def check_quality(showers: Showers, *, threshold: float, max_response: float) -> Quality:
+    """Look at every shower once, in chunks.
+
+    Args:
+        showers: the file.
+        threshold: MeV; voxels under it count as 0.
+        max_response: largest possible E_tot / E_inc.
+    """
+    energy = showers.conditions.incident_energy
+    good = np.zeros(len(showers), bool)
+    counts = dict.fromkeys(("NaN or infinite energy", "negative energy", "no energy", "more energy than possible"), 0)
+    total = np.zeros(len(showers))
+    hits = 0
+    direction = _Direction(showers.geometry)
+    progress = Progress("checking showers", len(showers), unit="shower")
+    start = 0
+    for chunk in showers.chunks():
+        rows = slice(start, start + len(chunk))
+        start = rows.stop
+        finite = np.isfinite(chunk).all(1)
+        values = np.where(np.isfinite(chunk), chunk, 0)
+        positive = (values >= 0).all(1)
+        values[values < threshold] = 0
+        total[rows] = values.sum(1, dtype=np.float64)
+        possible = total[rows] <= max_response * energy[rows]
+        filled = total[rows] > 0
+        reasons = np.select([~finite, ~positive, ~filled, ~possible], [1, 2, 3, 4], 0)
+        for number, reason in enumerate(counts, 1):
+            counts[reason] += int((reasons == number).sum())
+        good[rows] = reasons == 0
+        hits += int((values[reasons == 0] > 0).sum())
+        direction.add(values[reasons == 0])
+        progress.update(start)
+    response = total[good] / energy[good]
+    n_good = int(good.sum())
+    return Quality(
+        good=good,
+        counts=counts,
+        occupancy=hits / max(1, n_good * showers.geometry.n_voxels),
+        response=(float(response.mean()), float(response.std())) if n_good else (0.0, 0.0),
+        phi_symmetric=direction.is_symmetric and showers.conditions.names == ("incident_energy",),
+    )
+
+
+class _Direction:
+    """Mean of the energy-weighted cos(alpha) and sin(alpha) of each layer over the showers."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._possible = geometry.n_rotations > 1
+        layers = (geometry.layer_of_voxel[:, None] == np.array(geometry.alpha_layers)).astype(np.float32)
+        alpha = geometry.alpha_of_voxel[:, None]
+        self._weights = np.concatenate([layers, layers * np.cos(alpha), layers * np.sin(alpha)], 1).astype(np.float32)
+        self._n = self._sum = self._square = np.zeros(2 * layers.shape[1])
+
+    def add(self, voxels: NDArray[np.float32]) -> None:
+        energy, cosine, sine = np.split(voxels @ self._weights, 3, axis=1)
+        filled = np.tile(energy > 0, 2)
+        mean = np.concatenate([cosine, sine], 1) / np.maximum(np.tile(energy, 2), 1e-20)
+        self._n = self._n + filled.sum(0)
+        self._sum = self._sum + mean.sum(0, where=filled)
+        self._square = self._square + (mean**2).sum(0, where=filled)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """No layer's mean direction is more than 5 standard errors from 0."""
+        n = np.maximum(self._n, 1)
+        mean = self._sum / n
+        error = np.sqrt(np.maximum(self._square / n - mean**2, 1e-12) / n)
+        return self._possible and bool((np.abs(mean) < 5 * error + 1e-9).all())

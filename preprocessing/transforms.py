@@ -1,0 +1,369 @@
+"""Invertible maps between energies in MeV and the space in which networks work.
+
+A shower is learnt in two stages, layer energies first and then the voxels of each layer, so there
+are two chains of small objects. Each object maps forward and back; what it fitted on the training
+showers are its buffers, saved as data. The inverse is plain tensor arithmetic without branches on
+values, so that it can be part of an ONNX graph.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.errors import unknown_name
+from caloforge.geometry import Geometry
+
+HIT_GAP = 0.25
+"""Half the distance in log(energy / threshold) that is kept between hits and censored zeros."""
+
+
+@dataclass(frozen=True)
+class ShowerContext:
+    """What is known of a shower before its voxels.
+
+    Attributes:
+        layer_energy: (B, L) MeV.
+        voxel_layer_energy: (B, V) MeV, the energy of the layer that each voxel is in.
+        threshold: MeV; a voxel with less is 0.
+    """
+
+    layer_energy: Tensor
+    voxel_layer_energy: Tensor
+    threshold: float
+
+
+class LayerSums(nn.Module):
+    """Sum voxels into layers and spread layer values over voxels."""
+
+    layer_of_voxel: Tensor
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.n_layers = geometry.n_layers
+        self.register_buffer("layer_of_voxel", torch.as_tensor(geometry.layer_of_voxel), persistent=False)
+
+    def sum(self, voxels: Tensor) -> Tensor:
+        """Return the energy of each layer, (B, L), of voxels (B, V)."""
+        index = self.layer_of_voxel.expand_as(voxels)
+        return voxels.new_zeros(voxels.shape[0], self.n_layers).scatter_add(1, index, voxels)
+
+    def spread(self, layer_values: Tensor) -> Tensor:
+        """Return (B, V): the layer's value of (B, L) at each of its voxels."""
+        return layer_values[:, self.layer_of_voxel]
+
+    def context(self, layer_energy: Tensor, threshold: float) -> ShowerContext:
+        """Return the context of showers with these layer energies, (B, L) MeV."""
+        return ShowerContext(layer_energy, self.spread(layer_energy), threshold)
+
+
+class VoxelStep(nn.Module, ABC):
+    """One invertible step from voxel energies towards network space."""
+
+    name: str
+
+    @abstractmethod
+    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+        """Map (B, V) forward; random numbers, where needed, come from ``generator``."""
+
+    @abstractmethod
+    def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
+        """Map (B, V) back."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that make this step again."""
+        return {"name": self.name}
+
+
+class EnergyFraction(VoxelStep):
+    """Divide each voxel by the energy of its layer; an empty layer stays 0."""
+
+    name = "energy_fraction"
+
+    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+        """MeV to fraction of the layer energy."""
+        return x / context.voxel_layer_energy.clamp_min(context.threshold)
+
+    def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
+        """Fraction of the layer energy to MeV."""
+        return x * context.voxel_layer_energy
+
+
+def _fill_below_threshold(x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+    """Replace zeros of fractions by uniform noise below the threshold, which the cut removes again."""
+    edge = context.threshold / context.voxel_layer_energy.clamp_min(context.threshold)
+    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    return torch.where(x > 0, x, noise * (1 - 1e-3) * edge)
+
+
+class Logit(VoxelStep):
+    """logit(delta + (1 - 2 delta) x) of fractions, zeros filled with noise below the threshold.
+
+    Source: Krause and Shih, CaloFlow, arXiv:2106.05285, eq. 5 (the map), section III.
+    """
+
+    name = "logit"
+
+    def __init__(self, delta: float = 1e-6) -> None:
+        super().__init__()
+        self.delta = delta
+
+    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+        """Fraction in [0, 1] to the real line."""
+        x = _fill_below_threshold(x, context, generator).double()
+        return torch.logit(self.delta + (1 - 2 * self.delta) * x).float()
+
+    def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
+        """Real line to fraction."""
+        return ((torch.sigmoid(x) - self.delta) / (1 - 2 * self.delta)).clamp(0, 1)
+
+    def config(self) -> dict[str, Any]:
+        """Return name and delta."""
+        return {"name": self.name, "delta": self.delta}
+
+
+class Power(VoxelStep):
+    """x ** exponent of fractions, zeros filled with noise below the threshold."""
+
+    name = "power"
+
+    def __init__(self, exponent: float = 0.25) -> None:
+        super().__init__()
+        self.exponent = exponent
+
+    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+        """Fraction to its root."""
+        return _fill_below_threshold(x, context, generator) ** self.exponent
+
+    def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
+        """Root to fraction."""
+        return x.clamp_min(0) ** (1 / self.exponent)
+
+    def config(self) -> dict[str, Any]:
+        """Return name and exponent."""
+        return {"name": self.name, "exponent": self.exponent}
+
+
+class CensoredLog(VoxelStep):
+    """log(energy / threshold) of hits; zeros are censored values on the other side of 0.
+
+    A hit is coded as log(v / threshold) + 0.25, a zero as -0.25 - |n| with n from N(0, 1): the
+    network sees a continuous variable without a spike, and its sign says whether there is a hit.
+    """
+
+    name = "censored_log"
+
+    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+        """MeV to signed log of energy over threshold."""
+        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        hit = torch.log(x.clamp_min(context.threshold) / context.threshold) + HIT_GAP
+        return torch.where(x >= context.threshold, hit, -HIT_GAP - noise.abs())
+
+    def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
+        """Signed log to MeV; exactly 0 for negative values."""
+        # A bound far above any layer keeps exp() finite for wild network outputs.
+        energy = context.threshold * torch.exp((x - HIT_GAP).clamp(0, 40))
+        return torch.where(x > 0, energy, torch.zeros_like(x))
+
+
+class Standardise(VoxelStep):
+    """Subtract the mean and divide by the standard deviation of each voxel on the training showers."""
+
+    name = "standardise"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("std", torch.ones(n_features))
+
+    def encode(self, x: Tensor, context: ShowerContext | None, generator: torch.Generator | None) -> Tensor:
+        """Shift and scale."""
+        return (x - self.mean) / self.std
+
+    def decode(self, x: Tensor, context: ShowerContext | None) -> Tensor:
+        """Scale and shift back."""
+        return x * self.std + self.mean
+
+
+class RunningMoments:
+    """Mean and standard deviation per column, accumulated over batches in float64."""
+
+    def __init__(self, n_features: int) -> None:
+        """Start empty."""
+        self._n = torch.zeros(n_features, dtype=torch.float64)
+        self._sum = torch.zeros(n_features, dtype=torch.float64)
+        self._square = torch.zeros(n_features, dtype=torch.float64)
+
+    def update(self, x: Tensor, valid: Tensor | None = None) -> None:
+        """Add rows (B, F); entries where ``valid`` is False do not count."""
+        weight = torch.ones_like(x, dtype=torch.float64) if valid is None else valid.double()
+        x = x.double() * weight
+        self._n += weight.sum(0)
+        self._sum += x.sum(0)
+        self._square += (x * x).sum(0)
+
+    def fill(self, step: Standardise) -> None:
+        """Set a step's mean and standard deviation; a column that never varied gets width 1."""
+        n = self._n.clamp_min(1)
+        mean = self._sum / n
+        std = (self._square / n - mean**2).clamp_min(0).sqrt()
+        step.mean.copy_(mean)
+        step.std.copy_(torch.where(std > 1e-4, std, torch.ones_like(std)))
+
+
+VOXEL_SCALINGS = ("censored_log", "logit", "power")
+"""Names of the voxel codings that preprocessing offers."""
+
+
+class VoxelTransform(nn.Module):
+    """The chain for the second stage: voxels (B, V) in MeV, given their layer energies.
+
+    Attributes:
+        steps: the chain, applied in order and inverted in reverse order.
+    """
+
+    def __init__(self, geometry: Geometry, scaling: str) -> None:
+        super().__init__()
+        chains: dict[str, list[VoxelStep]] = {
+            "censored_log": [CensoredLog()],
+            "logit": [EnergyFraction(), Logit()],
+            "power": [EnergyFraction(), Power()],
+        }
+        if scaling not in chains:
+            raise unknown_name("voxel scaling", scaling, chains)
+        self.scaling = scaling
+        self._chain = (*chains[scaling], Standardise(geometry.n_voxels))
+        self.steps = nn.ModuleList(self._chain)
+
+    def encode(self, voxels: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+        """Map voxel energies to network space."""
+        for step in self._chain:
+            voxels = step.encode(voxels, context, generator)
+        return voxels
+
+    def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
+        """Map network space to voxel energies in MeV, not yet normalised to the layer energies."""
+        for step in reversed(self._chain):
+            x = step.decode(x, context)
+        return x
+
+    def fit(self, batches: Iterable[tuple[Tensor, ShowerContext]], generator: torch.Generator) -> None:
+        """Fit the standardisation in one pass over (voxels, context) batches."""
+        *before, standardise = self._chain
+        assert isinstance(standardise, Standardise)
+        moments = RunningMoments(len(standardise.mean))
+        for voxels, context in batches:
+            for step in before:
+                voxels = step.encode(voxels, context, generator)
+            moments.update(voxels)
+        moments.fill(standardise)
+
+    def config(self) -> list[dict[str, Any]]:
+        """Return the chain as a list of named steps, for people to read."""
+        return [step.config() for step in self._chain]
+
+
+class LayerEnergyTransform(nn.Module):
+    """The chain for the first stage: layer energies given E_inc, as ratios on the real line.
+
+    u_0 = E_tot / E_inc, and u_i = E_i / sum_{j >= i} E_j for all layers but the last; u_0 is coded
+    as a logarithm, the others by logit, then standardised. Ratios of empty layers and of the last
+    layer with energy are fixed by which layers have energy at all; they carry noise.
+
+    Source: Krause and Shih, CaloFlow, arXiv:2106.05285, section III; the ratios as in Favaro et al.,
+    CaloDREAM, arXiv:2405.09629, eq. 9.
+    """
+
+    def __init__(self, n_layers: int) -> None:
+        super().__init__()
+        self.n_layers = n_layers
+        self.standardise = Standardise(n_layers)
+
+    def encode(
+        self, layer_energy: Tensor, incident_energy: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Map layer energies (B, L) MeV to (B, L) numbers and the (B, L) mask of layers with energy."""
+        raw, free = self._raw(layer_energy, incident_energy)
+        noise = torch.randn(raw.shape, generator=generator, device=raw.device, dtype=raw.dtype)
+        return torch.where(free, self.standardise.encode(raw, None, None), noise), layer_energy > 0
+
+    def decode(self, y: Tensor, active: Tensor, incident_energy: Tensor) -> Tensor:
+        """Map (B, L) numbers and the mask of layers with energy back to (B, L) MeV."""
+        raw = self.standardise.decode(y, None)
+        total = incident_energy * torch.exp(raw[:, :1].clamp(-30, 10))
+        last = _is_last_active(active)[:, :-1]
+        here = active[:, :-1]
+        ratio = torch.where(here, torch.sigmoid(raw[:, 1:]), torch.zeros_like(raw[:, 1:]))
+        rest = torch.where(here, torch.sigmoid(-raw[:, 1:]), torch.ones_like(raw[:, 1:]))
+        ratio = torch.where(last, torch.ones_like(ratio), ratio)
+        rest = torch.where(last, torch.zeros_like(rest), rest)
+        remaining = torch.cumprod(torch.cat([torch.ones_like(total), rest], 1), 1)
+        return total * remaining * torch.cat([ratio, torch.ones_like(total)], 1)
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit the standardisation in one pass over (layer energies, incident energies) batches."""
+        moments = RunningMoments(self.n_layers)
+        for layer_energy, incident_energy in batches:
+            moments.update(*self._raw(layer_energy, incident_energy))
+        moments.fill(self.standardise)
+
+    @staticmethod
+    def _raw(layer_energy: Tensor, incident_energy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the coded ratios before standardisation, and which of them are free."""
+        energy = layer_energy.double()
+        below = energy.flip(1).cumsum(1).flip(1)  # sum over this layer and those behind it
+        total = torch.log(below[:, :1].clamp_min(1e-30) / incident_energy.double())
+        ahead, behind = energy[:, :-1], below[:, 1:]
+        # logit(E_i / sum_{j>=i}) = log E_i - log sum_{j>i}, exact in the tails.
+        ratio = torch.log(ahead.clamp_min(1e-30)) - torch.log(behind.clamp_min(1e-30))
+        free = torch.cat([below[:, :1] > 0, (ahead > 0) & (behind > 0)], 1)
+        return torch.cat([total, ratio], 1).float(), free
+
+
+def _is_last_active(active: Tensor) -> Tensor:
+    """Return the (B, L) mask of the last layer with energy of each shower."""
+    count_behind = active.long().flip(1).cumsum(1).flip(1)  # active layers from here on
+    return active & (count_behind == 1)
+
+
+def restore_layers(voxels: Tensor, layer_energy: Tensor, sums: LayerSums, threshold: float) -> Tensor:
+    """Make voxels agree with their layer energies and the threshold.
+
+    Voxels under the threshold become exact zeros, each layer sums to its energy, and a layer with
+    energy whose voxels all fell under the threshold gets it in its highest voxel.
+
+    Args:
+        voxels: (B, V) MeV, not negative.
+        layer_energy: (B, L) MeV.
+        sums: sums over layers of the geometry.
+        threshold: MeV.
+
+    Returns:
+        (B, V) MeV.
+    """
+    wanted = sums.spread(layer_energy)
+    for _ in range(2):  # scaling a layer down can push voxels under the threshold once more
+        voxels = _scale_to(voxels, wanted, sums)
+        highest = _highest_in_layer(voxels, sums)
+        keep = (voxels >= threshold * (1 - 1e-6)) | highest
+        voxels = torch.where(keep & (wanted > 0), voxels, torch.zeros_like(voxels))
+    return _scale_to(voxels, wanted, sums)
+
+
+def _scale_to(voxels: Tensor, wanted: Tensor, sums: LayerSums) -> Tensor:
+    found = sums.spread(sums.sum(voxels))
+    return voxels * (wanted / found.clamp_min(1e-20))
+
+
+def _highest_in_layer(voxels: Tensor, sums: LayerSums) -> Tensor:
+    """Return the (B, V) mask of the voxel with the most energy in each layer."""
+    index = sums.layer_of_voxel.expand_as(voxels)
+    top = voxels.new_zeros(voxels.shape[0], sums.n_layers).scatter_reduce(1, index, voxels, "amax")
+    return voxels >= sums.spread(top)
