@@ -60,16 +60,23 @@ class Prepared:
 
     def transforms(self) -> tuple[LayerEnergyTransform, VoxelTransform]:
         """Return the fitted transforms of the two stages."""
-        from safetensors.torch import load_file
+        return load_transforms(self.path, self.geometry, self.record["settings"]["voxel_scaling"])
 
-        from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
 
-        state = load_file(self.path / "transform.safetensors")
-        layers = LayerEnergyTransform(self.geometry.n_layers)
-        voxels = VoxelTransform(self.geometry, self.record["settings"]["voxel_scaling"])
-        layers.load_state_dict({k.removeprefix("layers."): v for k, v in state.items() if k.startswith("layers.")})
-        voxels.load_state_dict({k.removeprefix("voxels."): v for k, v in state.items() if k.startswith("voxels.")})
-        return layers, voxels
+def load_transforms(
+    folder: Path, geometry: Geometry, voxel_scaling: str
+) -> tuple[LayerEnergyTransform, VoxelTransform]:
+    """Read the fitted transforms from ``transform.safetensors`` in a folder."""
+    from safetensors.torch import load_file
+
+    from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
+
+    state = load_file(folder / "transform.safetensors")
+    layers = LayerEnergyTransform(geometry.n_layers)
+    voxels = VoxelTransform(geometry, voxel_scaling)
+    layers.load_state_dict({k.removeprefix("layers."): v for k, v in state.items() if k.startswith("layers.")})
+    voxels.load_state_dict({k.removeprefix("voxels."): v for k, v in state.items() if k.startswith("voxels.")})
+    return layers, voxels
 
 
 def load_prepared(path: Path) -> Prepared:

@@ -1,0 +1,40 @@
+# `make demo` and `make test` work in a fresh clone: both make the environment first.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+VENV ?= .venv
+OUTPUT ?= caloforge-demo
+BIN := $(VENV)/bin
+FOLDERS := components models pipelines preprocessing serving validation
+
+.PHONY: demo test lint types constraints
+
+demo: $(VENV)/ready
+	$(BIN)/caloforge demo --output $(OUTPUT)
+
+# One thread for each worker: pytest fills the cores already.
+test: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+lint: $(VENV)/ready .types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHONPATH=.types $(BIN)/lint-imports
+
+types: $(VENV)/ready .types
+	$(BIN)/mypy
+
+# Static tools read no import hooks: they get the package as a tree of links.
+.PHONY: .types
+.types:
+	@rm -rf .types && mkdir -p .types/caloforge
+	@ln -s $(CURDIR)/src/caloforge/* $(foreach folder,$(FOLDERS),$(CURDIR)/$(folder)) .types/caloforge/
+
+# Without local tags: torch==2.13.0 fits the CPU and the CUDA builds.
+constraints: $(VENV)/ready
+	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | grep -v '@ file' > constraints.txt
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "caloforge needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

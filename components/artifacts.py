@@ -1,0 +1,60 @@
+"""Fill Kubeflow's artifacts with what their viewers accept."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from caloforge import __version__
+from caloforge.files import atomic_directory, write_json
+from caloforge.provenance import git_revision
+
+
+def log_scalars(metrics: Any, values: Mapping[str, Any]) -> None:
+    """Log the finite numbers among ``values``; Kubeflow cannot store infinity, NaN or NumPy types.
+
+    They are also written to the artifact's file: kfp.local takes an artifact without a file for
+    lost and repeats the step.
+    """
+    scalars = {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+    for name, value in scalars.items():
+        metrics.log_metric(name, value)
+    write_json(Path(metrics.path), scalars)
+
+
+def log_roc(metrics: Any, fpr: Sequence[float], tpr: Sequence[float], thresholds: Sequence[float]) -> None:
+    """Log the points of a ROC curve that are finite (the first threshold of scikit-learn is not)."""
+    points = [
+        [float(value) for value in point]
+        for point in zip(fpr, tpr, thresholds, strict=True)
+        if all(math.isfinite(value) for value in point)
+    ]
+    columns = [list(column) for column in zip(*points, strict=True)]
+    metrics.log_roc_curve(*columns)
+    write_json(Path(metrics.path), dict(zip(("fpr", "tpr", "threshold"), columns, strict=True)))
+
+
+def headline(judgement: Mapping[str, Any]) -> dict[str, float]:
+    """Return the headline metrics and floors of a ``metrics.json`` under one flat name each."""
+    values = {}
+    for name, generator in judgement["generators"].items():
+        for metric in ("auc", "fpd", "mean_separation"):
+            values[f"{name}_{metric}"] = generator[metric]["value"]
+            values[f"floor_{metric}"] = generator[metric]["floor"]
+    return values
+
+
+def describe(artifact: Any, **metadata: str | float) -> None:
+    """Set an artifact's metadata: where it comes from, and what the next steps ask of it."""
+    artifact.metadata.update({"caloforge": __version__, "git_revision": git_revision(), **metadata})
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder artifact whole; a retry replaces what a failed attempt left."""
+    with atomic_directory(target) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)

@@ -1,0 +1,284 @@
+"""The generator bundle: a folder with all that sampling needs, loaded without running its code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from caloforge.errors import InputError
+from caloforge.files import atomic_directory, read_json, sha256, write_json
+from caloforge.geometry import Geometry
+from caloforge.models.families import family_class
+from caloforge.models.presets import GeneratorConfig
+from caloforge.models.two_stage import TwoStageGenerator
+from caloforge.preprocessing.prepared import Prepared, load_transforms
+from caloforge.showers import Conditions
+
+logger = logging.getLogger(__name__)
+
+Extrapolation = Literal["refuse", "warn"]
+
+FORMAT = 1
+FILES = ("weights.safetensors", "transform.safetensors", "geometry.xml", "training.json", "README.md")
+
+
+class Generator:
+    """A trained generator, ready to sample.
+
+    Attributes:
+        config: content of the bundle's ``config.json``.
+        family: name of the family.
+        geometry: the mesh.
+        threshold: MeV; no voxel is between 0 and this.
+        condition_names: conditions it needs, the incident energy first.
+        energy_range: incident energies it was trained on, MeV.
+        extrapolation: whether energies outside are refused or only warned about.
+        default_steps: sampler steps when none are asked for; None for one-pass families.
+        network: the network itself.
+    """
+
+    def __init__(self, network: TwoStageGenerator, config: Mapping[str, Any], geometry: Geometry) -> None:
+        """Wrap a network in evaluation mode."""
+        self.network = network.eval().requires_grad_(False)
+        self.config = config
+        self.geometry = geometry
+        self.family: str = config["family"]
+        self.threshold: float = config["threshold"]
+        self.condition_names: tuple[str, ...] = tuple(config["conditions"])
+        low, high = config["energy_range"]
+        self.energy_range: tuple[float, float] = (low, high)
+        self.extrapolation: Extrapolation = config["extrapolation"]
+        self.default_steps = network.voxels.default_steps
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def check(self, conditions: Conditions) -> None:
+        """Refuse conditions that this generator cannot serve.
+
+        Raises:
+            InputError: a condition is missing or not finite, or an energy is outside the trained
+                range and the bundle does not allow extrapolation (if it does, a warning is logged).
+        """
+        missing = [name for name in self.condition_names if name not in conditions.names]
+        if missing:
+            raise InputError(f"the generator needs {', '.join(self.condition_names)}; missing: {', '.join(missing)}")
+        if len(conditions) == 0:
+            raise InputError("no showers were asked for; give at least one incident energy")
+        for name in self.condition_names:
+            values = getattr(conditions, name)
+            if not np.isfinite(values).all():
+                raise InputError(f"{name}: row {int(np.argmin(np.isfinite(values)))} is not finite")
+        low, high = self.energy_range
+        energy = conditions.incident_energy
+        # Energies pass through float32 on their way; the edges must not fail for rounding.
+        outside = (energy < low * (1 - 1e-6)) | (energy > high * (1 + 1e-6))
+        if outside.any():
+            msg = (
+                f"incident_energy: row {int(np.argmax(outside))} is {energy[outside][0]:g} MeV, "
+                f"outside the trained range {low:g} to {high:g} MeV"
+            )
+            if self.extrapolation == "refuse" or (energy[outside] <= 0).any():
+                raise InputError(f"{msg}; {int(outside.sum())} of {len(energy)} are outside")
+            logger.warning("%s; sampling all the same, as the bundle allows", msg)
+
+    def sample(
+        self, conditions: Conditions, *, seed: int, steps: int | None = None, batch_size: int = 1000
+    ) -> NDArray[np.float32]:
+        """Draw one shower for each row of conditions.
+
+        The noise of row i depends on the seed and i alone: not on the number of rows, the batch
+        size or the device.
+
+        Returns:
+            (N, V) float32, MeV.
+
+        Raises:
+            InputError: see :meth:`check`; or steps is not positive.
+        """
+        result = np.empty((len(conditions), self.geometry.n_voxels), np.float32)
+        for start, showers, _ in self.stream(conditions, seed=seed, steps=steps, batch_size=batch_size):
+            result[start : start + len(showers)] = showers
+        return result
+
+    def stream(
+        self, conditions: Conditions, *, seed: int, steps: int | None, batch_size: int
+    ) -> Iterator[tuple[int, NDArray[np.float32], float]]:
+        """Yield (first row, showers, seconds) batch by batch; otherwise as :meth:`sample`."""
+        self.check(conditions)
+        if steps is not None and steps < 1:
+            raise InputError(f"steps must be at least 1, got {steps}")
+        columns = condition_columns(conditions, self.condition_names)
+        noise = NoiseStream(seed, self.network.noise_features)
+        for start in range(0, len(conditions), batch_size):
+            began = time.perf_counter()
+            batch = torch.from_numpy(columns[start : start + batch_size])
+            drawn = torch.from_numpy(noise.rows(len(batch)))
+            with torch.inference_mode():
+                showers = self.network(batch.to(self.device), drawn.to(self.device), steps).cpu().numpy()
+            yield start, showers, time.perf_counter() - began
+
+
+class NoiseStream:
+    """Rows of standard normal numbers, the same whatever the sizes in which they are asked for."""
+
+    def __init__(self, seed: int, n_features: int) -> None:
+        """Start the stream of a seed."""
+        self._random = np.random.Generator(np.random.Philox(seed))
+        self._n = n_features
+
+    def rows(self, n: int) -> NDArray[np.float32]:
+        """Return the next (n, n_features) float32 numbers."""
+        return self._random.standard_normal((n, self._n), dtype=np.float32)
+
+
+def condition_columns(conditions: Conditions, names: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return the named conditions as columns, (N, K) float32."""
+    return np.stack([getattr(conditions, name) for name in names], 1).astype(np.float32)
+
+
+def save_bundle(
+    output: Path,
+    network: TwoStageGenerator,
+    config: GeneratorConfig,
+    prepared: Prepared,
+    *,
+    record: Mapping[str, Any],
+    extrapolation: Extrapolation,
+) -> None:
+    """Write a bundle folder, atomically.
+
+    Args:
+        output: the folder.
+        network: with the weights to keep.
+        config: how it was built and trained.
+        prepared: the data it was trained on.
+        record: training record: losses, times, provenance.
+        extrapolation: what sampling does with energies outside the trained range.
+    """
+    with atomic_directory(output) as folder:
+        weights = {
+            name: value.contiguous().cpu()
+            for name, value in network.state_dict().items()
+            if not name.startswith(("layer_transform.", "voxel_transform."))
+        }
+        save_file(weights, folder / "weights.safetensors")
+        (folder / "transform.safetensors").write_bytes((prepared.path / "transform.safetensors").read_bytes())
+        prepared.geometry.write(folder / "geometry.xml")
+        write_json(folder / "training.json", record)
+        content = {
+            "format": FORMAT,
+            "family": config.family,
+            "preset": config.preset,
+            "model": config.model.model_dump(),
+            "geometry": prepared.geometry.name,
+            "conditions": list(prepared.conditions),
+            "energy_range": list(prepared.energy_range),
+            "extrapolation": extrapolation,
+            "threshold": prepared.threshold,
+            "voxel_scaling": prepared.record["settings"]["voxel_scaling"],
+        }
+        (folder / "README.md").write_text(_model_card(content, prepared, record))
+        seal_bundle(folder, content)
+
+
+def seal_bundle(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write ``config.json`` with the checksums of all other files of the folder."""
+    names = sorted(path.name for path in folder.iterdir() if path.name != "config.json")
+    write_json(folder / "config.json", {**content, "files": {name: sha256(folder / name) for name in names}})
+
+
+def read_bundle_config(path: Path) -> dict[str, Any]:
+    """Read a bundle's ``config.json`` and check that every file is there and unaltered.
+
+    Raises:
+        InputError: not a bundle, of an unknown format, or a file is missing or altered.
+    """
+    if not (path / "config.json").is_file():
+        raise InputError(f"{path}: not a generator bundle (config.json is missing)")
+    config = read_json(path / "config.json")
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise InputError(f"{path / 'config.json'}: not a bundle of format {FORMAT}; make it again with this version")
+    for name in (*FILES, *config["files"]):
+        if name not in config["files"] or not (path / name).is_file():
+            raise InputError(f"{path}: the bundle's file {name} is missing; copy the whole folder again")
+    for name, digest in config["files"].items():
+        if sha256(path / name) != digest:
+            raise InputError(f"{path / name}: differs from what the bundle was saved with (SHA-256); copy it again")
+    if config["extrapolation"] not in get_args(Extrapolation):
+        raise InputError(f"{path / 'config.json'}: extrapolation must be one of {', '.join(get_args(Extrapolation))}")
+    return config
+
+
+def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
+    """Load a generator from its folder; only data is read, no code is run.
+
+    Raises:
+        InputError: see :func:`read_bundle_config`.
+    """
+    path = Path(path)
+    config = read_bundle_config(path)
+    geometry = Geometry.from_xml((path / "geometry.xml").read_text(), name=config["geometry"])
+    family = family_class(config["family"])
+    low, high = config["energy_range"]
+    network = TwoStageGenerator(
+        geometry,
+        family,
+        family.Config.parse(config["model"], where=str(path / "config.json")),
+        conditions=config["conditions"],
+        energy_range=(low, high),
+        threshold=config["threshold"],
+        transforms=load_transforms(path, geometry, config["voxel_scaling"]),
+    )
+    state = load_file(path / "weights.safetensors")
+    wanted = {name for name in network.state_dict() if not name.startswith(("layer_transform.", "voxel_transform."))}
+    if wanted != set(state):
+        raise InputError(f"{path}: weights do not fit the configuration; the bundle was put together from two")
+    network.load_state_dict(state, strict=False)
+    return Generator(network.to(device), config, geometry)
+
+
+def _model_card(content: Mapping[str, Any], prepared: Prepared, record: Mapping[str, Any]) -> str:
+    low, high = content["energy_range"]
+    geometry = prepared.geometry
+    source = record["provenance"]["inputs"]["showers"]
+    seconds = sum(stage["seconds"] for stage in record["stages"].values())
+    rows = "\n".join(
+        f"| {name} | {stage['steps']} steps, {stage['seconds']:.0f} s |" for name, stage in record["stages"].items()
+    )
+    return f"""# Shower generator: {content["family"]} on {geometry.name}
+
+Draws the energies in MeV of {geometry.n_voxels} voxels in {geometry.n_layers} layers for given
+{", ".join(content["conditions"])}.
+
+| what | value |
+|---|---|
+| family, preset | {content["family"]}, {content["preset"]} |
+| incident energy | {low:g} to {high:g} MeV; outside: {content["extrapolation"]} |
+| voxel threshold | {content["threshold"]:.6g} MeV |
+| trained on | {prepared.record["splits"]["train"]} showers of `{source["file"]}` (SHA-256 {source["sha256"][:16]}...) |
+{rows}
+| training time | {seconds:.0f} s on {record["device"]} |
+| parameters | {record["parameters"]} |
+| seed, versions | {record["provenance"]["seed"]}, caloforge {record["provenance"]["caloforge"]} ({record["provenance"]["git_revision"]}) |
+
+Sample with `caloforge generate --bundle . --energy 10000 --n 100 --seed 1 -o showers.hdf5`. How far
+it is from Geant4 is in the validation report that was made with it, not here.
+
+Configuration:
+
+```json
+{json.dumps(dict(content["model"]), indent=2)}
+```
+"""

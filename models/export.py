@@ -1,0 +1,167 @@
+"""Export a bundle to ONNX: conditions and noise in, voxel energies in MeV out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caloforge.errors import InputError
+from caloforge.files import atomic_directory, write_json
+from caloforge.models.bundle import (
+    Generator,
+    NoiseStream,
+    condition_columns,
+    load_bundle,
+    read_bundle_config,
+    seal_bundle,
+)
+from caloforge.showers import Conditions
+from caloforge.steps import step
+
+logger = logging.getLogger(__name__)
+
+ONNX_FILE = "generator.onnx"
+OPSET = 20
+MAX_DIFFERENCE = 1e-4
+"""Largest difference between ONNX and PyTorch allowed in any voxel, as a share of the shower energy."""
+
+
+class _Exportable(nn.Module):
+    """The network with one input per condition, as C++ callers give them."""
+
+    def __init__(self, generator: Generator, steps: int | None) -> None:
+        super().__init__()
+        self.network, self.steps = generator.network, steps
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        *conditions, noise = inputs
+        showers: Tensor = self.network(torch.cat(conditions, 1), noise, self.steps)
+        return showers
+
+
+def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str, float]:
+    """Copy a bundle and add ``generator.onnx``, checked against PyTorch.
+
+    The graph's inputs are the conditions, (N, 1) float32 each (``incident_energy`` in MeV, angles in
+    rad), and ``noise`` (N, noise features) standard normal; its output ``showers`` is (N, V) MeV.
+    The transforms are inside the graph.
+
+    Args:
+        bundle: the generator's folder.
+        output: bundle folder to write.
+        steps: sampler steps fixed in the graph; None for the family's default.
+
+    Returns:
+        ``max_difference`` (largest difference of a voxel over the shower energy), ``megabytes``.
+
+    Raises:
+        InputError: the bundle is damaged.
+        RuntimeError: ONNX and PyTorch do not agree.
+    """
+    generator = load_bundle(bundle)
+    with step("export"), atomic_directory(output) as folder:
+        config = read_bundle_config(bundle)
+        for name in config["files"]:
+            shutil.copyfile(bundle / name, folder / name)
+        _write_onnx(generator, steps, folder / ONNX_FILE)
+        contract = {
+            "inputs": {**{name: ["N", 1] for name in generator.condition_names}, "noise": ["N", _noise(generator)]},
+            "output": {"showers": ["N", generator.geometry.n_voxels]},
+            "units": {"incident_energy": "MeV", "theta": "rad", "phi": "rad", "showers": "MeV"},
+            "noise": "independent standard normal numbers, float32",
+            "steps": steps or generator.default_steps,
+            "opset": OPSET,
+        }
+        write_json(folder / "onnx.json", contract)
+        content = {key: value for key, value in config.items() if key != "files"}
+        seal_bundle(folder, content)
+        difference = _difference(generator, folder, steps)
+        if difference > MAX_DIFFERENCE:
+            msg = (
+                f"ONNX and PyTorch differ by {difference:.2g} of the shower energy, more than {MAX_DIFFERENCE:g}; "
+                "the exported file was not kept"
+            )
+            raise RuntimeError(msg)
+        size = (folder / ONNX_FILE).stat().st_size / 1e6
+    logger.info("exported %s: %.1f MB, largest difference to PyTorch %.2g of the energy", ONNX_FILE, size, difference)
+    return {"max_difference": difference, "megabytes": size}
+
+
+def _noise(generator: Generator) -> int:
+    return generator.network.noise_features
+
+
+def _write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
+    names = [*generator.condition_names, "noise"]
+    conditions = _check_conditions(generator, 3)
+    columns = condition_columns(conditions, generator.condition_names)
+    noise = NoiseStream(0, _noise(generator)).rows(3)
+    inputs = (*(torch.from_numpy(columns[:, i : i + 1]) for i in range(columns.shape[1])), torch.from_numpy(noise))
+    n = torch.export.Dim("N", min=1)
+    with warnings.catch_warnings():
+        # The exporter uses interfaces that newer versions of Python and its own libraries deprecate.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Exportable(generator, steps).eval(),
+            inputs,
+            str(path),
+            input_names=names,
+            output_names=["showers"],
+            dynamic_shapes=(tuple({0: n} for _ in inputs),),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _check_conditions(generator: Generator, n: int) -> Conditions:
+    """Return n conditions spread over the trained range."""
+    low, high = generator.energy_range
+    angles = {name: np.linspace(0.5, 2.5, n) for name in generator.condition_names[1:]}
+    return Conditions(np.geomspace(low, high, n), **angles)
+
+
+def _difference(generator: Generator, folder: Path, steps: int | None) -> float:
+    conditions = _check_conditions(generator, 64)
+    ours = generator.sample(conditions, seed=1, steps=steps)
+    theirs = run_onnx(folder, conditions, seed=1)
+    return float((np.abs(ours - theirs).max(1) / ours.sum(1)).max())
+
+
+def run_onnx(bundle: Path, conditions: Conditions, *, seed: int, threads: int = 0) -> NDArray[np.float32]:
+    """Draw showers with a bundle's ONNX file, with the noise that PyTorch would use.
+
+    Args:
+        bundle: folder with ``generator.onnx``.
+        conditions: N rows.
+        seed: of the noise.
+        threads: of onnxruntime; 0 lets it choose.
+
+    Returns:
+        (N, V) float32, MeV.
+
+    Raises:
+        InputError: the bundle has no ONNX file.
+    """
+    import onnxruntime
+
+    path = bundle / ONNX_FILE
+    if not path.is_file():
+        raise InputError(f"{bundle}: has no {ONNX_FILE}; run export first")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    *names, noise_name = [entry.name for entry in session.get_inputs()]
+    columns = condition_columns(conditions, tuple(names))
+    feeds = {name: columns[:, i : i + 1] for i, name in enumerate(names)}
+    feeds[noise_name] = NoiseStream(seed, session.get_inputs()[-1].shape[1]).rows(len(conditions))
+    showers: NDArray[np.float32] = session.run(["showers"], feeds)[0]
+    return showers

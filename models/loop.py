@@ -1,0 +1,214 @@
+"""The training loop: time limit, learning-rate schedule, averaged weights, checkpoints, resume."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from caloforge.files import atomic_file
+from caloforge.models.family import TrainableModel
+from caloforge.models.presets import TrainingConfig
+from caloforge.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+Batches = Callable[[int, Generator], tuple[Tensor, Tensor]]
+"""Batch number and random generator to (x, condition)."""
+
+MAX_BAD_STEPS = 50
+"""So many steps in a row without a finite gradient end a training."""
+
+
+class TrainingInterrupted(SystemExit):
+    """The process was asked to end (SIGTERM); a checkpoint has been saved."""
+
+
+@dataclass
+class Fit:
+    """Result of a training.
+
+    Attributes:
+        model: the network with averaged weights.
+        steps: steps done.
+        seconds: time spent, over all attempts.
+        losses: (step, loss) now and then, per part.
+    """
+
+    model: nn.Module
+    steps: int
+    seconds: float
+    losses: dict[str, list[tuple[int, float]]]
+
+
+def fit(
+    model: TrainableModel,
+    batches: Batches,
+    config: TrainingConfig,
+    *,
+    name: str,
+    seed: int,
+    seconds: float | None,
+    checkpoint: Path,
+    fabric: Fabric,
+) -> Fit:
+    """Train until the steps are done or the time is up, from the last checkpoint if there is one.
+
+    The random numbers of a step are seeded with its number, so an interrupted training ends with
+    the weights of an uninterrupted one. A time limit makes the schedule follow the clock instead.
+
+    Args:
+        model: what to train.
+        batches: gives a batch by its number.
+        config: steps, rates and the like.
+        name: for the log.
+        seed: of all random numbers.
+        seconds: time limit over all attempts, None for none.
+        checkpoint: file for checkpoints.
+        fabric: device and precision.
+
+    Raises:
+        RuntimeError: gradients stay NaN or infinite.
+        TrainingInterrupted: on SIGTERM, after a checkpoint was saved.
+    """
+    state = _State(model, config, checkpoint)
+    averaged, optimisers = state.averaged.to(fabric.device), state.optimisers
+    module, *wrapped = fabric.setup(model, *optimisers.values())
+    state.restore(fabric.device)
+    optimiser_of = dict(zip(optimisers, wrapped, strict=True))
+    progress = Progress(name, config.steps, unit="step")
+    every = max(1, config.steps // 100)
+    started, spent_before, saved = time.monotonic(), state.seconds, time.monotonic()
+    bad = 0
+    with _stop_requested() as stop:
+        while not state.finished:
+            share = _share_done(state.step, config.steps, state.seconds, seconds)
+            for i, part in enumerate(model.parts):
+                generator = torch.Generator(fabric.device).manual_seed(_step_seed(seed, state.step, i))
+                x, condition = batches(state.step * len(model.parts) + i, generator)
+                optimiser = optimiser_of[part]
+                for group in optimiser.param_groups:
+                    group["lr"] = config.learning_rate * _rate(share, config.warmup)
+                optimiser.zero_grad()
+                loss = module(part, x, condition, generator)
+                fabric.backward(loss)
+                norm = nn.utils.clip_grad_norm_(model.parameters_of(part), config.clip)
+                if torch.isfinite(norm):
+                    optimiser.step()
+                    bad = 0
+                else:
+                    bad += 1
+                if state.step % every == 0 and math.isfinite(value := float(loss.detach())):
+                    state.losses.setdefault(part, []).append((state.step, value))
+            if bad >= MAX_BAD_STEPS:
+                msg = f"{name}: no finite gradient in {bad} steps up to step {state.step}; lower the learning rate"
+                raise RuntimeError(msg)
+            averaged.update_parameters(model)
+            state.step += 1
+            state.seconds = spent_before + time.monotonic() - started
+            state.finished = _share_done(state.step, config.steps, state.seconds, seconds) >= 1
+            note = ", ".join(f"{part} {values[-1][1]:.4g}" for part, values in state.losses.items())
+            progress.update(state.step, note)
+            if stop.is_set() and not state.finished:
+                state.save()
+                logger.warning("%s: asked to end; checkpoint saved at step %d", name, state.step)
+                raise TrainingInterrupted(128 + signal.SIGTERM)
+            if state.finished or time.monotonic() - saved > config.checkpoint_seconds:
+                state.save()
+                saved = time.monotonic()
+    logger.info("%s: %d steps in %.1f s", name, state.step, state.seconds)
+    return Fit(averaged.module, state.step, state.seconds, state.losses)
+
+
+class _State:
+    """All that a training needs to go on: kept in memory and on disk."""
+
+    def __init__(self, model: TrainableModel, config: TrainingConfig, path: Path) -> None:
+        def average(old: list[Tensor], new: list[Tensor], n: Tensor | int) -> None:
+            # Early averages would mostly remember the random start: the memory grows with the steps.
+            decay = min(config.ema, (1 + int(n)) / (10 + int(n)))
+            torch._foreach_lerp_(old, new, 1 - decay)
+
+        self.model, self.path = model, path
+        self.averaged = AveragedModel(model, multi_avg_fn=average)
+        self.optimisers = {
+            part: torch.optim.AdamW(
+                model.parameters_of(part), lr=config.learning_rate, betas=model.betas, weight_decay=config.weight_decay
+            )
+            for part in dict.fromkeys(model.parts)
+        }
+        self.step, self.seconds, self.finished = 0, 0.0, False
+        self.losses: dict[str, list[tuple[int, float]]] = {}
+
+    def save(self) -> None:
+        content: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimisers": {part: optimiser.state_dict() for part, optimiser in self.optimisers.items()},
+            "step": self.step,
+            "seconds": self.seconds,
+            "finished": self.finished,
+            "losses": self.losses,
+        }
+        with atomic_file(self.path) as temporary:
+            torch.save(content, temporary)
+
+    def restore(self, device: torch.device) -> None:
+        if not self.path.is_file():
+            return
+        content = torch.load(self.path, map_location=device, weights_only=True)
+        self.model.load_state_dict(content["model"])
+        self.averaged.load_state_dict(content["averaged"])
+        for part, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(content["optimisers"][part])
+        self.step, self.seconds, self.finished = content["step"], content["seconds"], content["finished"]
+        self.losses = content["losses"]
+        logger.info("resuming %s at step %d", self.path.stem, self.step)
+
+
+def _share_done(step: int, steps: int, spent: float, limit: float | None) -> float:
+    return max(step / steps, spent / limit if limit is not None else 0.0)
+
+
+def _rate(share: float, warmup: float) -> float:
+    """Return the learning rate relative to its peak: a linear rise, then half a cosine."""
+    if share < warmup:
+        return max(share / warmup, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+
+
+def _step_seed(*numbers: int) -> int:
+    """Mix numbers into one seed so that neighbours have nothing in common."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextmanager
+def _stop_requested() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets; handlers can be set only in the main thread."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        event.set()
+
+    previous = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,179 @@
+"""Train one family on prepared showers and write its bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Generator, Tensor
+
+from caloforge.errors import InputError
+from caloforge.files import sha256
+from caloforge.models.bundle import save_bundle
+from caloforge.models.data import TrainingData
+from caloforge.models.families import family_class
+from caloforge.models.loop import Fit, fit
+from caloforge.models.presets import GeneratorConfig, resolve
+from caloforge.models.two_stage import TwoStageGenerator
+from caloforge.preprocessing.prepared import load_prepared, open_split
+from caloforge.provenance import provenance
+from caloforge.steps import step
+
+logger = logging.getLogger(__name__)
+
+ENERGY_SHARE = 0.15
+"""Share of a time limit that the layer energies may use; they are few numbers and learn fast."""
+
+
+def train(
+    showers: Path,
+    prepared: Path,
+    output: Path,
+    *,
+    family: str,
+    preset: str = "demo",
+    overrides: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    max_minutes: float | None = None,
+    checkpoints: Path | None = None,
+) -> dict[str, float]:
+    """Train a generator; a killed training goes on when it is called again.
+
+    Args:
+        showers: the shower file that was prepared.
+        prepared: folder of the prepared data.
+        output: bundle folder to write.
+        family: name of the family.
+        preset: name of the preset.
+        overrides: changes to the preset, see :func:`caloforge.models.presets.resolve`.
+        seed: of the first weights and all that follows.
+        max_minutes: limit on everything from reading the showers to the last step, over all
+            attempts; the learning rate then follows the clock. Weights of a training that is
+            limited by time depend on the speed of the machine.
+        checkpoints: folder for checkpoints; beside ``output`` if not given. Removed at the end.
+
+    Returns:
+        Finite numbers: last losses, steps, seconds, parameters.
+
+    Raises:
+        InputError: unknown family, preset or override, or data that does not fit.
+        RuntimeError: the training diverged.
+        TrainingInterrupted: SIGTERM came; the state is saved.
+    """
+    config = resolve(family, preset, overrides)
+    if max_minutes is not None and max_minutes <= 0:
+        raise InputError(f"max_minutes must be positive, got {max_minutes}")
+    with step(f"train {family}"):
+        started = time.monotonic()
+        data_record = load_prepared(prepared)
+        training = open_split(showers, prepared, "train")
+        fabric = _fabric()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = TwoStageGenerator(
+                data_record.geometry,
+                family_class(family),
+                config.model,
+                conditions=data_record.conditions,
+                energy_range=data_record.energy_range,
+                threshold=data_record.threshold,
+                transforms=data_record.transforms(),
+            )
+        network.to(fabric.device)
+        root = checkpoints if checkpoints is not None else output.parent / f".{output.name}.checkpoints"
+        folder = root / _fingerprint(config, prepared, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        data = TrainingData(training, data_record, folder, seed=seed)
+        logger.info(
+            "%s: %d showers of %d voxels on %s, %.2f million parameters",
+            family, len(data), data_record.geometry.n_voxels, fabric.device,
+            sum(p.numel() for p in network.parameters()) / 1e6,
+        )  # fmt: skip
+        limit = None if max_minutes is None else 60 * max_minutes - (time.monotonic() - started)
+        stages = _fit_stages(network, data, config, folder, fabric, seed=seed, limit=limit)
+        network.energies, network.voxels = stages["layer energies"].model, stages["voxels"].model  # type: ignore[assignment]
+        record = {
+            "config": config.model_dump() | {"model": config.model.model_dump()},
+            "max_minutes": max_minutes,
+            "device": _device_name(fabric.device),
+            "threads": torch.get_num_threads(),
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "stages": {
+                name: {"steps": done.steps, "seconds": done.seconds, "losses": done.losses}
+                for name, done in stages.items()
+            },
+            "provenance": provenance(
+                inputs={"showers": showers, "transform": prepared / "transform.safetensors"}, seed=seed
+            ),
+        }
+        save_bundle(output, network, config, data_record, record=record, extrapolation="refuse")
+        shutil.rmtree(root)
+    return {
+        "seconds": sum(done.seconds for done in stages.values()),
+        "steps": float(stages["voxels"].steps),
+        "parameters": float(record["parameters"]),
+        **{f"{part}_loss": values[-1][1] for part, values in stages["voxels"].losses.items()},
+        "layer_energy_loss": stages["layer energies"].losses["model"][-1][1],
+    }
+
+
+def _fit_stages(
+    network: TwoStageGenerator,
+    data: TrainingData,
+    config: GeneratorConfig,
+    folder: Path,
+    fabric: Fabric,
+    *,
+    seed: int,
+    limit: float | None,
+) -> dict[str, Fit]:
+    def layer_batches(number: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        return data.layer_batch(network, number, config.energies.batch_size, generator)
+
+    def voxel_batches(number: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        return data.voxel_batch(network, number, config.training.batch_size, generator)
+
+    run = partial(fit, seed=seed, fabric=fabric)
+    energies = run(
+        network.energies,
+        layer_batches,
+        config.energies,
+        name=f"{config.family} layer energies",
+        seconds=None if limit is None else ENERGY_SHARE * limit,
+        checkpoint=folder / "layer_energies.ckpt",
+    )
+    voxels = run(
+        network.voxels,
+        voxel_batches,
+        config.training,
+        name=f"{config.family} voxels",
+        seconds=None if limit is None else max(1.0, limit - energies.seconds),
+        checkpoint=folder / "voxels.ckpt",
+    )
+    return {"layer energies": energies, "voxels": voxels}
+
+
+def _fabric() -> Fabric:
+    """Return one device, the GPU if there is one, with bfloat16 where the GPU has it."""
+    on_gpu = torch.cuda.is_available()
+    precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1, precision=precision)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _fingerprint(config: GeneratorConfig, prepared: Path, seed: int) -> str:
+    """Name the checkpoints of one configuration on one data set, so that no other resumes from them."""
+    content = json.dumps([config.model_dump(), config.model.model_dump(), seed], sort_keys=True)
+    return hashlib.sha256((content + sha256(prepared / "transform.safetensors")).encode()).hexdigest()[:12]

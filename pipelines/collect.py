@@ -1,0 +1,47 @@
+"""Lay the results of a run where a user looks for them, without a second copy on the disk."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from caloforge.files import atomic_directory, atomic_file
+
+
+def collect(outputs: Mapping[str, Any], output: Path, families: Sequence[str]) -> None:
+    """Link the pipeline's artifacts into the output folder.
+
+    Args:
+        outputs: name of each output of the pipeline to its ``path``, or a list of such.
+        output: gets ``leaderboard.json``, ``report.html``, ``metrics.json``, ``plots/``, ``bundle/``,
+            ``bundles/<family>/`` and ``generated/<family>.hdf5``.
+        families: names of the loop's items, in order.
+    """
+    judgement = Path(outputs["judgement"]["path"])
+    _link_file(Path(outputs["leaderboard"]["path"]), output / "leaderboard.json")
+    _link_file(Path(outputs["report"]["path"]), output / "report.html")
+    _link_file(judgement / "metrics.json", output / "metrics.json")
+    _link_folder(judgement / "plots", output / "plots")
+    _link_folder(Path(outputs["winner"]["path"]), output / "bundle")
+    for family, bundle, generated in zip(families, outputs["bundles"], outputs["generated"], strict=True):
+        _link_folder(Path(bundle["path"]), output / "bundles" / family)
+        _link_file(Path(generated["path"]), output / "generated" / f"{family}.hdf5")
+
+
+def _link_file(source: Path, target: Path) -> None:
+    with atomic_file(target) as temporary:
+        temporary.unlink()
+        _link(str(source), str(temporary))
+
+
+def _link_folder(source: Path, target: Path) -> None:
+    with atomic_directory(target) as temporary:
+        shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)

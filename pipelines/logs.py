@@ -1,0 +1,86 @@
+"""Turn what kfp.local writes into a full log file and a few lines that people read."""
+
+import logging
+import re
+import textwrap
+from collections import deque
+from typing import TextIO
+
+from caloforge.logs import LINE
+
+logger = logging.getLogger(__name__)
+
+TAIL_LINES = 30
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_THREAD = re.compile(r"(\d+)\t(.*)")
+_TASK_STARTS = re.compile(r".* - INFO - Executing task '(.+)'")
+_TASK_FAILS = re.compile(r".* - ERROR - Task '.+' finished with status FAILURE")
+_TASK_KEPT = re.compile(r"Task (\S+) cache hit .*")
+_STEP_STARTS = re.compile(r"(.+): started")
+_INPUT_ERROR = re.compile(r"caloforge\.errors\.InputError: (.+)")
+
+
+class _Task:
+    """What one thread's task wrote so far."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.input_error: str | None = None
+
+
+class RunLog:
+    """Sort the lines of a run: all to the file, ours to the log, the failed task's kept."""
+
+    def __init__(self, file: TextIO) -> None:
+        """Take the open log file."""
+        self._file = file
+        self._tasks: dict[str, _Task] = {}
+        self._failure: _Task | None = None
+
+    def feed(self, raw: str) -> None:
+        """Take one line of the run's output."""
+        line = _COLOUR.sub("", raw.rstrip("\n"))
+        thread = ""
+        if match := _THREAD.fullmatch(line):
+            thread, line = match.groups()
+        if line.strip():
+            self._file.write(line + "\n")
+            self._file.flush()
+        text = line.strip()
+        task = self._tasks.setdefault(thread, _Task("pipeline"))
+        if match := _TASK_STARTS.fullmatch(text):
+            self._tasks[thread] = _Task(match[1])
+        elif match := _TASK_KEPT.fullmatch(text):
+            logger.info("%s: kept from an earlier run", match[1])
+        elif _TASK_FAILS.fullmatch(text):
+            logger.error("%s: failed", task.name)
+            self._failure = self._failure or task
+        elif match := LINE.fullmatch(text):
+            self._show(task, match)
+        elif match := _INPUT_ERROR.fullmatch(text):
+            task.input_error = match[1]
+        if text:
+            task.tail.append(line)
+
+    def _show(self, task: _Task, match: re.Match[str]) -> None:
+        message = match["message"]
+        if step := _STEP_STARTS.fullmatch(message):
+            task.name = step[1]  # kfp calls all iterations of a loop the same
+        logger.log(logging.getLevelNamesMapping()[match["level"] or "INFO"], "%s", message)
+
+    @property
+    def failed(self) -> str | None:
+        """Name of the first task that failed, if any."""
+        return self._failure.name if self._failure else None
+
+    @property
+    def input_error(self) -> str | None:
+        """Message of the :class:`caloforge.errors.InputError` that ended it, if that it was."""
+        return self._failure.input_error if self._failure else None
+
+    def tail(self) -> str:
+        """Return the last lines of the failed task, or of what was outside of tasks."""
+        tasks = [self._failure] if self._failure else list(self._tasks.values())
+        return textwrap.dedent("\n".join(line for task in tasks for line in task.tail))

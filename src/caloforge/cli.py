@@ -1,0 +1,374 @@
+"""The command line: parse, call one function of the package, report.
+
+Heavy libraries (torch, kfp, kserve, matplotlib) are imported by the commands that need them, so
+that ``caloforge --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from caloforge import __version__
+from caloforge.errors import InputError, unknown_name
+from caloforge.logs import configure_logging
+
+if TYPE_CHECKING:
+    from caloforge.pipelines.local import LocalRun
+
+_PATH = click.Path(path_type=Path)
+
+
+class _Command(click.Command):
+    """A command whose help ends with an example."""
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"  {line}\n")
+
+
+class _Commands(click.Group):
+    """A group whose errors are one line on standard error: 2 for wrong input, 1 for a failed step."""
+
+    command_class = _Command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            sys.exit(super().main(*args, **kwargs) or 0)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.ClickException as error:
+            _fail(error.format_message(), code=error.exit_code)
+        except InputError as error:
+            _fail(str(error), code=2)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            _fail(f"{error.filename}: {error.strerror}", code=2)
+        except click.Abort:
+            _fail("interrupted", code=130)
+        except RuntimeError as error:
+            if not type(error).__module__.startswith("caloforge."):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+
+def _fail(message: str, *, code: int) -> None:
+    click.echo("Error: " + " ".join(line.strip() for line in message.splitlines()), err=True)
+    sys.exit(code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """From full-simulation calorimeter showers to a fast, validated, served generator."""
+    configure_logging()
+
+
+def _output(kind: str) -> Callable[[Any], Any]:
+    return click.option("-o", "--output", type=_PATH, required=True, help=f"{kind} to write.")
+
+
+_data = click.option("--data", type=_PATH, required=True, help="CaloChallenge HDF5 file of showers.")
+_geometry = click.option(
+    "--geometry", metavar="NAME|XML", help="Mesh, by name or as a binning XML; without it the file's own."
+)
+_seed = click.option(
+    "--seed", type=click.IntRange(0, 2**53 - 1), default=0, show_default=True, help="Same seed, same result."
+)
+_bundle = click.option("--bundle", type=_PATH, required=True, help="Folder of a generator.")
+_steps = click.option("--steps", type=click.IntRange(min=1), help="Sampling steps; without it the generator's own.")
+_minutes = click.option("--max-minutes", type=click.FloatRange(min=0), help="Bound of each training.")
+
+
+@main.command(example="caloforge demo -o my-demo")
+@click.option("-o", "--output", type=_PATH, default=Path("caloforge-demo"), show_default=True, help="Folder to write.")
+@_seed
+def demo(output: Path, seed: int) -> None:
+    """Run the whole pipeline on the bundled showers; run again to go on after a stop."""
+    from caloforge.pipelines.local import run_local
+    from caloforge.pipelines.settings import PipelineSettings
+
+    _stop_on_sigterm()
+    with as_file(files("caloforge") / "data" / "demo_showers.hdf5") as data:
+        _summarise(run_local(data, output, settings=PipelineSettings(seed=seed)))
+
+
+@main.command(
+    example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20"
+)
+@_data
+@_geometry
+@_output("Folder")
+@click.option("--families", metavar="A,B,...", help="Generator families to train; without it all.")
+@click.option("--preset", metavar="demo|full", help="Size of the generators and of their training.")
+@_minutes
+@click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Same seed, same result.")
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings; options go before it.")
+def run(
+    data: Path,
+    geometry: str | None,
+    output: Path,
+    families: str | None,
+    preset: str | None,
+    max_minutes: float | None,
+    seed: int | None,
+    settings_file: Path | None,
+) -> None:
+    """Run the whole pipeline on a shower file; run again to go on after a stop."""
+    from caloforge.pipelines.local import run_local
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    options = {
+        "families": [name.strip() for name in families.split(",")] if families is not None else None,
+        "preset": preset,
+        "max_minutes": max_minutes,
+        "seed": seed,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = PipelineSettings.parse({**settings.model_dump(), **given}, where="options")
+    _stop_on_sigterm()
+    _summarise(run_local(data, output, geometry=geometry, settings=settings))
+
+
+def _stop_on_sigterm() -> None:
+    """Let SIGTERM end a run as Ctrl-C does: the steps are told and may save themselves."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def _summarise(result: LocalRun) -> None:
+    from caloforge.validation.leaderboard import leaderboard_markdown
+
+    click.echo(leaderboard_markdown(result.leaderboard))
+    click.echo(f"report:    {result.output / 'report.html'}")
+    click.echo(f"generator: {result.output / 'bundle'}")
+
+
+@main.command("compile", example="caloforge compile -o pipeline.yaml --settings my-cluster.yaml")
+@_output("YAML file")
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
+def compile_(output: Path, settings_file: Path | None) -> None:
+    """Write the pipeline as YAML for Kubeflow Pipelines."""
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    from caloforge.pipelines.compile import compile_pipeline
+
+    compile_pipeline(settings, output)
+    click.echo(f"wrote {output}")
+
+
+@main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")
+@_data
+@_geometry
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of preprocessing settings.")
+@_seed
+@_output("Folder")
+def preprocess(data: Path, geometry: str | None, settings_file: Path | None, seed: int, output: Path) -> None:
+    """Clean and split a shower file and fit the scaling."""
+    from caloforge.preprocessing.prepare import PrepareSettings, prepare
+    from caloforge.showers import open_showers
+
+    settings = PrepareSettings.from_yaml(settings_file) if settings_file else PrepareSettings()
+    prepare(open_showers(data, geometry), output, settings=settings, seed=seed)
+    click.echo(f"wrote {output}")
+
+
+@main.command(example="caloforge train --data showers.hdf5 --prepared prepared --family vae --max-minutes 5 -o vae")
+@_data
+@click.option("--prepared", type=_PATH, required=True, help="Folder that `caloforge preprocess` wrote.")
+@click.option("--family", required=True, help="Generator family.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
+@click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset.")
+@_minutes
+@click.option("--checkpoints", type=_PATH, help="Folder from which a stopped training goes on.")
+@_seed
+@_output("Bundle")
+def train(
+    data: Path,
+    prepared: Path,
+    family: str,
+    preset: str,
+    overrides: Path | None,
+    max_minutes: float | None,
+    checkpoints: Path | None,
+    seed: int,
+    output: Path,
+) -> None:
+    """Train one generator; prints its figures as name=value."""
+    from caloforge.pipelines.settings import FAMILIES, PRESETS
+
+    for kind, name, valid in (("family", family, FAMILIES), ("preset", preset, PRESETS)):
+        if name not in valid:  # before the seconds that importing torch takes
+            raise unknown_name(kind, name, valid)
+    from caloforge.models.train import train as train_family
+
+    figures = train_family(
+        data, prepared, output, family=family, preset=preset,
+        overrides=_read_yaml(overrides) if overrides else None,
+        seed=seed, max_minutes=max_minutes or None, checkpoints=checkpoints,
+    )  # fmt: skip
+    _print_figures(figures)
+
+
+@main.command(
+    example="caloforge generate --bundle bundle --energy 50000 --n 1000 --seed 1 -o showers.hdf5\ncaloforge generate --bundle bundle --like geant4.hdf5 --seed 1 -o showers.hdf5"
+)
+@_bundle
+@click.option("--like", type=_PATH, help="Shower file whose conditions to take, one shower each.")
+@click.option("--energy", type=float, metavar="MEV", help="Incident energy of all showers.")
+@click.option("--n", "count", type=click.IntRange(min=1), help="Number of showers.")
+@_steps
+@_seed
+@_output("HDF5 file")
+def generate(
+    bundle: Path, like: Path | None, energy: float | None, count: int | None, steps: int | None, seed: int, output: Path
+) -> None:
+    """Draw showers from a generator into a CaloChallenge HDF5 file."""
+    if (like is None) == (energy is None) or (energy is None) != (count is None):
+        raise click.UsageError("give either --like FILE or both --energy MEV and --n N")
+    from caloforge.models.generate import generate as generate_showers
+    from caloforge.showers import open_showers
+
+    conditions = open_showers(like).conditions if like is not None else _at_energy(energy, count)
+    _print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps))
+
+
+@main.command(example="caloforge validate --reference geant4.hdf5 --generated vae.hdf5 --generated flow.hdf5 -o report")
+@click.option("--reference", type=_PATH, required=True, help="Shower file to judge by.")
+@click.option("--generated", type=_PATH, required=True, multiple=True, help="Shower file to judge; may be repeated.")
+@click.option("--floor", type=_PATH, help="Second sample like the reference: what a perfect generator would reach.")
+@_geometry
+@_seed
+@_output("Folder")
+def validate(
+    reference: Path, generated: tuple[Path, ...], floor: Path | None, geometry: str | None, seed: int, output: Path
+) -> None:
+    """Compare shower files with a reference: metrics.json, report.html and plots."""
+    from caloforge.showers import open_showers
+
+    names = [path.stem for path in generated]
+    if len(set(names)) < len(names):
+        names = [str(path.with_suffix("")) for path in generated]
+    target = open_showers(reference, geometry)
+    judged = {name: open_showers(path, geometry) for name, path in zip(names, generated, strict=True)}
+    second = open_showers(floor, geometry) if floor else None
+    from caloforge.validation.validate import validate as validate_showers
+
+    validate_showers(target, judged, output, floor=second, seed=seed)
+    click.echo(f"wrote {output / 'metrics.json'} and {output / 'report.html'}")
+
+
+@main.command(example="caloforge export --bundle bundle -o exported")
+@_bundle
+@_steps
+@_output("Bundle")
+def export(bundle: Path, steps: int | None, output: Path) -> None:
+    """Copy a generator and add generator.onnx: conditions and noise in, MeV out."""
+    from caloforge.models.export import export as export_bundle
+
+    _print_figures(export_bundle(bundle, output, steps=steps))
+
+
+@main.command(example="caloforge serve --bundle bundle --http-port 8080 --grpc-port 8081")
+@_bundle
+@click.option("--http-port", type=int, default=8080, show_default=True, help="Port of REST.")
+@click.option("--grpc-port", type=int, default=8081, show_default=True, help="Port of gRPC.")
+@click.option("--name", default="caloforge", show_default=True, help="Name of the model in the URLs.")
+def serve(bundle: Path, http_port: int, grpc_port: int, name: str) -> None:
+    """Serve a generator with KServe's model server until it is stopped."""
+    from caloforge.serving.server import serve as serve_bundle
+
+    serve_bundle(bundle, http_port=http_port, grpc_port=grpc_port, name=name)
+
+
+@main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")
+@click.option("--url", required=True, help="Address of the server, e.g. http://localhost:8080.")
+@click.option("--energy", type=float, metavar="MEV", required=True, help="Incident energy of all showers.")
+@click.option("--n", "count", type=int, required=True, help="Number of showers.")
+@click.option("--name", default="caloforge", show_default=True, help="Name of the model on the server.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent along, e.g. a token.")
+@click.option("--geometry", metavar="NAME|XML", help="Mesh of the showers; without it the one with as many voxels.")
+@_steps
+@_seed
+@_output("HDF5 file")
+def query(
+    url: str,
+    energy: float,
+    count: int,
+    name: str,
+    headers: tuple[str, ...],
+    geometry: str | None,
+    steps: int | None,
+    seed: int,
+    output: Path,
+) -> None:
+    """Ask a server for showers and write them into a CaloChallenge HDF5 file."""
+    from caloforge.geometry import geometries_with, load_geometry
+    from caloforge.provenance import provenance
+    from caloforge.serving.client import query as query_server
+    from caloforge.showers import write_showers
+
+    mesh = load_geometry(geometry) if geometry else None
+    conditions = _at_energy(energy, count)
+    try:
+        voxels = query_server(url, conditions, seed=seed, steps=steps, name=name, headers=_parse_headers(headers))
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from error
+    if mesh is None:
+        fitting = geometries_with(voxels.shape[1])
+        if not fitting:
+            raise InputError(f"no known geometry has the {voxels.shape[1]} voxels of the answer; give --geometry")
+        mesh = load_geometry(fitting[0])
+    if mesh.n_voxels != voxels.shape[1]:
+        msg = f"{url} answers with {voxels.shape[1]} voxels but geometry {mesh.name!r} has {mesh.n_voxels}"
+        raise InputError(msg)
+    with write_showers(output, mesh, attributes={"source": url}, provenance=provenance(seed=seed)) as writer:
+        writer.append(conditions, voxels)
+    click.echo(f"wrote {count} showers to {output}")
+
+
+def _at_energy(energy: float | None, count: int | None) -> Any:
+    import numpy as np
+
+    from caloforge.showers import Conditions
+
+    return Conditions(np.full(count or 0, energy, dtype=np.float64))
+
+
+def _parse_headers(headers: tuple[str, ...]) -> dict[str, str]:
+    pairs = [header.partition(":") for header in headers]
+    if wrong := [name for name, colon, _ in pairs if not colon]:
+        raise click.UsageError(f"--header {wrong[0]!r}: expected 'NAME: VALUE'")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a YAML file ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected keys and values, got {type(values).__name__}")
+    return values
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    """Print ``name=value`` lines, which Katib's metrics collector reads too."""
+    for name, value in figures.items():
+        click.echo(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}")

@@ -1,0 +1,47 @@
+"""Log lines that people read: time, two spaces, message."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TextIO
+
+LINE = re.compile(r"\d\d:\d\d:\d\d  (?:(?P<level>WARNING|ERROR|CRITICAL): )?(?P<message>.*)")
+"""A line that :func:`configure_logging` made; a run picks them out of everything a task writes."""
+
+
+class _LineFormatter(logging.Formatter):
+    """Put the time before every line of a message, and the level where it is not INFO."""
+
+    def __init__(self) -> None:
+        super().__init__(datefmt="%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        head = f"{self.formatTime(record, self.datefmt)}  "
+        if record.levelno > logging.INFO:
+            head += f"{record.levelname}: "
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return "\n".join(head + line for line in text.splitlines())
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Write to what ``sys.stderr`` is at the moment: a caller may have replaced it since."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(_LineFormatter())
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+def configure_logging() -> None:
+    """Show the package's messages from INFO on, on standard error; a second call changes nothing."""
+    logger = logging.getLogger("caloforge")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        logger.addHandler(_StderrHandler())

@@ -1,0 +1,227 @@
+import json
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from caloforge.errors import InputError
+from caloforge.models.bundle import Generator, load_bundle
+from caloforge.serving.client import ask, is_ready, query
+from caloforge.serving.limits import MAX_SHOWERS_PER_REQUEST
+from caloforge.serving.local import free_port, running_server
+from caloforge.serving.smoke import spread_conditions
+from caloforge.showers import Conditions
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of fastapi and protobuf, while kserve is imported
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+INFER = "/v2/models/caloforge/infer"
+
+
+class Server(NamedTuple):
+    url: str
+    grpc_address: str
+
+
+@pytest.fixture(scope="module")
+def server(tiny_bundle: Path) -> Iterator[Server]:
+    port = free_port()
+    with running_server(tiny_bundle, grpc_port=port) as url:
+        yield Server(url, f"127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_bundle: Path) -> Generator:
+    return load_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def stub(server: Server) -> Iterator[GRPCInferenceServiceStub]:
+    unlimited = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(server.grpc_address, options=unlimited) as channel:
+        yield GRPCInferenceServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def conditions(generator: Generator) -> Conditions:
+    return spread_conditions(generator, 5, 2)
+
+
+def tensors(conditions: Conditions) -> list[dict]:
+    return [
+        {"name": name, "shape": [len(conditions)], "datatype": "FP64", "data": getattr(conditions, name).tolist()}
+        for name in conditions.names
+    ]
+
+
+def grpc_request(conditions: Conditions, seed: int) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name="caloforge", parameters={"seed": pb.InferParameter(int64_param=seed)})
+    for name in conditions.names:
+        tensor = request.inputs.add(name=name, datatype="FP64", shape=[len(conditions), 1])
+        tensor.contents.fp64_contents.extend(getattr(conditions, name))
+    return request
+
+
+def assert_same_showers(showers: np.ndarray, expected: np.ndarray) -> None:
+    # Same code, seed and batch: only the threads that torch takes may differ.
+    np.testing.assert_allclose(showers, expected, rtol=1e-4, atol=1e-4 * expected.sum(axis=1).min())
+
+
+def test_same_seed_gives_the_showers_of_in_process_sampling(
+    server: Server, generator: Generator, conditions: Conditions
+) -> None:
+    showers = query(server.url, conditions, seed=7)
+    assert showers.shape == (len(conditions), generator.geometry.n_voxels)
+    assert showers.dtype == np.float32
+    assert_same_showers(showers, generator.sample(conditions, seed=7))
+
+
+def test_the_answer_carries_the_mesh(server: Server, generator: Generator, conditions: Conditions) -> None:
+    geometry = ask(server.url, conditions, seed=7).geometry
+    assert (geometry.name, geometry.to_xml()) == (generator.geometry.name, generator.geometry.to_xml())
+
+
+def test_another_seed_gives_other_showers(server: Server, conditions: Conditions) -> None:
+    assert not np.array_equal(query(server.url, conditions, seed=7), query(server.url, conditions, seed=8))
+
+
+def test_rest_json_carries_the_same_showers(server: Server, http: httpx.Client, conditions: Conditions) -> None:
+    response = http.post(INFER, json={"id": "mine", "inputs": tensors(conditions), "parameters": {"seed": 7}})
+    assert response.headers["content-type"] == "application/json"
+    content = response.json()
+    (output,) = content["outputs"]
+    assert (content["id"], content["model_name"]) == ("mine", "caloforge")
+    assert (output["name"], output["datatype"]) == ("showers", "FP32")
+    showers = np.array(output["data"], np.float32).reshape(output["shape"])
+    np.testing.assert_array_equal(showers, query(server.url, conditions, seed=7))
+
+
+def test_a_single_output_can_be_asked_for_in_binary(server: Server, http: httpx.Client, conditions: Conditions) -> None:
+    outputs = [{"name": "showers", "parameters": {"binary_data": True}}]
+    response = http.post(INFER, json={"inputs": tensors(conditions), "outputs": outputs})
+    length = int(response.headers["Inference-Header-Content-Length"])
+    (output,) = json.loads(response.content[:length])["outputs"]
+    showers = np.frombuffer(response.content[length:], "<f4").reshape(output["shape"])
+    np.testing.assert_array_equal(showers, query(server.url, conditions, seed=0))
+
+
+def test_v1_predict_carries_the_same_showers(server: Server, http: httpx.Client, conditions: Conditions) -> None:
+    rows = [{name: getattr(conditions, name)[i] for name in conditions.names} for i in range(len(conditions))]
+    response = http.post("/v1/models/caloforge:predict", json={"instances": rows, "parameters": {"seed": 7}})
+    showers = np.array(response.json()["predictions"], np.float32)
+    np.testing.assert_array_equal(showers, query(server.url, conditions, seed=7))
+
+
+def test_grpc_carries_the_same_showers(server: Server, stub: GRPCInferenceServiceStub, conditions: Conditions) -> None:
+    response = stub.ModelInfer(grpc_request(conditions, seed=7))
+    showers = np.frombuffer(response.raw_output_contents[0], "<f4").reshape(response.outputs[0].shape)
+    np.testing.assert_array_equal(showers, query(server.url, conditions, seed=7))
+
+
+def test_grpc_has_no_message_limit(stub: GRPCInferenceServiceStub, generator: Generator) -> None:
+    n = 9 * 2**20 // (4 * generator.geometry.n_voxels)  # more than gRPC's default of 8 MiB
+    response = stub.ModelInfer(grpc_request(spread_conditions(generator, n, 1), seed=0))
+    assert response.outputs[0].shape == [n, generator.geometry.n_voxels]
+
+
+def test_grpc_says_what_is_wrong(stub: GRPCInferenceServiceStub) -> None:
+    with pytest.raises(grpc.RpcError, match="input 'incident_energy' is missing") as caught:
+        stub.ModelInfer(pb.ModelInferRequest(model_name="caloforge"))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_concurrent_requests_get_their_own_showers(
+    server: Server, generator: Generator, conditions: Conditions
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda seed: query(server.url, conditions, seed=seed), range(16)))
+    for seed, answer in enumerate(answers):
+        assert_same_showers(answer, generator.sample(conditions, seed=seed))
+
+
+def test_readiness_and_metadata(server: Server, http: httpx.Client, generator: Generator) -> None:
+    assert http.get("/v2/health/ready").json() == {"ready": True}
+    assert is_ready(server.url)
+    assert not is_ready(server.url, name="another")
+    metadata = http.get("/v2/models/caloforge").json()
+    assert metadata["inputs"] == [
+        {"name": name, "datatype": "FP64", "shape": [-1]} for name in generator.condition_names
+    ]
+    voxels = generator.geometry.n_voxels
+    assert metadata["outputs"] == [{"name": "showers", "datatype": "FP32", "shape": [-1, voxels]}]
+
+
+def energy(*values: float | str | None, shape: list[int] | None = None, datatype: str = "FP64") -> dict:
+    shape = [len(values)] if shape is None else shape
+    return {"name": "incident_energy", "shape": shape, "datatype": datatype, "data": list(values)}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "parameters", "text"),
+    [
+        ([], {}, "input 'incident_energy' is missing"),
+        ([energy(1e4), energy(1e4) | {"name": "energy"}], {}, "unknown input 'energy'; did you mean"),
+        ([energy(1e4, shape=[2])], {}, "the data do not fit shape [2]"),
+        ([energy(1e4, 1e4, shape=[1, 2])], {}, "expected shape [n] or [n, 1], got [1, 2]"),
+        ([energy(1e4, datatype="INT64")], {}, "expected datatype FP32 or FP64, got INT64"),
+        ([energy("much")], {}, "could not convert string to float"),
+        ([energy(1e4, None)], {}, "incident_energy: row 1 is nan; expected finite numbers"),
+        ([energy()], {}, "at least one shower, got 0"),
+        ([energy(*[1e4] * (MAX_SHOWERS_PER_REQUEST + 1))], {}, "at most 10000 showers, got 10001"),
+        ([energy(1e-3)], {}, "0.001"),
+        ([energy(1e12)], {}, "1e+12"),
+        ([energy(-1e4)], {}, "-10000"),
+        ([energy(1e4)], {"seed": -1}, "seed: expected an integer from 0"),
+        ([energy(1e4)], {"seed": 1.5}, "parameter 'seed': expected an integer, got 1.5"),
+        ([energy(1e4)], {"steps": 0}, "steps: expected a positive integer"),
+        ([energy(1e4)], {"sed": 1}, "unknown parameter 'sed'; did you mean 'seed'"),
+    ],
+)  # fmt: skip
+def test_a_bad_query_is_refused_with_its_reason(
+    http: httpx.Client, inputs: list[dict], parameters: dict, text: str
+) -> None:
+    response = http.post(INFER, json={"inputs": inputs, "parameters": parameters})
+    assert response.status_code == 400
+    assert text in response.json()["error"]
+
+
+def test_not_a_number_in_binary_is_refused(server: Server, conditions: Conditions) -> None:
+    broken = Conditions(**{name: getattr(conditions, name).copy() for name in conditions.names})
+    broken.incident_energy[3] = np.nan
+    with pytest.raises(InputError, match="incident_energy: row 3 is nan"):
+        query(server.url, broken, seed=0)
+
+
+def test_a_malformed_binary_request_is_refused(http: httpx.Client) -> None:
+    tensor = energy(shape=[3]) | {"parameters": {"binary_data_size": 8}}
+    del tensor["data"]
+    header = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"}
+    response = http.post(INFER, content=header + bytes(8), headers=headers)
+    assert response.status_code == 400
+    assert "malformed request" in response.json()["error"]
+
+
+def test_an_unknown_output_is_refused(http: httpx.Client, conditions: Conditions) -> None:
+    response = http.post(INFER, json={"inputs": tensors(conditions), "outputs": [{"name": "shower"}]})
+    assert response.status_code == 400
+    assert "unknown output 'shower'" in response.json()["error"]
+
+
+def test_an_unknown_model_is_refused(server: Server, conditions: Conditions) -> None:
+    with pytest.raises(InputError, match="Model with name another does not exist"):
+        query(server.url, conditions, seed=0, name="another")

@@ -1,0 +1,117 @@
+"""The metrics, and their application to a pair of samples: one function and one registry line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.validation.classifier import classifier_auc
+from caloforge.validation.features import high_level_features
+from caloforge.validation.frechet import fpd
+from caloforge.validation.observables import OBSERVABLES, Observable
+from caloforge.validation.result import Result
+from caloforge.validation.separation import separation_of_profiles, separation_power
+from caloforge.validation.summary import Profile, Summary
+from caloforge.validation.wasserstein import wasserstein, wasserstein_of_profiles
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FeatureMetric:
+    """A metric of two samples as a whole, seen through their high-level features.
+
+    Attributes:
+        label: name in tables.
+        function: (reference, generated) features and a seed to the result.
+    """
+
+    label: str
+    function: Callable[[FloatArray, FloatArray, int], Result]
+
+
+@dataclass(frozen=True)
+class DistributionMetric:
+    """A metric of the distributions of one observable.
+
+    Attributes:
+        label: name in tables.
+        function: the observable and its (reference, generated) columns to the result.
+        of_profiles: (reference, generated) spectra and the number of showers to the result.
+    """
+
+    label: str
+    function: Callable[[Observable, FloatArray, FloatArray], Result]
+    of_profiles: Callable[[Profile, Profile, int], Result]
+
+
+FEATURE_METRICS: dict[str, FeatureMetric] = {
+    "auc": FeatureMetric("Classifier AUC", lambda x, y, seed: classifier_auc(x, y, seed=seed)),
+    "fpd": FeatureMetric("FPD", lambda x, y, seed: fpd(x, y, seed=seed)),
+}
+
+DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {
+    "separation": DistributionMetric(
+        "Separation power",
+        lambda observable, x, y: separation_power(x, y, log=observable.log),
+        lambda x, y, n: separation_of_profiles(x, y, n=n),
+    ),
+    "wasserstein": DistributionMetric(
+        "Wasserstein-1 / std. dev.",
+        lambda _, x, y: wasserstein(x, y),
+        lambda x, y, n: wasserstein_of_profiles(x, y, n=n),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All metrics of one sample against the reference.
+
+    Attributes:
+        features: by name of the feature metric.
+        distributions: by name of the distribution metric, then of the observable.
+    """
+
+    features: Mapping[str, Result]
+    distributions: Mapping[str, Mapping[str, Result]]
+
+    @property
+    def headline(self) -> dict[str, Result]:
+        """The feature metrics, and the mean over observables of each distribution metric."""
+        means = {f"mean_{name}": mean_result(results) for name, results in self.distributions.items()}
+        return {**self.features, **means}
+
+
+def headline_labels() -> dict[str, str]:
+    """Return the names of the headline metrics in tables, in their order."""
+    means = {f"mean_{name}": f"Mean {metric.label[0].lower()}{metric.label[1:]}" for name, metric in DISTRIBUTION_METRICS.items()}
+    return {**{name: metric.label for name, metric in FEATURE_METRICS.items()}, **means}
+
+
+def mean_result(results: Mapping[str, Result]) -> Result:
+    """Return the mean over observables; its error takes them as fully correlated, an upper bound."""
+    values = list(results.values())
+    return Result(
+        float(np.mean([result.value for result in values])),
+        float(np.mean([result.error for result in values])),
+        n=values[0].n,
+    )
+
+
+def compare(reference: Summary, generated: Summary, *, seed: int) -> Comparison:
+    """Return all metrics of ``generated`` against ``reference``, samples of the same size."""
+    x, y = high_level_features(reference), high_level_features(generated)
+    features = {name: metric.function(x, y, seed) for name, metric in FEATURE_METRICS.items()}
+    columns = {name: (o.columns(reference), o.columns(generated)) for name, o in OBSERVABLES.items()}
+    distributions = {}
+    for name, metric in DISTRIBUTION_METRICS.items():
+        results = {
+            key: metric.function(OBSERVABLES[key], *pair) for key, pair in columns.items() if pair[0].shape[1] > 0
+        }
+        results["voxel_energy"] = metric.of_profiles(reference.spectrum, generated.spectrum, len(reference))
+        distributions[name] = results
+    return Comparison(features, distributions)

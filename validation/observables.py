@@ -1,0 +1,135 @@
+"""The observables that generated showers are judged by: one function and one registry line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.validation.summary import EPSILON, Summary
+
+FloatArray = NDArray[np.float64]
+
+
+def response(summary: Summary) -> FloatArray:
+    """Return the total energy over the incident energy, (N,)."""
+    return summary.total_energy / summary.incident_energy
+
+
+def layer_energy(summary: Summary) -> FloatArray:
+    """Return the energy of each layer, (N, L) MeV."""
+    return summary.layer_energy
+
+
+def centre(summary: Summary, axis: str) -> FloatArray:
+    """Return the centre of energy of each layer along eta, phi or r, (N, layers) mm."""
+    return _where_defined(summary, summary.centre[axis], axis)
+
+
+def width(summary: Summary, axis: str) -> FloatArray:
+    """Return the energy-weighted standard deviation of each layer along an axis, (N, layers) mm."""
+    return _where_defined(summary, summary.width[axis], axis)
+
+
+def sparsity(summary: Summary) -> FloatArray:
+    """Return the fraction of voxels without energy in each layer, (N, L)."""
+    voxels = np.asarray([layer.n_voxels for layer in summary.geometry.active_layers])
+    return 1 - summary.layer_hits / voxels
+
+
+def number_of_voxels(summary: Summary) -> FloatArray:
+    """Return the number of voxels above the threshold, (N,)."""
+    return summary.layer_hits.sum(axis=1)
+
+
+def longitudinal_first_moment(summary: Summary) -> FloatArray:
+    """Return the energy-weighted mean of the layer index, (N,)."""
+    index = np.arange(summary.geometry.n_layers)
+    return summary.layer_energy @ index / (summary.total_energy + EPSILON)
+
+
+def longitudinal_second_moment(summary: Summary) -> FloatArray:
+    """Return the energy-weighted variance of the layer index, (N,)."""
+    index = np.arange(summary.geometry.n_layers)
+    square = summary.layer_energy @ index**2 / (summary.total_energy + EPSILON)
+    return np.maximum(square - longitudinal_first_moment(summary) ** 2, 0)
+
+
+def lateral_first_moment(summary: Summary) -> FloatArray:
+    """Return the energy-weighted mean of r over all voxels, (N,) mm."""
+    return _over_layers(summary, summary.centre["r"])
+
+
+def lateral_second_moment(summary: Summary) -> FloatArray:
+    """Return the energy-weighted variance of r over all voxels, (N,) mm^2."""
+    square = _over_layers(summary, summary.width["r"] ** 2 + summary.centre["r"] ** 2)
+    return np.maximum(square - lateral_first_moment(summary) ** 2, 0)
+
+
+def _where_defined(summary: Summary, values: FloatArray, axis: str) -> FloatArray:
+    """Keep the layers that have the axis: eta and phi need more than one alpha bin."""
+    return values if axis == "r" else values[:, summary.geometry.alpha_layers]
+
+
+def _over_layers(summary: Summary, values: FloatArray) -> FloatArray:
+    """Average (N, layers) values over layers, weighted by energy, (N,)."""
+    layers = slice(None) if values.shape[1] == summary.geometry.n_layers else list(summary.geometry.alpha_layers)
+    weights = summary.layer_energy[:, layers]
+    return (values * weights).sum(axis=1) / (weights.sum(axis=1) + EPSILON)
+
+
+@dataclass(frozen=True)
+class Observable:
+    """A number per shower, or per shower and layer.
+
+    Attributes:
+        label: what it is called in plots and tables, mathtext allowed.
+        unit: its unit, empty for a pure number.
+        values: takes a summary to (N,) or (N, layers) values.
+        log: whether it spans decades, so that bins are logarithmic.
+        shown: takes a summary to the (N,) values of the plot; for an observable with layers the
+            default is the mean over layers weighted by energy.
+        shown_label: what is plotted, if ``shown`` is set.
+    """
+
+    label: str
+    unit: str
+    values: Callable[[Summary], FloatArray]
+    log: bool = False
+    shown: Callable[[Summary], FloatArray] | None = None
+    shown_label: str = ""
+
+    def columns(self, summary: Summary) -> FloatArray:
+        """Return the values as (N, columns); no columns if the geometry has no such thing."""
+        values = self.values(summary)
+        return values[:, None] if values.ndim == 1 else values
+
+    def plotted(self, summary: Summary) -> FloatArray:
+        """Return one number per shower, (N,)."""
+        if self.shown is not None:
+            return self.shown(summary)
+        values = self.values(summary)
+        return values if values.ndim == 1 else _over_layers(summary, values)
+
+
+OBSERVABLES: dict[str, Observable] = {
+    "response": Observable(r"$E_\mathrm{tot} / E_\mathrm{inc}$", "", response),
+    "layer_energy": Observable(
+        "Layer energy", "MeV", layer_energy, log=True,
+        shown=lambda s: s.layer_energy.max(axis=1), shown_label="Energy of the hottest layer",
+    ),
+    "centre_eta": Observable(r"Centre of energy in $\eta$", "mm", lambda s: centre(s, "eta")),
+    "centre_phi": Observable(r"Centre of energy in $\phi$", "mm", lambda s: centre(s, "phi")),
+    "centre_r": Observable(r"Centre of energy in $r$", "mm", lambda s: centre(s, "r")),
+    "width_eta": Observable(r"Width in $\eta$", "mm", lambda s: width(s, "eta")),
+    "width_phi": Observable(r"Width in $\phi$", "mm", lambda s: width(s, "phi")),
+    "width_r": Observable(r"Width in $r$", "mm", lambda s: width(s, "r")),
+    "sparsity": Observable("Sparsity", "", sparsity),
+    "number_of_voxels": Observable("Voxels above threshold", "", number_of_voxels),
+    "longitudinal_first_moment": Observable("Longitudinal first moment", "layers", longitudinal_first_moment),
+    "longitudinal_second_moment": Observable("Longitudinal second moment", "layers²", longitudinal_second_moment),
+    "lateral_first_moment": Observable("Lateral first moment", "mm", lateral_first_moment),
+    "lateral_second_moment": Observable("Lateral second moment", "mm²", lateral_second_moment),
+}  # fmt: skip

@@ -1,0 +1,232 @@
+"""The validation step: judge generated showers against Geant4 and write metrics, plots and report."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import InputError
+from caloforge.files import atomic_directory, write_json
+from caloforge.provenance import provenance
+from caloforge.showers import Showers
+from caloforge.steps import step
+from caloforge.validation.metrics import Comparison, compare
+from caloforge.validation.plots import write_plots
+from caloforge.validation.report import write_report
+from caloforge.validation.result import Result
+from caloforge.validation.summary import Summary, summarise
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+FEWEST = 50
+
+
+def validate(
+    reference: Showers,
+    generated: Mapping[str, Showers],
+    output: Path,
+    *,
+    floor: Showers | None = None,
+    timings: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compare samples with the reference and write ``metrics.json``, ``report.html`` and ``plots/``.
+
+    Every comparison is made with the same number of showers: the smallest sample's. The floor is
+    the value that each metric takes between two samples of Geant4 of that size.
+
+    Args:
+        reference: Geant4 showers.
+        generated: generator name to its showers, one per incident energy of the reference.
+        output: folder to write; it appears only when complete.
+        floor: a second sample of Geant4; without it the reference is halved at random, which
+            halves the number of showers that everything is compared with.
+        timings: generator name to milliseconds per shower.
+        seed: of the random choices.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        InputError: a sample is too small, has other voxels or units than the reference, or holds
+            energies that are no energies.
+    """
+    with step("validate"):
+        timings = dict(timings or {})
+        _check_samples(reference, generated, floor, timings)
+        samples = _choose(reference, generated, floor, seed=seed)
+        threshold = max(s.threshold or 0.0 for s in (reference, *generated.values(), *([floor] if floor else [])))
+        logger.info(
+            "validate: %d showers of each sample, %d voxels, threshold %.4g MeV",
+            len(samples.reference), reference.geometry.n_voxels, threshold,
+        )  # fmt: skip
+        truth = summarise(samples.reference, threshold=threshold)
+        second = summarise(samples.floor, threshold=threshold)
+        summaries = {}
+        for name, showers in samples.generated.items():
+            summaries[name] = summarise(showers, threshold=threshold)
+            _check_units(truth, reference.path, summaries[name], showers.path)
+        logger.info("validate: comparing Geant4 with itself")
+        floors = compare(truth, second, seed=seed)
+        comparisons = {}
+        for name, summary in summaries.items():
+            logger.info("validate: comparing %s with Geant4", name)
+            comparisons[name] = compare(truth, summary, seed=seed)
+        metrics = {
+            "schema": SCHEMA,
+            "n": len(truth),
+            "reference": {"file": reference.path.name, "showers": len(reference)},
+            "floor": {
+                "kind": "second sample" if floor else "halves of the reference",
+                "file": (floor or reference).path.name,
+            },
+            "geometry": reference.geometry.name,
+            "threshold_mev": threshold,
+            "warnings": _energy_warnings(truth, summaries),
+            "generators": {
+                name: _as_json(comparison, floors, timings.get(name)) for name, comparison in comparisons.items()
+            },
+            "provenance": provenance(
+                inputs={"reference": reference.path, **{name: s.path for name, s in generated.items()}}, seed=seed
+            ),
+        }
+        logger.info("validate: drawing")
+        with atomic_directory(output) as folder:
+            plots = write_plots(truth, summaries, metrics, folder / "plots")
+            write_report(metrics, plots, folder / "report.html")
+            write_json(folder / "metrics.json", metrics)
+        return metrics
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The rows that are compared, the same number of each."""
+
+    reference: Showers
+    floor: Showers
+    generated: Mapping[str, Showers]
+
+
+def _choose(reference: Showers, generated: Mapping[str, Showers], floor: Showers | None, *, seed: int) -> _Samples:
+    """Take the same number of rows of every sample, at random where a sample has more.
+
+    A generated sample as long as the reference has the reference's incident energies row by row,
+    so the same rows of it are taken.
+    """
+    available = [len(floor), len(reference)] if floor else [len(reference) // 2]
+    n = min(*available, *(len(showers) for showers in generated.values()))
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(reference))
+
+    def pick(showers: Showers) -> Showers:
+        rows = order[:n] if len(showers) == len(reference) else rng.permutation(len(showers))[:n]
+        return showers.select(np.sort(rows))
+
+    return _Samples(
+        reference=pick(reference),
+        floor=pick(floor) if floor else reference.select(np.sort(order[n : 2 * n])),
+        generated={name: pick(showers) for name, showers in generated.items()},
+    )
+
+
+def _check_samples(
+    reference: Showers, generated: Mapping[str, Showers], floor: Showers | None, timings: Mapping[str, float]
+) -> None:
+    if not generated:
+        raise InputError("validate: no generated sample given")
+    fewest = FEWEST if floor else 2 * FEWEST
+    if len(reference) < fewest:
+        halved = "" if floor else ", because it is halved to find the floor"
+        raise InputError(f"{reference.path}: {len(reference)} showers; the reference needs {fewest} or more{halved}")
+    for name, showers in {**generated, **({"floor": floor} if floor else {})}.items():
+        if len(showers) < FEWEST:
+            raise InputError(f"{showers.path} ({name}): {len(showers)} showers; a sample needs {FEWEST} or more")
+        _check_geometry(reference, showers, name)
+    for name, value in timings.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise InputError(f"timings: {name}: expected milliseconds per shower, got {value}")
+
+
+def _check_geometry(reference: Showers, showers: Showers, name: str) -> None:
+    ours, theirs = reference.geometry, showers.geometry
+    if ours.n_voxels != theirs.n_voxels:
+        msg = (
+            f"{showers.path} ({name}): {theirs.n_voxels} voxels (geometry {theirs.name!r}), but the reference "
+            f"{reference.path} has {ours.n_voxels} ({ours.name!r}); they must have the same geometry"
+        )
+        raise InputError(msg)
+    for i, (a, b) in enumerate(zip(ours.active_layers, theirs.active_layers, strict=False)):
+        if (a.r_edges, a.n_alpha) != (b.r_edges, b.n_alpha):
+            msg = (
+                f"{showers.path} ({name}): layer {i} has {b.n_alpha} alpha bins and r edges {b.r_edges} mm, but the "
+                f"reference's has {a.n_alpha} and {a.r_edges}; give both files the same geometry"
+            )
+            raise InputError(msg)
+
+
+def _check_units(truth: Summary, truth_path: Path, summary: Summary, path: Path) -> None:
+    """Refuse samples whose response or incident energies differ as GeV differ from MeV."""
+    for what, values in {
+        "E_tot/E_inc": lambda s: s.total_energy / s.incident_energy,
+        "incident energy": lambda s: s.incident_energy,
+    }.items():
+        expected, found = float(values(truth).mean()), float(values(summary).mean())
+        ratio = found / expected if expected > 0 else 1.0
+        if any(factor / 3 < ratio < factor * 3 for factor in (1e-3, 1e3)):
+            msg = (
+                f"{path}: mean {what} is {found:.4g}, but {expected:.4g} in {truth_path}: a factor of about 1000, "
+                "as if GeV and MeV were mixed up; all energies must be in MeV"
+            )
+            raise InputError(msg)
+
+
+def _energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[str]:
+    """Say which samples have other incident energies: then differences are not the generator's."""
+    from scipy.stats import ks_2samp
+
+    found = []
+    for name, summary in summaries.items():
+        if ks_2samp(truth.incident_energy, summary.incident_energy, method="asymp").pvalue < 1e-4:
+            text = (
+                f"{name}: its incident energies are distributed differently from the reference's; "
+                "generate it with the reference's incident energies"
+            )
+            logger.warning("validate: %s", text)
+            found.append(text)
+    return found
+
+
+def _as_json(comparison: Comparison, floors: Comparison, milliseconds: float | None) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        name: _entry(result, floors.headline[name]) for name, result in comparison.headline.items()
+    }
+    for metric, results in comparison.distributions.items():
+        record[metric] = {key: _entry(result, floors.distributions[metric][key]) for key, result in results.items()}
+    for result in comparison.features.values():
+        if result.roc is not None:
+            record["roc"] = {key: list(getattr(result.roc, key)) for key in ("fpr", "tpr", "thresholds")}
+    record["milliseconds_per_shower"] = milliseconds
+    return record
+
+
+def _entry(result: Result, floor: Result) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "value": result.value,
+        "error": result.error,
+        "floor": floor.value,
+        "floor_error": floor.error,
+        "sigma": result.sigma_from(floor),
+    }
+    if result.absolute is not None:
+        entry["absolute"] = result.absolute
+    if result.parts:
+        entry["per_layer"] = list(result.parts)
+    return entry
