@@ -44,6 +44,6 @@ def compare(
         write_json(Path(leaderboard.path), board)
         Path(summary.path).write_text(leaderboard_markdown(board))
         copy_folder(next(Path(b.path) for b in bundles if b.metadata["family"] == name), Path(winner.path))
-        log_roc(roc, **metrics["generators"][name]["auc"]["roc"])
+        log_roc(roc, **metrics["generators"][name]["roc"])
         describe(winner, family=name)
         return name

@@ -61,7 +61,7 @@ class SplineCoupling(nn.Module):
 
     def _spline(self, kept: Tensor, condition: Tensor) -> MonotonicRQSTransform:
         numbers = self.scale * self.network(kept, condition).float()
-        numbers = numbers.reshape(len(kept), -1, 3 * self.bins - 1)
+        numbers = numbers.reshape(kept.shape[0], -1, 3 * self.bins - 1)
         widths, heights, slopes = numbers.split([self.bins, self.bins, self.bins - 1], -1)
         return MonotonicRQSTransform(widths, heights, slopes, bound=self.bound)
 

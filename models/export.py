@@ -115,6 +115,7 @@ def _write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
             input_names=names,
             output_names=["showers"],
             dynamic_shapes=(tuple({0: n} for _ in inputs),),
+            optimize=True,
             opset_version=OPSET,
             dynamo=True,
             external_data=False,

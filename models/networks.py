@@ -129,7 +129,7 @@ class LayerTransformer(nn.Module):
             h = block(h, embedded)
         h = self.norm(h).transpose(0, 1)  # (L, B, width)
         out = torch.baddbmm(self.out_bias.to(h.dtype), h, self.out_weight.to(h.dtype)).transpose(0, 1)
-        table = out.reshape(len(x), -1, self.channels)  # (B, L * n_out, channels)
+        table = out.reshape(x.shape[0], -1, self.channels)  # (B, L * n_out, channels)
         return table[:, self.out_place].flatten(1)
 
 

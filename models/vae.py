@@ -59,7 +59,7 @@ class VAE(VoxelModel):
 
     def _decode(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         out = self.decoder(self.from_latent(latent), torch.cat([condition, latent], 1))
-        mu, log_sigma = out.reshape(len(latent), -1, 2).unbind(2)
+        mu, log_sigma = out.reshape(latent.shape[0], -1, 2).unbind(2)
         return mu, log_sigma.clamp(-4, 2)
 
     def decode(self, noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:

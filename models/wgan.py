@@ -77,5 +77,5 @@ class WGAN(VoxelModel):
         """Map latent and voxel noise to voxels in one pass."""
         latent, voxel_noise = noise[:, : self.latent], noise[:, self.latent :]
         out = self.generator(voxel_noise, torch.cat([condition, latent], 1))
-        mean, log_sigma = out.reshape(len(noise), -1, 2).unbind(2)
+        mean, log_sigma = out.reshape(noise.shape[0], -1, 2).unbind(2)
         return mean + torch.exp(log_sigma.clamp(-4, 2)) * voxel_noise

@@ -18,6 +18,7 @@ _TASK_STARTS = re.compile(r".* - INFO - Executing task '(.+)'")
 _TASK_FAILS = re.compile(r".* - ERROR - Task '.+' finished with status FAILURE")
 _TASK_KEPT = re.compile(r"Task (\S+) cache hit .*")
 _STEP_STARTS = re.compile(r"(.+): started")
+_CHAINED = ("The above exception was", "During handling of the above")
 _INPUT_ERROR = re.compile(r"caloforge\.errors\.InputError: (.+)")
 
 
@@ -27,7 +28,15 @@ class _Task:
     def __init__(self, name: str) -> None:
         self.name = name
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.over = False
         self.input_error: str | None = None
+
+    def add(self, line: str) -> None:
+        """Keep a line; what came before a traceback is of no use, unless it is the exception's cause."""
+        begins = line.strip().startswith("Traceback (most recent call last)")
+        if begins and not (self.tail and self.tail[-1].strip().startswith(_CHAINED)):
+            self.tail.clear()
+        self.tail.append(line)
 
 
 class RunLog:
@@ -57,12 +66,13 @@ class RunLog:
         elif _TASK_FAILS.fullmatch(text):
             logger.error("%s: failed", task.name)
             self._failure = self._failure or task
+            task.over = True
         elif match := LINE.fullmatch(text):
             self._show(task, match)
         elif match := _INPUT_ERROR.fullmatch(text):
             task.input_error = match[1]
-        if text:
-            task.tail.append(line)
+        if text and not task.over:
+            task.add(line)
 
     def _show(self, task: _Task, match: re.Match[str]) -> None:
         message = match["message"]

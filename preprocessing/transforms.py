@@ -298,14 +298,15 @@ class LayerEnergyTransform(nn.Module):
         """Map (B, L) numbers and the mask of layers with energy back to (B, L) MeV."""
         raw = self.standardise.decode(y, None)
         total = incident_energy * torch.exp(raw[:, :1].clamp(-30, 10))
-        last = _is_last_active(active)[:, :-1]
         here = active[:, :-1]
-        ratio = torch.where(here, torch.sigmoid(raw[:, 1:]), torch.zeros_like(raw[:, 1:]))
-        rest = torch.where(here, torch.sigmoid(-raw[:, 1:]), torch.ones_like(raw[:, 1:]))
-        ratio = torch.where(last, torch.ones_like(ratio), ratio)
-        rest = torch.where(last, torch.zeros_like(rest), rest)
-        remaining = torch.cumprod(torch.cat([torch.ones_like(total), rest], 1), 1)
-        return total * remaining * torch.cat([ratio, torch.ones_like(total)], 1)
+        zero = torch.zeros_like(raw[:, 1:])
+        ratio = torch.where(here, torch.sigmoid(raw[:, 1:]), zero)
+        # The last layer with energy takes all that remains, whichever layer it is.
+        ratio = torch.where(_is_last_active(active)[:, :-1], torch.ones_like(zero), ratio)
+        # What remains is a running product of 1 - u_i, taken as a sum of logs: ONNX has no product.
+        log_rest = torch.where(here, torch.nn.functional.logsigmoid(-raw[:, 1:]), zero)
+        remaining = torch.exp(torch.cumsum(torch.cat([torch.zeros_like(total), log_rest], 1), 1))
+        return total * remaining * torch.cat([ratio, active[:, -1:].to(ratio.dtype)], 1)
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Fit the standardisation in one pass over (layer energies, incident energies) batches."""

@@ -135,7 +135,6 @@ class GeneratorModel(Model):
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _sample(self, query: Query) -> NDArray[np.float32]:
-        self._generator.check(query.conditions)
         start = time.perf_counter()
         showers = self._generator.sample(query.conditions, seed=query.seed, steps=query.steps)
         seconds = time.perf_counter() - start
@@ -204,12 +203,12 @@ def _column(tensor: InferInput) -> NDArray[np.float64]:
     if tensor.datatype not in _FLOATS:
         raise InputError(f"input {tensor.name!r}: expected datatype {' or '.join(_FLOATS)}, got {tensor.datatype}")
     try:
-        values = tensor.as_numpy()
+        values = np.asarray(tensor.as_numpy(), np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"input {tensor.name!r}: the data do not fit shape {tensor.shape} ({error})") from None
     if values.ndim != 1 and values.shape[1:] != (1,):
         raise InputError(f"input {tensor.name!r}: expected shape [n] or [n, 1], got {list(values.shape)}")
-    return values.reshape(-1).astype(np.float64)
+    return values.reshape(-1)
 
 
 def _query(columns: Mapping[str, NDArray[np.float64]], parameters: Mapping[str, Any]) -> Query:

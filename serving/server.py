@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import socket
 import sys
@@ -10,6 +11,7 @@ from types import ModuleType
 
 from caloforge.errors import InputError
 from caloforge.models.bundle import load_bundle
+from caloforge.serving.device import best_device
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ def serve(bundle: Path, *, http_port: int = 8080, grpc_port: int = 8081, name: s
     """
     _check_port(http_port)
     _check_port(grpc_port)
-    generator = load_bundle(bundle)
+    generator = load_bundle(bundle, device=best_device())
     kserve_server = _import_model_server()
     from caloforge.serving.model import GeneratorModel, StrictDataPlane
 
@@ -41,8 +43,8 @@ def serve(bundle: Path, *, http_port: int = 8080, grpc_port: int = 8081, name: s
     )
     server.dataplane = StrictDataPlane(server.registered_models)
     logging.getLogger("kserve.trace").setLevel(logging.WARNING)  # two lines a request, which ours replaces
-    logger.info("serving %s (%s) as %r on ports %d (REST) and %d (gRPC)",
-                bundle, generator.family, name, http_port, grpc_port)  # fmt: skip
+    logger.info("serving %s (%s, on %s) as %r on ports %d (REST) and %d (gRPC)",
+                bundle, generator.family, generator.device, name, http_port, grpc_port)  # fmt: skip
     server.start([GeneratorModel(name, generator)])
     logger.info("server stopped")
 
@@ -61,7 +63,7 @@ def _import_model_server() -> ModuleType:
     argv = sys.argv
     sys.argv = argv[:1]
     try:
-        from kserve import model_server
+        model_server = importlib.import_module("kserve.model_server")
     finally:
         sys.argv = argv
     # The only way to its gRPC options; the default of 8 MiB is a few hundred showers.

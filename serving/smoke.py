@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.files import read_json
 from caloforge.models.bundle import Generator, load_bundle
-from caloforge.models.export import run_onnx
+from caloforge.models.export import ONNX_FILE, run_onnx
 from caloforge.serving.client import query
+from caloforge.serving.device import best_device
 from caloforge.serving.errors import ServingError
 from caloforge.serving.local import running_server
 from caloforge.showers import Conditions
@@ -22,8 +24,8 @@ logger = logging.getLogger(__name__)
 TOLERANCE = 1e-4
 """Largest difference of a voxel, as a share of its shower's energy."""
 
-BORDERLINE = 1e-3
-"""How close to the threshold, relatively, a voxel may be zeroed on one side and kept on the other."""
+BORDERLINE_VOXELS = 2
+"""So many voxels of a shower may be zeroed on one side and kept on the other."""
 
 _ENERGIES = 5
 _PER_ENERGY = 4
@@ -46,7 +48,7 @@ def smoke_test(bundle: Path, *, seed: int = 0) -> dict[str, float]:
         ServingError: the server does not start, or showers differ by more than 1e-4.
     """
     with step("serve"):
-        generator = load_bundle(bundle)
+        generator = load_bundle(bundle, device=best_device())
         conditions = spread_conditions(generator, _ENERGIES, _PER_ENERGY)
         expected = generator.sample(conditions, seed=seed)
         figures = {}
@@ -56,22 +58,31 @@ def smoke_test(bundle: Path, *, seed: int = 0) -> dict[str, float]:
             served = query(url, conditions, seed=seed)
             figures["latency_ms"] = _latency_ms(url, conditions.take(slice(0, 1)), seed=seed)
         figures["max_relative_difference"] = _compare("the server's", served, expected, generator.threshold)
-        if (onnx := bundle / "generator.onnx").is_file():
-            replayed = run_onnx(onnx, conditions, seed=seed)
-            figures["onnx_max_relative_difference"] = _compare(
-                "the ONNX file's", replayed, expected, generator.threshold
-            )
+        if (bundle / ONNX_FILE).is_file():
+            figures["onnx_max_relative_difference"] = check_onnx(bundle, conditions, seed=seed)
         logger.info("served %d showers as in-process sampling makes them; one takes %.1f ms",
                     len(conditions), figures["latency_ms"])  # fmt: skip
         return figures
 
 
+def check_onnx(bundle: Path, conditions: Conditions, *, seed: int) -> float:
+    """Return the largest difference between the showers of a bundle's ONNX file and of PyTorch.
+
+    Raises:
+        ServingError: it is more than 1e-4 of a shower's energy.
+    """
+    generator = load_bundle(bundle)  # on the CPU, where onnxruntime computes too
+    steps = read_json(bundle / "onnx.json")["steps"]  # fixed in the graph
+    expected = generator.sample(conditions, seed=seed, steps=steps)
+    return _compare("the ONNX file's", run_onnx(bundle, conditions, seed=seed), expected, generator.threshold)
+
+
 def spread_conditions(generator: Generator, n_energies: int, per_energy: int) -> Conditions:
-    """Return incident energies spread evenly in log over the trained range; other conditions are 0."""
+    """Return incident energies spread evenly in log over the trained range, and angles of 0.5 to 2.5 rad."""
     low, high = generator.energy_range
     energies = np.geomspace(low, high, n_energies).clip(low, high).repeat(per_energy)
-    others = {name: np.zeros(len(energies)) for name in generator.condition_names[1:]}
-    return Conditions(energies, **others)
+    angles = {name: np.linspace(0.5, 2.5, len(energies)) for name in generator.condition_names[1:]}
+    return Conditions(energies, **angles)
 
 
 def relative_difference(
@@ -79,8 +90,10 @@ def relative_difference(
 ) -> NDArray[np.float64]:
     """Return each shower's largest voxel difference as a share of its energy, (N,).
 
-    Two ways to compute a voxel differ in the last digits. At the threshold that can decide
-    between 0 and the threshold; such a voxel does not count.
+    Two ways to compute a voxel differ in the last digits. At the threshold that can decide whether
+    it is kept, and its energy then goes to or comes from its layer. Up to two such voxels per shower
+    are forgiven: a voxel under twice the threshold that is 0 on the other side does not count, nor
+    does so much energy elsewhere in the shower.
 
     Args:
         showers: (N, V) MeV.
@@ -88,10 +101,13 @@ def relative_difference(
         threshold: MeV below which voxels are 0.
     """
     difference = np.abs(showers.astype(np.float64) - expected)
-    one_is_zero = (showers == 0) != (expected == 0)
-    difference[one_is_zero & (difference <= threshold * (1 + BORDERLINE))] = 0
+    borderline = ((showers == 0) != (expected == 0)) & (difference <= 2 * threshold)
+    borderline &= borderline.sum(axis=1, keepdims=True) <= BORDERLINE_VOXELS
+    difference[borderline] = 0
+    forgiven = 2 * threshold * borderline.sum(axis=1)
     total = expected.sum(axis=1, dtype=np.float64)
-    return difference.max(axis=1) / np.maximum(total, np.finfo(np.float32).tiny)
+    worst = np.maximum(difference.max(axis=1) - forgiven, 0)
+    return np.asarray(worst / np.maximum(total, np.finfo(np.float32).tiny))
 
 
 def _compare(whose: str, showers: NDArray[np.float32], expected: NDArray[np.float32], threshold: float) -> float:

@@ -43,7 +43,7 @@ def classifier_auc(reference: FloatArray, generated: FloatArray, *, seed: int = 
     for k in range(N_FOLDS):
         test = fold == k
         trees = HistGradientBoostingClassifier(
-            max_iter=150, max_leaf_nodes=8, max_features=0.3, early_stopping=False, random_state=seed
+            max_iter=150, max_leaf_nodes=8, max_features=0.3, max_bins=127, early_stopping=False, random_state=seed
         )
         trees.fit(features[~test], label[~test])
         score[test] = trees.predict_proba(features[test])[:, 1]

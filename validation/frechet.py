@@ -73,7 +73,8 @@ def _factor(covariance: FloatArray) -> FloatArray:
 
 def _covariance(x: FloatArray) -> FloatArray:
     centred = x - x.mean(axis=0)
-    return centred.T @ centred / (len(x) - 1)
+    covariance: FloatArray = centred.T @ centred / (len(x) - 1)
+    return covariance
 
 
 def _extrapolate(sizes: NDArray[np.int_], distances: FloatArray) -> tuple[float, float]:

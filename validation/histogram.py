@@ -35,7 +35,9 @@ def bin_edges(values: FloatArray, *, log: bool = False, n_bins: int = N_BINS) ->
     levels = (high - low) / step
     if levels < 20 * n_bins:
         stride = np.ceil((levels + 1) / n_bins)
-        return low - step / 2 + step * stride * np.arange(np.ceil((levels + 1) / stride) + 1)
+        n_edges = int(np.ceil((levels + 1) / stride)) + 1
+        edges: FloatArray = low - step / 2 + step * stride * np.arange(n_edges)
+        return edges
     return np.linspace(low, high, n_bins + 1)
 
 

@@ -39,11 +39,13 @@ class DistributionMetric:
 
     Attributes:
         label: name in tables.
+        mean_label: name of its mean over observables.
         function: the observable and its (reference, generated) columns to the result.
         of_profiles: (reference, generated) spectra and the number of showers to the result.
     """
 
     label: str
+    mean_label: str
     function: Callable[[Observable, FloatArray, FloatArray], Result]
     of_profiles: Callable[[Profile, Profile, int], Result]
 
@@ -56,11 +58,13 @@ FEATURE_METRICS: dict[str, FeatureMetric] = {
 DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {
     "separation": DistributionMetric(
         "Separation power",
+        "Mean separation power",
         lambda observable, x, y: separation_power(x, y, log=observable.log),
         lambda x, y, n: separation_of_profiles(x, y, n=n),
     ),
     "wasserstein": DistributionMetric(
-        "Wasserstein-1 / std. dev.",
+        "Wasserstein-1 (in std. dev.)",
+        "Mean Wasserstein-1 (in std. dev.)",
         lambda _, x, y: wasserstein(x, y),
         lambda x, y, n: wasserstein_of_profiles(x, y, n=n),
     ),
@@ -88,8 +92,8 @@ class Comparison:
 
 def headline_labels() -> dict[str, str]:
     """Return the names of the headline metrics in tables, in their order."""
-    means = {f"mean_{name}": f"Mean {metric.label[0].lower()}{metric.label[1:]}" for name, metric in DISTRIBUTION_METRICS.items()}
-    return {**{name: metric.label for name, metric in FEATURE_METRICS.items()}, **means}
+    features = {name: metric.label for name, metric in FEATURE_METRICS.items()}
+    return features | {f"mean_{name}": metric.mean_label for name, metric in DISTRIBUTION_METRICS.items()}
 
 
 def mean_result(results: Mapping[str, Result]) -> Result:

@@ -15,7 +15,8 @@ FloatArray = NDArray[np.float64]
 
 def response(summary: Summary) -> FloatArray:
     """Return the total energy over the incident energy, (N,)."""
-    return summary.total_energy / summary.incident_energy
+    ratio: FloatArray = summary.total_energy / summary.incident_energy
+    return ratio
 
 
 def layer_energy(summary: Summary) -> FloatArray:
@@ -41,13 +42,15 @@ def sparsity(summary: Summary) -> FloatArray:
 
 def number_of_voxels(summary: Summary) -> FloatArray:
     """Return the number of voxels above the threshold, (N,)."""
-    return summary.layer_hits.sum(axis=1)
+    total: FloatArray = summary.layer_hits.sum(axis=1)
+    return total
 
 
 def longitudinal_first_moment(summary: Summary) -> FloatArray:
     """Return the energy-weighted mean of the layer index, (N,)."""
     index = np.arange(summary.geometry.n_layers)
-    return summary.layer_energy @ index / (summary.total_energy + EPSILON)
+    mean: FloatArray = summary.layer_energy @ index / (summary.total_energy + EPSILON)
+    return mean
 
 
 def longitudinal_second_moment(summary: Summary) -> FloatArray:
@@ -77,7 +80,8 @@ def _over_layers(summary: Summary, values: FloatArray) -> FloatArray:
     """Average (N, layers) values over layers, weighted by energy, (N,)."""
     layers = slice(None) if values.shape[1] == summary.geometry.n_layers else list(summary.geometry.alpha_layers)
     weights = summary.layer_energy[:, layers]
-    return (values * weights).sum(axis=1) / (weights.sum(axis=1) + EPSILON)
+    mean: FloatArray = (values * weights).sum(axis=1) / (weights.sum(axis=1) + EPSILON)
+    return mean
 
 
 @dataclass(frozen=True)
@@ -85,21 +89,23 @@ class Observable:
     """A number per shower, or per shower and layer.
 
     Attributes:
-        label: what it is called in plots and tables, mathtext allowed.
+        title: what it is called in tables, plain text.
         unit: its unit, empty for a pure number.
+        group: heading of the report that its plot stands under.
         values: takes a summary to (N,) or (N, layers) values.
         log: whether it spans decades, so that bins are logarithmic.
+        label: what the plot's axis says; the title if empty. Mathtext allowed.
         shown: takes a summary to the (N,) values of the plot; for an observable with layers the
             default is the mean over layers weighted by energy.
-        shown_label: what is plotted, if ``shown`` is set.
     """
 
-    label: str
+    title: str
     unit: str
+    group: str
     values: Callable[[Summary], FloatArray]
     log: bool = False
+    label: str = ""
     shown: Callable[[Summary], FloatArray] | None = None
-    shown_label: str = ""
 
     def columns(self, summary: Summary) -> FloatArray:
         """Return the values as (N, columns); no columns if the geometry has no such thing."""
@@ -114,22 +120,43 @@ class Observable:
         return values if values.ndim == 1 else _over_layers(summary, values)
 
 
+def _hottest_layer(summary: Summary) -> FloatArray:
+    hottest: FloatArray = summary.layer_energy.max(axis=1)
+    return hottest
+
+
 OBSERVABLES: dict[str, Observable] = {
-    "response": Observable(r"$E_\mathrm{tot} / E_\mathrm{inc}$", "", response),
+    "response": Observable("Total response", "", "Energy", response, label=r"$E_\mathrm{tot}\,/\,E_\mathrm{inc}$"),
     "layer_energy": Observable(
-        "Layer energy", "MeV", layer_energy, log=True,
-        shown=lambda s: s.layer_energy.max(axis=1), shown_label="Energy of the hottest layer",
+        "Layer energy",
+        "MeV",
+        "Energy",
+        layer_energy,
+        log=True,
+        label="Energy of the hottest layer",
+        shown=_hottest_layer,
     ),
-    "centre_eta": Observable(r"Centre of energy in $\eta$", "mm", lambda s: centre(s, "eta")),
-    "centre_phi": Observable(r"Centre of energy in $\phi$", "mm", lambda s: centre(s, "phi")),
-    "centre_r": Observable(r"Centre of energy in $r$", "mm", lambda s: centre(s, "r")),
-    "width_eta": Observable(r"Width in $\eta$", "mm", lambda s: width(s, "eta")),
-    "width_phi": Observable(r"Width in $\phi$", "mm", lambda s: width(s, "phi")),
-    "width_r": Observable(r"Width in $r$", "mm", lambda s: width(s, "r")),
-    "sparsity": Observable("Sparsity", "", sparsity),
-    "number_of_voxels": Observable("Voxels above threshold", "", number_of_voxels),
-    "longitudinal_first_moment": Observable("Longitudinal first moment", "layers", longitudinal_first_moment),
-    "longitudinal_second_moment": Observable("Longitudinal second moment", "layers²", longitudinal_second_moment),
-    "lateral_first_moment": Observable("Lateral first moment", "mm", lateral_first_moment),
-    "lateral_second_moment": Observable("Lateral second moment", "mm²", lateral_second_moment),
-}  # fmt: skip
+    "centre_eta": Observable(
+        "Centre of energy in eta", "mm", "Shape", lambda s: centre(s, "eta"), label=r"Centre of energy in $\eta$"
+    ),
+    "centre_phi": Observable(
+        "Centre of energy in phi", "mm", "Shape", lambda s: centre(s, "phi"), label=r"Centre of energy in $\phi$"
+    ),
+    "centre_r": Observable(
+        "Centre of energy in r", "mm", "Shape", lambda s: centre(s, "r"), label="Centre of energy in $r$"
+    ),
+    "width_eta": Observable("Width in eta", "mm", "Shape", lambda s: width(s, "eta"), label=r"Width in $\eta$"),
+    "width_phi": Observable("Width in phi", "mm", "Shape", lambda s: width(s, "phi"), label=r"Width in $\phi$"),
+    "width_r": Observable("Width in r", "mm", "Shape", lambda s: width(s, "r"), label="Width in $r$"),
+    "longitudinal_first_moment": Observable(
+        "Longitudinal first moment", "layers", "Moments", longitudinal_first_moment
+    ),
+    "longitudinal_second_moment": Observable(
+        "Longitudinal second moment", "layers²", "Moments", longitudinal_second_moment
+    ),
+    "lateral_first_moment": Observable("Lateral first moment", "mm", "Moments", lateral_first_moment),
+    "lateral_second_moment": Observable("Lateral second moment", "mm²", "Moments", lateral_second_moment),
+    "sparsity": Observable("Sparsity", "", "Voxels", sparsity),
+    "number_of_voxels": Observable("Voxels above threshold", "", "Voxels", number_of_voxels),
+}
+"""All observables with a value per shower; the voxel spectrum is judged beside them."""

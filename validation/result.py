@@ -42,6 +42,6 @@ class Result:
     roc: Roc | None = None
 
     def sigma_from(self, floor: Result) -> float:
-        """Return how many standard deviations (both errors) lie between this value and the floor's."""
+        """Return by how many standard deviations (both errors) this value lies above the floor's."""
         spread = math.hypot(self.error, floor.error)
-        return abs(self.value - floor.value) / spread if spread > 0 else 0.0
+        return (self.value - floor.value) / spread if spread > 0 else 0.0

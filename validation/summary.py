@@ -75,7 +75,8 @@ class Summary:
     @property
     def total_energy(self) -> FloatArray:
         """Energy of all voxels, (N,) MeV."""
-        return self.layer_energy.sum(axis=1)
+        total: FloatArray = self.layer_energy.sum(axis=1)
+        return total
 
 
 def summarise(showers: Showers, *, threshold: float = 0.0) -> Summary:

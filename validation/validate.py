@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import ks_2samp
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, write_json
@@ -61,7 +61,9 @@ def validate(
     """
     with step("validate"):
         timings = dict(timings or {})
+        others = {**generated, **({"second Geant4 sample": floor} if floor else {})}
         _check_samples(reference, generated, floor, timings)
+        _check_units(reference, others)
         samples = _choose(reference, generated, floor, seed=seed)
         threshold = max(s.threshold or 0.0 for s in (reference, *generated.values(), *([floor] if floor else [])))
         logger.info(
@@ -73,7 +75,6 @@ def validate(
         summaries = {}
         for name, showers in samples.generated.items():
             summaries[name] = summarise(showers, threshold=threshold)
-            _check_units(truth, reference.path, summaries[name], showers.path)
         logger.info("validate: comparing Geant4 with itself")
         floors = compare(truth, second, seed=seed)
         comparisons = {}
@@ -146,7 +147,7 @@ def _check_samples(
     if len(reference) < fewest:
         halved = "" if floor else ", because it is halved to find the floor"
         raise InputError(f"{reference.path}: {len(reference)} showers; the reference needs {fewest} or more{halved}")
-    for name, showers in {**generated, **({"floor": floor} if floor else {})}.items():
+    for name, showers in {**generated, **({"second Geant4 sample": floor} if floor else {})}.items():
         if len(showers) < FEWEST:
             raise InputError(f"{showers.path} ({name}): {len(showers)} showers; a sample needs {FEWEST} or more")
         _check_geometry(reference, showers, name)
@@ -172,26 +173,33 @@ def _check_geometry(reference: Showers, showers: Showers, name: str) -> None:
             raise InputError(msg)
 
 
-def _check_units(truth: Summary, truth_path: Path, summary: Summary, path: Path) -> None:
-    """Refuse samples whose response or incident energies differ as GeV differ from MeV."""
-    for what, values in {
-        "E_tot/E_inc": lambda s: s.total_energy / s.incident_energy,
-        "incident energy": lambda s: s.incident_energy,
-    }.items():
-        expected, found = float(values(truth).mean()), float(values(summary).mean())
-        ratio = found / expected if expected > 0 else 1.0
-        if any(factor / 3 < ratio < factor * 3 for factor in (1e-3, 1e3)):
-            msg = (
-                f"{path}: mean {what} is {found:.4g}, but {expected:.4g} in {truth_path}: a factor of about 1000, "
-                "as if GeV and MeV were mixed up; all energies must be in MeV"
-            )
-            raise InputError(msg)
+def _check_units(reference: Showers, samples: Mapping[str, Showers]) -> None:
+    """Refuse samples whose response or incident energies differ as GeV differ from MeV.
+
+    Looks at the first showers only, before any threshold is applied.
+    """
+    expected = _mean_energies(reference)
+    for name, showers in samples.items():
+        for what, found in _mean_energies(showers).items():
+            ratio = found / expected[what] if expected[what] > 0 else 1.0
+            if any(factor / 3 < ratio < factor * 3 for factor in (1e-3, 1e3)):
+                msg = (
+                    f"{showers.path} ({name}): mean {what} is {found:.4g}, but {expected[what]:.4g} in "
+                    f"{reference.path}: a factor of about 1000, as if GeV and MeV were mixed up; "
+                    "all energies must be in MeV"
+                )
+                raise InputError(msg)
+
+
+def _mean_energies(showers: Showers) -> dict[str, float]:
+    voxels = next(showers.chunks())
+    energy = showers.conditions.incident_energy
+    total = voxels.sum(axis=1, dtype=np.float64)
+    return {"E_tot/E_inc": float((total / energy[: len(total)]).mean()), "incident energy": float(energy.mean())}
 
 
 def _energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[str]:
     """Say which samples have other incident energies: then differences are not the generator's."""
-    from scipy.stats import ks_2samp
-
     found = []
     for name, summary in summaries.items():
         if ks_2samp(truth.incident_energy, summary.incident_energy, method="asymp").pvalue < 1e-4:

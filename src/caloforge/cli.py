@@ -97,7 +97,7 @@ _minutes = click.option("--max-minutes", type=click.FloatRange(min=0), help="Bou
 @click.option("-o", "--output", type=_PATH, default=Path("caloforge-demo"), show_default=True, help="Folder to write.")
 @_seed
 def demo(output: Path, seed: int) -> None:
-    """Run the whole pipeline on the bundled showers; run again to go on after a stop."""
+    """Run the whole pipeline on the bundled showers. After a stop, run it again to go on."""
     from caloforge.pipelines.local import run_local
     from caloforge.pipelines.settings import PipelineSettings
 
@@ -127,7 +127,7 @@ def run(
     seed: int | None,
     settings_file: Path | None,
 ) -> None:
-    """Run the whole pipeline on a shower file; run again to go on after a stop."""
+    """Run the whole pipeline on a shower file. After a stop, run it again to go on."""
     from caloforge.pipelines.local import run_local
     from caloforge.pipelines.settings import PipelineSettings
 

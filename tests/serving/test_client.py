@@ -67,7 +67,7 @@ def test_no_server() -> None:
         wait_until_ready(url, timeout=0.2)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost:8080", "ftp://host", "http://[", ""])
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost:8080", "ftp://host", "http://host:port", ""])
 def test_not_an_address(url: str) -> None:
     with pytest.raises(InputError, match="is not the address of a server"):
         query(url, some(1), seed=0)

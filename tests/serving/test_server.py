@@ -15,6 +15,7 @@ from caloforge.models.bundle import Generator, load_bundle
 from caloforge.serving.client import ask, is_ready, query
 from caloforge.serving.limits import MAX_SHOWERS_PER_REQUEST
 from caloforge.serving.local import free_port, running_server
+from caloforge.serving.server import serve
 from caloforge.serving.smoke import spread_conditions
 from caloforge.showers import Conditions
 
@@ -34,8 +35,10 @@ class Server(NamedTuple):
 @pytest.fixture(scope="module")
 def server(tiny_bundle: Path) -> Iterator[Server]:
     port = free_port()
-    with running_server(tiny_bundle, grpc_port=port) as url:
-        yield Server(url, f"127.0.0.1:{port}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # other tests want the cores too
+        with running_server(tiny_bundle, grpc_port=port) as url:
+            yield Server(url, f"127.0.0.1:{port}")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +151,7 @@ def test_concurrent_requests_get_their_own_showers(
     server: Server, generator: Generator, conditions: Conditions
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda seed: query(server.url, conditions, seed=seed), range(16)))
+        answers = list(pool.map(lambda seed: query(server.url, conditions, seed=seed), range(8)))
     for seed, answer in enumerate(answers):
         assert_same_showers(answer, generator.sample(conditions, seed=seed))
 
@@ -225,3 +228,9 @@ def test_an_unknown_output_is_refused(http: httpx.Client, conditions: Conditions
 def test_an_unknown_model_is_refused(server: Server, conditions: Conditions) -> None:
     with pytest.raises(InputError, match="Model with name another does not exist"):
         query(server.url, conditions, seed=0, name="another")
+
+
+def test_a_taken_port_is_refused(server: Server, tiny_bundle: Path) -> None:
+    taken = int(server.url.rpartition(":")[2])
+    with pytest.raises(InputError, match=f"port {taken} cannot be used .*choose another"):
+        serve(tiny_bundle, http_port=taken, grpc_port=free_port())

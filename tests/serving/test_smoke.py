@@ -1,10 +1,12 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from caloforge.models.bundle import load_bundle
-from caloforge.serving.smoke import TOLERANCE, relative_difference, smoke_test, spread_conditions
+from caloforge.serving.errors import ServingError
+from caloforge.serving.smoke import TOLERANCE, check_onnx, relative_difference, smoke_test, spread_conditions
 
 THRESHOLD = 0.5
 
@@ -25,9 +27,22 @@ def test_a_difference_is_a_share_of_its_own_shower() -> None:
 def test_a_voxel_at_the_threshold_may_be_zeroed_on_one_side_only() -> None:
     expected = showers()
     other = expected.copy()
-    other[0, 0] = THRESHOLD * 1.0001
+    other[0, 0] = THRESHOLD * 1.01
+    other[0, 1] -= THRESHOLD * 1.01  # which its layer gave
     assert not relative_difference(other, expected, THRESHOLD).any()
-    other[0, 0] = THRESHOLD * 1.1
+
+
+def test_a_voxel_far_above_the_threshold_may_not_be_zeroed() -> None:
+    expected = showers()
+    other = expected.copy()
+    other[0, 0] = THRESHOLD * 3
+    assert relative_difference(other, expected, THRESHOLD)[0] > TOLERANCE
+
+
+def test_many_voxels_at_the_threshold_are_no_rounding() -> None:
+    expected = showers()
+    other = expected.copy()
+    other[0, :6:2] = THRESHOLD * 1.01
     assert relative_difference(other, expected, THRESHOLD)[0] > TOLERANCE
 
 
@@ -45,7 +60,28 @@ def test_energies_are_spread_over_the_trained_range(tiny_bundle: Path) -> None:
     generator.check(conditions)
 
 
-def test_a_real_bundle_passes_and_the_server_ends_well(tiny_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("factor", "agrees"), [(1 + 1e-6, True), (1.01, False)])
+def test_an_onnx_file_must_make_the_same_showers(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, agrees: bool
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, bundle)
+    (bundle / "onnx.json").write_text('{"steps": null}')
+    generator = load_bundle(bundle)
+    conditions = spread_conditions(generator, 3, 2)
+    replayed = generator.sample(conditions, seed=5) * np.float32(factor)
+    monkeypatch.setattr("caloforge.serving.smoke.run_onnx", lambda *_, **__: replayed)
+    if agrees:
+        assert check_onnx(bundle, conditions, seed=5) <= TOLERANCE
+    else:
+        with pytest.raises(ServingError, match="the ONNX file's showers are not those of in-process sampling: 6 of 6"):
+            check_onnx(bundle, conditions, seed=5)
+
+
+def test_a_real_bundle_passes_and_the_server_ends_well(
+    tiny_bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests want the cores too
     figures = smoke_test(tiny_bundle, seed=3)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     assert figures["max_relative_difference"] <= TOLERANCE

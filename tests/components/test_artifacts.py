@@ -1,0 +1,56 @@
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from caloforge.components.artifacts import copy_folder, describe, headline, log_roc, log_scalars
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Any:
+    logged: dict[str, float] = {}
+    curves: list[Any] = []
+    return SimpleNamespace(
+        path=str(tmp_path / "metrics"), logged=logged, curves=curves, metadata={},
+        log_metric=logged.__setitem__, log_roc_curve=lambda *columns: curves.append(columns),
+    )  # fmt: skip
+
+
+def test_only_finite_plain_floats_are_logged(metrics: Any) -> None:
+    values = {"a": 1, "b": np.float64(2), "c": math.inf, "d": math.nan, "e": "text", "f": None, "g": True}
+    log_scalars(metrics, values)
+    assert metrics.logged == {"a": 1.0, "b": 2.0}
+    assert {type(value) for value in metrics.logged.values()} == {float}
+    assert json.loads(Path(metrics.path).read_text()) == metrics.logged
+
+
+def test_the_infinite_threshold_of_a_roc_is_left_out(metrics: Any) -> None:
+    log_roc(metrics, [0.0, 0.0, 1.0], [0.0, 0.5, 1.0], [math.inf, 0.9, 0.1])
+    assert metrics.curves == [([0.0, 1.0], [0.5, 1.0], [0.9, 0.1])]
+    assert Path(metrics.path).is_file()
+
+
+def test_headline_names_generator_and_floor() -> None:
+    metric = {"value": 0.7, "floor": 0.5}
+    values = headline({"generators": {"vae": {"auc": metric, "fpd": metric, "mean_separation": metric}}})
+    assert values["vae_auc"] == 0.7
+    assert values["floor_auc"] == 0.5
+
+
+def test_describe_adds_where_it_comes_from(metrics: Any) -> None:
+    describe(metrics, family="vae")
+    assert metrics.metadata["family"] == "vae"
+    assert {"caloforge", "git_revision"} <= set(metrics.metadata)
+
+
+def test_a_copied_folder_replaces_what_a_failed_attempt_left(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("new")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "half").touch()
+    copy_folder(tmp_path / "source", tmp_path / "target")
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["file"]

@@ -1,0 +1,87 @@
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from caloforge.errors import InputError
+from caloforge.files import read_json
+from caloforge.pipelines.local import StepError, run_local
+from caloforge.pipelines.settings import PipelineSettings
+from caloforge.showers import open_showers
+
+FAMILIES = ("vae", "coupling_flow")
+QUICK = {"training": {"steps": 20, "batch_size": 32}, "energies": {"steps": 20, "batch_size": 32}}
+SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUICK)}
+
+
+def _wait_for(text: str, log: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not (log.exists() and text in log.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_killed_run_goes_on_and_leaves_everything(
+    small_showers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output, settings = tmp_path / "run", tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump(SETTINGS))
+    command = [sys.executable, "-P", "-m", "caloforge", "run", "--data", small_showers, "-o", output]
+    # A folder called caloforge in the current directory must not be taken for the package.
+    (tmp_path / "caloforge").mkdir()
+    with subprocess.Popen([*command, "--settings", settings], cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        _wait_for("train vae: started", output / "run.log", process)
+        os.kill(process.pid, signal.SIGKILL)
+
+    with caplog.at_level("INFO", logger="caloforge"):
+        result = run_local(small_showers, output, settings=PipelineSettings.parse(SETTINGS, where="test"))
+    assert "preprocess: kept from an earlier run" in caplog.messages
+    assert "preprocess: started" not in caplog.messages
+    assert not [message for message in caplog.messages if "executor_input" in message or "\x1b" in message]
+
+    winner = result.leaderboard["winner"]
+    assert winner in FAMILIES
+    assert read_json(output / "leaderboard.json") == result.leaderboard
+    assert set(result.metrics["generators"]) == set(FAMILIES)
+    assert (output / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
+    assert list((output / "plots").glob("*.png"))
+    assert read_json(output / "bundle" / "config.json")["family"] == winner
+    assert (output / "bundle" / "generator.onnx").is_file()
+    for family in FAMILIES:
+        assert read_json(output / "bundles" / family / "config.json")["family"] == family
+        generated = open_showers(output / "generated" / f"{family}.hdf5")
+        assert generated.attributes["generator"] == family
+    assert "deploymentSpec" in yaml.safe_load((output / "pipeline.yaml").read_text())
+    steps = read_json(output / "timings.json")["steps"]
+    assert steps["preprocess"]["kept_from_earlier_run"]
+    assert {f"{verb} {family}" for verb in ("train", "generate") for family in FAMILIES} <= set(steps)
+    assert 0 <= result.timings["overhead_fraction"] < 1
+
+
+def test_a_wrong_input_within_a_step_is_one_clear_error(small_showers: Path, tmp_path: Path) -> None:
+    settings = PipelineSettings.parse({"prepare": {"max_response": 1e-9}}, where="test")
+    with pytest.raises(InputError, match="good showers, at least") as error:
+        run_local(small_showers, tmp_path / "run", settings=settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_failing_step_is_named(small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run" / "steps").mkdir(parents=True)
+    (tmp_path / "run" / "steps" / "times.jsonl").mkdir()  # the step cannot write its times
+    with pytest.raises(StepError, match=r"step 'preprocess' failed(?s:.*)IsADirectoryError"):
+        run_local(small_showers, tmp_path / "run")
+
+
+def test_two_runs_cannot_write_to_one_folder(small_showers: Path, tmp_path: Path) -> None:
+    (tmp_path / "steps").mkdir()
+    with (tmp_path / "steps" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run is writing here"):
+            run_local(small_showers, tmp_path)

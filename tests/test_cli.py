@@ -1,0 +1,315 @@
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from caloforge import cli
+from caloforge.files import read_json
+from caloforge.logs import LINE
+from caloforge.showers import open_showers
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """Run a command that must refuse its input; return the one line that says why."""
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    errors = [line for line in result.stderr.splitlines() if not LINE.fullmatch(line)]
+    assert len(errors) == 1, result.stderr
+    assert errors[0].startswith("Error: ")
+    return errors[0]
+
+
+def succeeded(*arguments: object) -> str:
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Path:
+    """A place below a file: nobody can write there, root neither."""
+    (tmp_path / "file").touch()
+    return tmp_path / "file" / "output"
+
+
+@pytest.fixture
+def altered(small_showers: Path, tmp_path: Path) -> Callable[[Callable[[h5py.File], None]], Path]:
+    """Return a function that copies the showers and changes the copy."""
+
+    def alter(change: Callable[[h5py.File], None]) -> Path:
+        path = tmp_path / "altered.hdf5"
+        path.write_bytes(small_showers.read_bytes())
+        with h5py.File(path, "r+") as file:
+            change(file)
+        return path
+
+    return alter
+
+
+# Help and start-up ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(cli.main.commands))
+def test_every_help_has_an_example_that_parses(name: str) -> None:
+    help_text = succeeded(name, "--help")
+    command = cli.main.commands[name]
+    assert isinstance(command, cli._Command)
+    for example in command.example.splitlines():
+        assert example in help_text
+        program, verb, *arguments = example.split()
+        assert (program, verb) == ("caloforge", name)
+        command.make_context(verb, list(arguments))
+
+
+def test_help_does_not_wait_for_heavy_imports() -> None:
+    code = (
+        "import sys; from caloforge.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'kfp', 'kserve', 'matplotlib', 'sklearn', 'numpy', 'h5py'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines()[-1] == "[]"
+
+
+def test_a_typo_in_a_verb_is_answered_with_the_nearest() -> None:
+    assert "Did you mean 'train'" in refused("trian")
+
+
+# Showers that cannot be read --------------------------------------------------------------------
+
+
+def _preprocess(path: Path, tmp_path: Path, *more: object) -> str:
+    return refused("preprocess", "--data", path, "-o", tmp_path / "prepared", *more)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "no such file" in _preprocess(tmp_path / "nothing.hdf5", tmp_path)
+
+
+def test_not_an_hdf5_file(tmp_path: Path) -> None:
+    path = tmp_path / "text.hdf5"
+    path.write_text("no HDF5")
+    assert "not an HDF5 file" in _preprocess(path, tmp_path)
+
+
+def test_missing_dataset(altered: Callable[..., Path], tmp_path: Path) -> None:
+    path = altered(lambda file: file.__delitem__("incident_energies"))
+    assert "'incident_energies' is missing" in _preprocess(path, tmp_path)
+
+
+def test_different_lengths(altered: Callable[..., Path], tmp_path: Path) -> None:
+    def shorten(file: h5py.File) -> None:
+        energies = file["incident_energies"][:-1]
+        del file["incident_energies"]
+        file["incident_energies"] = energies
+
+    assert "they must be equal" in _preprocess(altered(shorten), tmp_path)
+
+
+def test_voxels_that_do_not_fit_the_geometry(small_showers: Path, tmp_path: Path) -> None:
+    voxels = open_showers(small_showers).geometry.n_voxels
+    message = _preprocess(small_showers, tmp_path, "--geometry", "dataset_2")
+    assert f"{voxels} voxels" in message
+    assert "6480" in message
+    assert "fit" in message
+
+
+def test_unknown_geometry(small_showers: Path, tmp_path: Path) -> None:
+    assert "did you mean 'dataset_2'" in _preprocess(small_showers, tmp_path, "--geometry", "dataset2")
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0, 0.0])
+def test_wrong_incident_energies(value: float, altered: Callable[..., Path], tmp_path: Path) -> None:
+    path = altered(lambda file: file["incident_energies"].__setitem__(7, value))
+    assert "row 7" in refused("run", "--data", path, "-o", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Names and settings -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--families", "vae,difusion"), "did you mean 'diffusion'"),
+        (("--families", ""), "unknown family"),
+        (("--preset", "dmo"), "did you mean 'demo'"),
+        (("--max-minutes", "-1"), "--max-minutes"),
+        (("--seed", "-1"), "--seed"),
+    ],
+)
+def test_wrong_options_of_a_run(options: tuple[str, str], message: str, small_showers: Path, tmp_path: Path) -> None:
+    assert message in refused("run", "--data", small_showers, "-o", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--family", "wgn"), ("--preset", "fulll")])
+def test_unknown_names_in_training(option: str, value: str, small_showers: Path, tmp_path: Path) -> None:
+    options = {"--family": "vae", "--preset": "demo", option: value}
+    flat = [word for pair in options.items() for word in pair]
+    message = refused("train", "--data", small_showers, "--prepared", tmp_path, "-o", tmp_path / "bundle", *flat)
+    assert "did you mean" in message
+
+
+@pytest.mark.parametrize("content", ["familys: [vae]\n", "families: {\n", "[1, 2]\n"])
+@pytest.mark.parametrize("verb", ["compile", "run"])
+def test_wrong_settings_files(content: str, verb: str, small_showers: Path, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+    data = ["--data", small_showers] if verb == "run" else []
+    assert "settings.yaml" in refused(verb, *data, "--settings", path, "-o", tmp_path / "output")
+
+
+def test_wrong_preprocessing_settings(small_showers: Path, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("treshold: 1\n")
+    assert "did you mean 'threshold'" in _preprocess(small_showers, tmp_path, "--settings", path)
+
+
+def test_missing_settings_file(tmp_path: Path) -> None:
+    assert "nothing.yaml" in refused("compile", "--settings", tmp_path / "nothing.yaml", "-o", tmp_path / "x.yaml")
+
+
+# Output folders ---------------------------------------------------------------------------------
+
+
+def test_a_run_sees_at_once_that_it_cannot_write(small_showers: Path, unwritable: Path) -> None:
+    start = time.monotonic()
+    assert "cannot write here" in refused("run", "--data", small_showers, "-o", unwritable)
+    assert time.monotonic() - start < 5
+
+
+def test_demo_and_compile_cannot_write(unwritable: Path) -> None:
+    assert "cannot write here" in refused("demo", "-o", unwritable)
+    assert "cannot write here" in refused("compile", "-o", unwritable)
+
+
+def test_preprocess_cannot_write(small_showers: Path, unwritable: Path) -> None:
+    assert "cannot write here" in refused("preprocess", "--data", small_showers, "-o", unwritable)
+
+
+# Generators -------------------------------------------------------------------------------------
+
+
+def _generate(bundle: Path, output: Path, *more: object) -> tuple[object, ...]:
+    return ("generate", "--bundle", bundle, "-o", output, *more)
+
+
+def _middle_energy(showers: Path) -> float:
+    return float(np.median(open_showers(showers).conditions.incident_energy))
+
+
+def test_generate_at_one_energy(tiny_bundle: Path, small_showers: Path, tmp_path: Path) -> None:
+    energy = _middle_energy(small_showers)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        options = ("--energy", energy, "--n", 5, "--seed", seed)
+        assert "ms_per_shower=" in succeeded(*_generate(tiny_bundle, tmp_path / f"{name}.hdf5", *options))
+    first, same, other = (open_showers(tmp_path / f"{name}.hdf5").read() for name in "abc")
+    assert len(first) == 5
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_generate_like_a_file(tiny_bundle: Path, small_showers: Path, tmp_path: Path) -> None:
+    succeeded(*_generate(tiny_bundle, tmp_path / "a.hdf5", "--like", small_showers))
+    made, given = open_showers(tmp_path / "a.hdf5").conditions, open_showers(small_showers).conditions
+    np.testing.assert_allclose(made.incident_energy, given.incident_energy, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "give either"),
+        (("--energy", 1000), "give either"),
+        (("--n", 10), "give either"),
+        (("--energy", 1e9, "--n", 10), "energ"),
+        (("--energy", -5, "--n", 10), "energ"),
+        (("--energy", "nan", "--n", 10), "energ"),
+        (("--energy", 10000, "--n", 0), "--n"),
+        (("--energy", 10000, "--n", 10, "--steps", 0), "--steps"),
+    ],
+)
+def test_wrong_queries_of_a_bundle(
+    options: tuple[object, ...], message: str, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    assert message in refused(*_generate(tiny_bundle, tmp_path / "out.hdf5", *options))
+    assert not (tmp_path / "out.hdf5").exists()
+
+
+@pytest.mark.parametrize("verb", ["generate", "export", "serve"])
+@pytest.mark.parametrize("damage", ["missing", "altered", "empty folder", "no folder"])
+def test_damaged_bundles(verb: str, damage: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    if damage != "no folder":
+        bundle.mkdir()
+    if damage in ("missing", "altered"):
+        for path in tiny_bundle.iterdir():
+            (bundle / path.name).write_bytes(path.read_bytes())
+    weights = bundle / "weights.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "altered":
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    arguments: dict[str, list[object]] = {
+        "generate": ["--energy", 10000, "--n", 1, "-o", tmp_path / "out.hdf5"],
+        "export": ["-o", tmp_path / "exported"],
+        "serve": ["--http-port", 0, "--grpc-port", 0],
+    }
+    assert str(bundle) in refused(verb, "--bundle", bundle, *arguments[verb])
+    assert not (tmp_path / "out.hdf5").exists()
+    assert not (tmp_path / "exported").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--energy", 1000, "--n", 0), "at least one"),
+        (("--energy", 1000, "--n", 1_000_000), "at most"),
+        (("--energy", 1000, "--n", 1), "127.0.0.1:9"),
+        (("--energy", 1000, "--n", 1, "--header", "nonsense"), "NAME: VALUE"),
+        (("--energy", 1000, "--n", 1, "--geometry", "dataset_22"), "did you mean 'dataset_2'"),
+    ],
+)
+def test_wrong_queries_of_a_server(options: tuple[object, ...], message: str, tmp_path: Path) -> None:
+    """The last but two asks where nobody listens: port 9 is for discarding, and reserved."""
+    assert message in refused("query", "--url", "http://127.0.0.1:9", "-o", tmp_path / "out.hdf5", *options)
+
+
+# The verbs, one after the other -----------------------------------------------------------------
+
+
+def test_steps_by_hand(small_showers: Path, tmp_path: Path) -> None:
+    prepared, bundle, showers = tmp_path / "prepared", tmp_path / "bundle", tmp_path / "vae.hdf5"
+    overrides = tmp_path / "overrides.yaml"
+    overrides.write_text(yaml.safe_dump({"training": {"steps": 5}, "energies": {"steps": 5}}))
+    succeeded("preprocess", "--data", small_showers, "--seed", 1, "-o", prepared)
+    output = succeeded("train", "--data", small_showers, "--prepared", prepared, "--family", "vae",
+                       "--overrides", overrides, "-o", bundle)  # fmt: skip
+    assert "steps=5" in output
+    succeeded(*_generate(bundle, showers, "--like", small_showers))
+    succeeded("validate", "--reference", small_showers, "--generated", showers, "-o", tmp_path / "judged")
+    metrics = read_json(tmp_path / "judged" / "metrics.json")
+    assert set(metrics["generators"]) == {"vae"}
+    assert (tmp_path / "judged" / "report.html").is_file()
+
+
+def test_compile(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("families: [vae, wgan]\n")
+    succeeded("compile", "--settings", settings, "-o", tmp_path / "pipeline.yaml")
+    parameters = yaml.safe_load((tmp_path / "pipeline.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
+    assert parameters["families"]["defaultValue"] == ["vae", "wgan"]

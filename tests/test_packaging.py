@@ -1,0 +1,64 @@
+import tomllib
+from importlib.metadata import files
+from importlib.resources import files as resources
+from pathlib import Path
+
+import pytest
+
+from caloforge.pipelines.version import PACKAGES, code_version
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_the_package_list_is_the_tree() -> None:
+    setuptools = PYPROJECT["tool"]["setuptools"]
+    folders = {"caloforge": "src/caloforge"}
+    for top in sorted(path.parent.name for path in ROOT.glob("*/__init__.py")):
+        folders[f"caloforge.{top}"] = top
+    nested = [
+        path
+        for folder in folders.values()
+        for path in (ROOT / folder).rglob("__init__.py")
+        if path.parent != ROOT / folder and folder != "src"
+    ]
+    assert not nested, "a package within a package: add it to pyproject.toml and to this test"
+    assert setuptools["package-dir"] == folders
+    assert setuptools["packages"] == sorted(folders)
+    assert tuple(sorted(folders)) == PACKAGES, "caloforge.pipelines.version"
+    banned = PYPROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
+    assert set(banned) == {name.partition(".")[2] for name in folders} - {""}
+
+
+@pytest.mark.parametrize("folder", ["src/caloforge", *(path.parent.name for path in ROOT.glob("*/__init__.py"))])
+def test_every_data_file_is_packaged(folder: str) -> None:
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["*"]
+    packaged = {path for pattern in patterns for path in (ROOT / folder).glob(pattern)}
+    there = {
+        path
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert there <= packaged
+
+
+def test_the_demo_and_the_geometries_are_found() -> None:
+    package = resources("caloforge")
+    assert (package / "data" / "demo_showers.hdf5").is_file()
+    for name in ("dataset_1_photons", "dataset_1_pions", "dataset_2", "dataset_3"):
+        assert (package / "geometries" / f"{name}.xml").is_file()
+    assert files("caloforge"), "installed"
+
+
+def test_constraints_hold_for_every_build_of_torch() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert "torch==2.13.0" in lines
+    assert not [line for line in lines if "+" in line or "@" in line or "==" not in line]
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+    wanted = PYPROJECT["project"]["dependencies"] + PYPROJECT["project"]["optional-dependencies"]["dev"]
+    names = {wish.split(">")[0].split("[")[0].lower().replace("_", "-") for wish in wanted}
+    assert names <= pinned
+
+
+def test_the_code_version_is_stable() -> None:
+    assert code_version() == code_version()

@@ -1,0 +1,97 @@
+"""The validation report: one HTML file with everything inside."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from caloforge.files import atomic_file
+from caloforge.validation.leaderboard import leaderboard
+from caloforge.validation.metrics import DISTRIBUTION_METRICS, headline_labels
+from caloforge.validation.observables import OBSERVABLES
+from caloforge.validation.plots import Plot
+
+GROUPS = ("Profiles", "Energy", "Shape", "Moments", "Voxels", "Average shower", "Classifier")
+"""Headings of the plots in their order; a group that is not here comes last."""
+
+NOTABLE = 3.0
+"""From how many standard deviations above the floor a value is called different from Geant4."""
+
+
+def write_report(metrics: Mapping[str, Any], plots: Sequence[Plot], path: Path) -> None:
+    """Write the report as one HTML file that needs nothing but itself.
+
+    Args:
+        metrics: content of ``metrics.json``.
+        plots: PNG files to embed.
+        path: where it goes.
+    """
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters.update(number=_number, uncertainty=_uncertainty)
+    source = (files("caloforge.validation") / "templates" / "report.html.j2").read_text()
+    titles = {name: (o.title, o.unit) for name, o in OBSERVABLES.items()} | {"voxel_energy": ("Voxel energy", "")}
+    html = environment.from_string(source).render(
+        metrics=metrics,
+        board=leaderboard(metrics),
+        headline=headline(metrics),
+        headline_labels=headline_labels(),
+        distribution_labels={name: metric.label for name, metric in DISTRIBUTION_METRICS.items()},
+        titles=titles,
+        notable=NOTABLE,
+        groups=_grouped(plots),
+        provenance=json.dumps(metrics["provenance"], indent=2),
+    )
+    with atomic_file(path) as temporary:
+        temporary.write_text(html)
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """Say in one sentence which generator is best and how far from Geant4 it is."""
+    board = leaderboard(metrics)
+    name, n = board["winner"], len(board["rows"])
+    best = metrics["generators"][name]
+    figures = ", ".join(
+        f"{label} {_number(best[key]['value'])} (Geant4 against itself: {_number(best[key]['floor'])})"
+        for key, label in (("auc", "classifier AUC"), ("fpd", "FPD"), ("mean_separation", "mean separation power"))
+    )
+    apart = [label for key, label in headline_labels().items() if _differs(best[key])]
+    verdict = (
+        f"differs from Geant4 by more than {NOTABLE:g} standard deviations in {len(apart)} of "
+        f"{len(headline_labels())} headline metrics"
+        if apart
+        else f"cannot be told from Geant4 by the headline metrics with {metrics['n']} showers of each"
+    )
+    subject = f"Best of {n} generators, {name}," if n > 1 else name
+    return f"{subject} {verdict}: {figures}."
+
+
+def _differs(entry: Mapping[str, float]) -> bool:
+    return entry["sigma"] > NOTABLE
+
+
+def _grouped(plots: Sequence[Plot]) -> dict[str, list[dict[str, str]]]:
+    """Return the plots as data URIs under their headings."""
+    groups: dict[str, list[dict[str, str]]] = {group: [] for group in GROUPS}
+    for plot in plots:
+        data = base64.b64encode(plot.path.read_bytes()).decode()
+        entry = {"title": plot.title, "uri": f"data:image/png;base64,{data}"}
+        groups.setdefault(plot.group, []).append(entry)
+    return {group: entries for group, entries in groups.items() if entries}
+
+
+def _number(value: float | None) -> str:
+    """Format a number with three digits."""
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+
+
+def _uncertainty(value: float) -> str:
+    """Format an error with two digits at most."""
+    return f"{value:.1g}" if value == 0 or 1e-3 <= abs(value) < 10 else f"{value:.1e}"
