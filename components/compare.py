@@ -46,4 +46,4 @@ def compare(
         copy_folder(next(Path(b.path) for b in bundles if b.metadata["family"] == name), Path(winner.path))
         log_roc(roc, **metrics["generators"][name]["roc"])
         describe(winner, family=name)
-        return name
+        return str(name)

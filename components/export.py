@@ -7,7 +7,7 @@ from caloforge.components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def export(bundle: Input[Model], exported: Output[Model], metrics: Output[Metrics], steps: int = 0):
+def export(bundle: Input[Model], exported: Output[Model], metrics: Output[Metrics], steps: int = 0) -> None:
     """Add generator.onnx to a copy of the bundle and check it against PyTorch.
 
     Args:

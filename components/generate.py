@@ -15,7 +15,7 @@ def generate(
     metrics: Output[Metrics],
     seed: int = 0,
     steps: int = 0,
-):
+) -> None:
     """Draw one shower for each held-out Geant4 shower, at its conditions.
 
     Args:
@@ -35,7 +35,7 @@ def generate(
     from caloforge.preprocessing.prepared import open_split
 
     family = bundle.metadata["family"]
-    with task():
+    with task(in_loop=True):
         conditions = open_split(Path(showers.path), Path(prepared.path), "test").conditions
         figures = generate_showers(Path(bundle.path), conditions, Path(generated.path), seed=seed, steps=steps or None)
         log_scalars(metrics, figures)

@@ -16,7 +16,7 @@ def preprocess(
     seed: int = 0,
     data_sha256: str = "",
     code_version: str = "",
-):
+) -> None:
     """Clean and split the showers and fit the scaling.
 
     Args:

@@ -7,7 +7,7 @@ from caloforge.components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def smoke(bundle: Input[Model], metrics: Output[Metrics], seed: int = 0):
+def smoke(bundle: Input[Model], metrics: Output[Metrics], seed: int = 0) -> None:
     """Serve the bundle with KServe, query it and compare with in-process sampling.
 
     Args:

@@ -18,7 +18,7 @@ def train(
     seed: int = 0,
     max_minutes: float = 0.0,
     checkpoints: str = "",
-):
+) -> None:
     """Train one family and write its generator bundle.
 
     Args:
@@ -40,7 +40,7 @@ def train(
     from caloforge.components.task import task
     from caloforge.models.train import train as train_family
 
-    with task():
+    with task(in_loop=True):
         figures = train_family(
             Path(showers.path), Path(prepared.path), Path(bundle.path),
             family=family, preset=preset, overrides=json.loads(overrides).get(family), seed=seed,

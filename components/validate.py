@@ -15,7 +15,7 @@ def validate(
     report: Output[HTML],
     metrics: Output[Metrics],
     seed: int = 0,
-):
+) -> None:
     """Compare every generator with held-out Geant4 showers, beside the Geant4-Geant4 floor.
 
     Args:

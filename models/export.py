@@ -104,9 +104,9 @@ def _write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
     columns = condition_columns(conditions, generator.condition_names)
     noise = NoiseStream(0, _noise(generator)).rows(3)
     inputs = (*(torch.from_numpy(columns[:, i : i + 1]) for i in range(columns.shape[1])), torch.from_numpy(noise))
-    n = torch.export.Dim("N", min=1)
     with warnings.catch_warnings():
-        # The exporter uses interfaces that newer versions of Python and its own libraries deprecate.
+        # The TorchScript exporter is called deprecated and warns of every constant it folds. The newer
+        # one needs minutes, not seconds, for graphs with so many small operations.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _Exportable(generator, steps).eval(),
@@ -114,12 +114,9 @@ def _write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
             str(path),
             input_names=names,
             output_names=["showers"],
-            dynamic_shapes=(tuple({0: n} for _ in inputs),),
-            optimize=True,
+            dynamic_axes={name: {0: "N"} for name in [*names, "showers"]},
             opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
+            dynamo=False,
         )
 
 

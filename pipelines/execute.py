@@ -75,7 +75,7 @@ def _address(value: Any) -> Any:
 def main() -> None:
     """Read the request from standard input and write the outputs to the file that it names."""
     request = json.load(sys.stdin)
-    sys.stdout = _ThreadLines(sys.stdout)  # type: ignore[assignment]
+    sys.stdout = _ThreadLines(sys.stdout)
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")  # says which steps were cached
     try:
         outputs = execute(request)

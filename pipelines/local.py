@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from caloforge.components.task import RUNNER
+from caloforge.components.task import LOOP_THREADS, RUNNER
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS = 30.0
 """How long tasks may take to save themselves when the run is stopped."""
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _SIDE_BY_SIDE = 2  # kfp.local runs at most so many iterations of a loop at a time
 
 
@@ -101,6 +101,7 @@ def run_local(
         settings = settings.model_copy(update={"code_version": version, "retries": 0})
         outputs = _execute(settings, arguments, output)
         collect(outputs, output, settings.families)
+        shutil.rmtree(output / "checkpoints", ignore_errors=True)
         record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
         write_json(output / "timings.json", record)
     return LocalRun(output, read_json(output / "leaderboard.json"), read_json(output / "metrics.json"), record)
@@ -138,11 +139,11 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
     }
     threads = max(1, (os.cpu_count() or 1) // min(_SIDE_BY_SIDE, len(settings.families)))
     environment = {
-        **{name: str(threads) for name in _THREADS},
         **os.environ,
         "PYTHONSAFEPATH": "1",  # a folder called caloforge in the current directory is not the package
         "PYTHONUNBUFFERED": "1",
         RUNNER: str(os.getpid()),
+        LOOP_THREADS: str(threads),
         STEP_LOG: str(output / "steps" / "times.jsonl"),
     }
     with (output / "run.log").open("a") as file:

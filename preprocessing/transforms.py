@@ -39,19 +39,27 @@ class ShowerContext:
 
 
 class LayerSums(nn.Module):
-    """Sum voxels into layers and spread layer values over voxels."""
+    """Gather voxels by layer, sum them, and spread layer values over voxels."""
 
     layer_of_voxel: Tensor
+    table: Tensor
+    valid: Tensor
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
-        self.n_layers = geometry.n_layers
         self.register_buffer("layer_of_voxel", torch.as_tensor(geometry.layer_of_voxel), persistent=False)
+        voxels = [torch.arange(place.start, place.stop) for place in geometry.layer_slices]
+        table = nn.utils.rnn.pad_sequence(voxels, batch_first=True, padding_value=-1)
+        self.register_buffer("valid", table >= 0, persistent=False)
+        self.register_buffer("table", table.clamp_min(0), persistent=False)
+
+    def by_layer(self, voxels: Tensor) -> Tensor:
+        """Return (B, L, longest layer) of voxels (B, V), filled with zeros."""
+        return voxels[:, self.table] * self.valid
 
     def sum(self, voxels: Tensor) -> Tensor:
         """Return the energy of each layer, (B, L), of voxels (B, V)."""
-        index = self.layer_of_voxel.expand_as(voxels)
-        return voxels.new_zeros(voxels.shape[0], self.n_layers).scatter_add(1, index, voxels)
+        return self.by_layer(voxels).sum(2)
 
     def spread(self, layer_values: Tensor) -> Tensor:
         """Return (B, V): the layer's value of (B, L) at each of its voxels."""
@@ -365,6 +373,4 @@ def _scale_to(voxels: Tensor, wanted: Tensor, sums: LayerSums) -> Tensor:
 
 def _highest_in_layer(voxels: Tensor, sums: LayerSums) -> Tensor:
     """Return the (B, V) mask of the voxel with the most energy in each layer."""
-    index = sums.layer_of_voxel.expand_as(voxels)
-    top = voxels.new_zeros(voxels.shape[0], sums.n_layers).scatter_reduce(1, index, voxels, "amax")
-    return voxels >= sums.spread(top)
+    return voxels >= sums.spread(sums.by_layer(voxels).amax(2))

@@ -61,11 +61,15 @@ def validate(
     """
     with step("validate"):
         timings = dict(timings or {})
-        others = {**generated, **({"second Geant4 sample": floor} if floor else {})}
-        _check_samples(reference, generated, floor, timings)
+        if not generated:
+            raise InputError("validate: no generated sample given")
+        others = dict(generated) if floor is None else {**generated, "second Geant4 sample": floor}
+        _check_sizes(reference, others, halved=floor is None)
+        _check_geometries(reference, others)
         _check_units(reference, others)
+        _check_timings(timings)
         samples = _choose(reference, generated, floor, seed=seed)
-        threshold = max(s.threshold or 0.0 for s in (reference, *generated.values(), *([floor] if floor else [])))
+        threshold = max(s.threshold or 0.0 for s in (reference, *others.values()))
         logger.info(
             "validate: %d showers of each sample, %d voxels, threshold %.4g MeV",
             len(samples.reference), reference.geometry.n_voxels, threshold,
@@ -86,8 +90,8 @@ def validate(
             "n": len(truth),
             "reference": {"file": reference.path.name, "showers": len(reference)},
             "floor": {
-                "kind": "second sample" if floor else "halves of the reference",
-                "file": (floor or reference).path.name,
+                "kind": "halves of the reference" if floor is None else "second sample",
+                "file": (reference if floor is None else floor).path.name,
             },
             "geometry": reference.geometry.name,
             "threshold_mev": threshold,
@@ -122,7 +126,7 @@ def _choose(reference: Showers, generated: Mapping[str, Showers], floor: Showers
     A generated sample as long as the reference has the reference's incident energies row by row,
     so the same rows of it are taken.
     """
-    available = [len(floor), len(reference)] if floor else [len(reference) // 2]
+    available = [len(reference) // 2] if floor is None else [len(reference), len(floor)]
     n = min(*available, *(len(showers) for showers in generated.values()))
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(reference))
@@ -133,27 +137,30 @@ def _choose(reference: Showers, generated: Mapping[str, Showers], floor: Showers
 
     return _Samples(
         reference=pick(reference),
-        floor=pick(floor) if floor else reference.select(np.sort(order[n : 2 * n])),
+        floor=reference.select(np.sort(order[n : 2 * n])) if floor is None else pick(floor),
         generated={name: pick(showers) for name, showers in generated.items()},
     )
 
 
-def _check_samples(
-    reference: Showers, generated: Mapping[str, Showers], floor: Showers | None, timings: Mapping[str, float]
-) -> None:
-    if not generated:
-        raise InputError("validate: no generated sample given")
-    fewest = FEWEST if floor else 2 * FEWEST
+def _check_sizes(reference: Showers, samples: Mapping[str, Showers], *, halved: bool) -> None:
+    fewest = 2 * FEWEST if halved else FEWEST
     if len(reference) < fewest:
-        halved = "" if floor else ", because it is halved to find the floor"
-        raise InputError(f"{reference.path}: {len(reference)} showers; the reference needs {fewest} or more{halved}")
-    for name, showers in {**generated, **({"second Geant4 sample": floor} if floor else {})}.items():
+        why = ", because it is halved to find the floor" if halved else ""
+        raise InputError(f"{reference.path}: {len(reference)} showers; the reference needs {fewest} or more{why}")
+    for name, showers in samples.items():
         if len(showers) < FEWEST:
             raise InputError(f"{showers.path} ({name}): {len(showers)} showers; a sample needs {FEWEST} or more")
-        _check_geometry(reference, showers, name)
+
+
+def _check_timings(timings: Mapping[str, float]) -> None:
     for name, value in timings.items():
         if not (math.isfinite(value) and value >= 0):
             raise InputError(f"timings: {name}: expected milliseconds per shower, got {value}")
+
+
+def _check_geometries(reference: Showers, samples: Mapping[str, Showers]) -> None:
+    for name, showers in samples.items():
+        _check_geometry(reference, showers, name)
 
 
 def _check_geometry(reference: Showers, showers: Showers, name: str) -> None:

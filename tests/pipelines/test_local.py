@@ -62,6 +62,7 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     steps = read_json(output / "timings.json")["steps"]
     assert steps["preprocess"]["kept_from_earlier_run"]
     assert {f"{verb} {family}" for verb in ("train", "generate") for family in FAMILIES} <= set(steps)
+    assert not (output / "checkpoints").exists()
     assert 0 <= result.timings["overhead_fraction"] < 1
 
 

@@ -1,0 +1,54 @@
+"""Real showers in small numbers, and a generator trained on them for a moment."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from caloforge.models.train import train
+from caloforge.preprocessing.prepare import prepare
+from caloforge.showers import Showers, open_showers, write_showers
+
+QUICK = {
+    "training": {"steps": 8, "batch_size": 32},
+    "energies": {"steps": 8, "batch_size": 32},
+    "model": {"network": {"width": 16, "blocks": 1}},
+}
+
+
+def copy_showers(showers: Showers, output: Path) -> Path:
+    attributes = {key: showers.attributes[key] for key in ("energy_threshold", "source", "particle")}
+    with write_showers(output, showers.geometry, attributes=attributes, provenance={}) as writer:
+        writer.append(showers.conditions, showers.read())
+    return output
+
+
+@pytest.fixture(scope="session")
+def demo_showers() -> Path:
+    """The 8000 showers that come with the package."""
+    return Path(str(files("caloforge") / "data" / "demo_showers.hdf5"))
+
+
+@pytest.fixture(scope="session")
+def small_showers(demo_showers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 of them in a file of their own."""
+    folder = tmp_path_factory.mktemp("showers")
+    return copy_showers(open_showers(demo_showers).select(range(300)), folder / "small.hdf5")
+
+
+@pytest.fixture(scope="session")
+def small_prepared(small_showers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared data of ``small_showers``."""
+    folder = tmp_path_factory.mktemp("prepared") / "prepared"
+    prepare(open_showers(small_showers), folder, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(small_showers: Path, small_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE bundle trained for eight steps."""
+    folder = tmp_path_factory.mktemp("bundle") / "vae"
+    train(small_showers, small_prepared, folder, family="vae", overrides=QUICK, seed=1)
+    return folder

@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caloforge.geometry import Geometry, Layer
+from caloforge.showers import Conditions, Showers, open_showers, write_showers
+
+R_EDGES = (0.0, 5.0, 10.0, 20.0)
+THRESHOLD = 0.1
+
+
+@pytest.fixture(scope="session")
+def mesh() -> Geometry:
+    """Six equal layers of 4 alpha bins and 3 rings: 72 voxels."""
+    return Geometry("toy", tuple(Layer(i, R_EDGES, 4) for i in range(6)))
+
+
+@pytest.fixture(scope="session")
+def irregular_mesh() -> Geometry:
+    """Layers of unlike rings, one of them absent, one with a single voxel."""
+    layers = (
+        Layer(0, (0.0, 5.0, 10.0), 1),
+        Layer(1, (0.0, 2.0, 4.0, 20.0), 5),
+        Layer(2, (0.0,), 1),
+        Layer(3, (0.0, 30.0), 1),
+        Layer(4, (0.0, 10.0, 20.0), 4),
+    )
+    return Geometry("unlike", layers)
+
+
+@pytest.fixture(scope="session")
+def toy_showers() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Return a function that draws showers: (N,) incident energies and (N, V) voxels, MeV."""
+
+    def draw(geometry: Geometry, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        energy = 1000 * 10 ** rng.uniform(0, 1, n)
+        layer = geometry.layer_of_voxel
+        depth = (geometry.n_layers - 1) * rng.normal(0.4, 0.08, (n, 1))
+        mean = np.exp(-(((layer - depth) / 1.5) ** 2) - geometry.r_of_voxel / rng.normal(8, 0.7, (n, 1)))
+        voxels = mean * rng.gamma(4, 0.25, (n, geometry.n_voxels)) * (rng.random((n, geometry.n_voxels)) < 0.8)
+        voxels *= (energy * rng.normal(0.9, 0.03, n) / np.maximum(voxels.sum(axis=1), 1e-9))[:, None]
+        voxels[voxels < THRESHOLD] = 0
+        return energy, voxels.astype(np.float32)
+
+    return draw
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Showers]:
+    """Return a function that writes showers to a file and opens it."""
+
+    def save(name: str, geometry: Geometry, energy: np.ndarray, voxels: np.ndarray, **attributes: float) -> Showers:
+        path = tmp_path / f"{name}.hdf5"
+        attributes = {"energy_threshold": THRESHOLD, **attributes}
+        with write_showers(path, geometry, attributes=attributes, provenance={}) as file:
+            file.append(Conditions(energy), voxels)
+        return open_showers(path)
+
+    return save

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from scipy.linalg import sqrtm
+
+from caloforge.validation.frechet import fpd, frechet_distance
+
+
+def test_constants():
+    zeros, twos = np.zeros((500, 2)), np.full((500, 2), 2.0)
+    assert fpd(twos, zeros).value == pytest.approx(2, rel=1e-6)
+    assert fpd(twos, zeros, normalise=False).value == pytest.approx(8, rel=1e-6)
+
+
+def test_equal_sets_are_at_no_distance():
+    x = np.random.default_rng(0).normal(size=(2000, 3))
+    result = fpd(x, x)
+    assert result.value == pytest.approx(0, abs=3e-5)
+
+
+def test_the_distance_agrees_with_the_matrix_root():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(50, 6)), rng.normal(size=(60, 6)) @ rng.normal(size=(6, 6))
+    c1, c2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    m1, m2 = a.mean(axis=0), b.mean(axis=0)
+    expected = ((m1 - m2) ** 2).sum() + np.trace(c1 + c2 - 2 * sqrtm(c1 @ c2).real)
+    assert frechet_distance(m1, c1, m2, c2) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_constant_feature_does_no_harm():
+    rng = np.random.default_rng(2)
+    c = np.diag([4.0, 0.0])
+    assert frechet_distance(np.zeros(2), c, np.zeros(2), np.diag([1.0, 0.0])) == pytest.approx(1)
+    x = np.hstack([rng.normal(size=(300, 2)), np.zeros((300, 1))])
+    assert np.isfinite(fpd(x, x + 0.1).value)
+
+
+def test_shifted_gaussians():
+    # |m1 - m2|^2 = 3 * 0.5^2 without normalisation; the mean's error is sqrt(2/4000) per axis.
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(4000, 3)), rng.normal(0.5, 1, size=(4000, 3))
+    assert fpd(x, y, normalise=False).value == pytest.approx(0.75, abs=0.1)

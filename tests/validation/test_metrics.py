@@ -1,0 +1,76 @@
+"""Each planted defect is seen by the observable that should see it, and by no unrelated one."""
+
+import numpy as np
+import pytest
+
+from caloforge.validation.metrics import DISTRIBUTION_METRICS
+from caloforge.validation.observables import OBSERVABLES
+from caloforge.validation.summary import summarise_voxels
+
+N = 1500
+
+
+def scale_a_layer(geometry, energy, voxels):
+    voxels[:, geometry.layer_slices[2]] *= 1.3
+
+
+def swap_two_layers(geometry, energy, voxels):
+    voxels[:] = voxels.reshape(len(voxels), 6, -1)[:, [0, 4, 2, 3, 1, 5]].reshape(voxels.shape)
+
+
+def shift_in_phi(geometry, energy, voxels):
+    voxels[:, geometry.alpha_of_voxel > 0] *= 1.1
+
+
+def drop_faint_voxels(geometry, energy, voxels):
+    voxels[voxels < np.quantile(voxels[voxels > 0], 0.15)] = 0
+
+
+def freeze_the_energy(geometry, energy, voxels):
+    voxels *= (3000 / energy)[:, None].astype(np.float32)
+
+
+def spread_out(geometry, energy, voxels):
+    voxels[:, geometry.r_of_voxel > 10] *= 1.5
+
+
+@pytest.mark.parametrize(
+    ("defect", "sees", "blind"),
+    [
+        (scale_a_layer, "layer_energy", "centre_phi"),
+        (swap_two_layers, "longitudinal_first_moment", "lateral_first_moment"),
+        (shift_in_phi, "centre_phi", "centre_eta"),
+        (drop_faint_voxels, "number_of_voxels", "response"),
+        (drop_faint_voxels, "sparsity", "response"),
+        (freeze_the_energy, "response", "sparsity"),
+        (spread_out, "width_r", "sparsity"),
+        (spread_out, "lateral_second_moment", "number_of_voxels"),
+    ],
+)
+@pytest.mark.parametrize("metric", sorted(DISTRIBUTION_METRICS))
+def test_a_planted_defect_is_seen(defect, sees, blind, metric, mesh, toy_showers):
+    energy, voxels = toy_showers(mesh, 2 * N, seed=7)
+    defective = voxels[N:].copy()
+    defect(mesh, energy[N:], defective)
+    reference = summarise_voxels([voxels[:N]], energy[:N], mesh)
+    same = summarise_voxels([voxels[N:]], energy[N:], mesh)
+    broken = summarise_voxels([defective], energy[N:], mesh)
+
+    def result(name, summary):
+        observable = OBSERVABLES[name]
+        return DISTRIBUTION_METRICS[metric].function(
+            observable, observable.columns(reference), observable.columns(summary)
+        )
+
+    assert result(sees, broken).sigma_from(result(sees, same)) > 3
+    assert abs(result(blind, broken).sigma_from(result(blind, same))) < 1
+
+
+def test_the_voxel_spectrum_sees_scaled_voxels(mesh, toy_showers):
+    energy, voxels = toy_showers(mesh, 2 * N, seed=8)
+    reference, same, broken = (
+        summarise_voxels([x], energy[:N], mesh).spectrum for x in (voxels[:N], voxels[N:], 1.5 * voxels[N:])
+    )
+    for metric in DISTRIBUTION_METRICS.values():
+        floor = metric.of_profiles(reference, same, N)
+        assert metric.of_profiles(reference, broken, N).sigma_from(floor) > 5

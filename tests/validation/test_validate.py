@@ -1,0 +1,136 @@
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from caloforge.errors import InputError
+from caloforge.geometry import Geometry, Layer
+from caloforge.validation.leaderboard import leaderboard
+from caloforge.validation.observables import OBSERVABLES
+from caloforge.validation.validate import validate
+
+
+def numbers(content):
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list):
+        for item in content:
+            yield from numbers(item)
+    elif isinstance(content, float | int):
+        yield content
+
+
+def test_two_generators_against_a_second_sample(mesh, toy_showers, write, tmp_path):
+    reference = write("reference", mesh, *toy_showers(mesh, 400, 1))
+    floor = write("floor", mesh, *toy_showers(mesh, 350, 2))
+    energy, voxels = toy_showers(mesh, 300, 3)
+    good = write("good", mesh, energy, voxels)
+    voxels[:, mesh.layer_slices[1]] *= 2
+    bad = write("bad", mesh, energy, voxels)
+    output = tmp_path / "out"
+
+    metrics = validate(reference, {"good": good, "<b>$bad": bad}, output, floor=floor, timings={"good": 1.5}, seed=3)
+
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert all(math.isfinite(number) for number in numbers(metrics))
+    assert metrics["n"] == 300
+    assert metrics["floor"]["kind"] == "second sample"
+    assert metrics["threshold_mev"] == pytest.approx(0.1)
+    assert metrics["generators"]["good"]["milliseconds_per_shower"] == 1.5
+    assert set(metrics["generators"]["good"]["separation"]) == {*OBSERVABLES, "voxel_energy"}
+    assert metrics["generators"]["good"]["auc"]["value"] < 0.6
+    assert metrics["generators"]["<b>$bad"]["auc"]["value"] > 0.8
+    assert metrics["generators"]["<b>$bad"]["separation"]["layer_energy"]["sigma"] > 3
+    assert len(metrics["generators"]["good"]["separation"]["layer_energy"]["per_layer"]) == 6
+    assert leaderboard(metrics)["winner"] == "good"
+    assert metrics["warnings"] == []
+
+    report = (output / "report.html").read_text()
+    plots = list((output / "plots").glob("*.png"))
+    assert report.count("data:image/png;base64,") == len(plots) > 20
+    assert len(report) < 3_000_000
+    assert "<b>$bad" not in report
+    assert "&lt;b&gt;$bad" in report
+    assert "Best of 2 generators, good," in report
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', report)
+
+
+def test_the_reference_is_halved_without_a_second_sample(irregular_mesh, toy_showers, write, tmp_path):
+    energy, voxels = toy_showers(irregular_mesh, 300, 1)
+    voxels[:, irregular_mesh.layer_slices[3]] = 0  # an empty layer in all showers
+    reference = write("reference", irregular_mesh, energy, voxels)
+    metrics = validate(reference, {"itself": reference}, tmp_path / "out")
+    assert metrics["n"] == 150
+    assert metrics["floor"]["kind"] == "halves of the reference"
+    itself = metrics["generators"]["itself"]
+    # The same rows are compared, so the sample has no distance from itself and the floor has.
+    assert itself["mean_separation"]["value"] == 0
+    assert itself["mean_separation"]["floor"] > 0
+    assert itself["milliseconds_per_shower"] is None
+
+
+def test_the_same_seed_gives_the_same_figures(mesh, toy_showers, write, tmp_path):
+    reference = write("reference", mesh, *toy_showers(mesh, 120, 1))
+    generated = {"g": write("generated", mesh, *toy_showers(mesh, 120, 2))}
+    first, second = (validate(reference, generated, tmp_path / name, seed=5)["generators"] for name in ("a", "b"))
+    assert first == second
+
+
+def test_other_incident_energies_are_warned_of(mesh, toy_showers, write, tmp_path):
+    energy, voxels = toy_showers(mesh, 200, 1)
+    reference = write("reference", mesh, energy, voxels)
+    low = write("low", mesh, energy[energy < 3000], voxels[energy < 3000])
+    metrics = validate(reference, {"low": low}, tmp_path / "out")
+    assert "incident energies" in metrics["warnings"][0]
+
+
+@pytest.mark.parametrize(("value", "text"), [(np.nan, "nan"), (-1.0, "-1.0"), (np.inf, "inf")])
+def test_a_bad_voxel_is_named_with_its_row(value, text, mesh, toy_showers, write, tmp_path):
+    energy, voxels = toy_showers(mesh, 200, 1)
+    reference = write("reference", mesh, energy, voxels)
+    broken = voxels.copy()
+    broken[17, 5] = value
+    generated = write("broken", mesh, energy, broken).select(np.arange(10, 110))
+    with pytest.raises(InputError, match=rf"broken.hdf5: showers: row 17, voxel 5 is {text}"):
+        validate(reference, {"g": generated}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unlike_voxels_and_layers_are_refused(mesh, toy_showers, write, tmp_path):
+    reference = write("reference", mesh, *toy_showers(mesh, 200, 1))
+    small = Geometry("small", mesh.layers[:5])
+    with pytest.raises(InputError, match=r"60 voxels .*reference .* has 72"):
+        validate(reference, {"g": write("small", small, *toy_showers(small, 60, 2))}, tmp_path / "out")
+    other = Geometry("other", (*mesh.layers[:5], Layer(5, (0.0, 5.0, 10.0, 21.0), 4)))
+    with pytest.raises(InputError, match=r"layer 5 .*21\.0"):
+        validate(reference, {"g": write("other", other, *toy_showers(other, 60, 2))}, tmp_path / "out")
+
+
+def test_too_few_showers_are_refused(mesh, toy_showers, write, tmp_path):
+    energy, voxels = toy_showers(mesh, 200, 1)
+    reference = write("reference", mesh, energy, voxels)
+    few = reference.select(np.arange(49))
+    with pytest.raises(InputError, match="49 showers; a sample needs 50"):
+        validate(reference, {"g": few}, tmp_path / "out")
+    with pytest.raises(InputError, match="49 showers; the reference needs 100 or more, because it is halved"):
+        validate(few, {"g": reference}, tmp_path / "out")
+    with pytest.raises(InputError, match="no generated sample"):
+        validate(reference, {}, tmp_path / "out")
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_mixed_units_are_recognised(factor, mesh, toy_showers, write, tmp_path):
+    energy, voxels = toy_showers(mesh, 200, 1)
+    reference = write("reference", mesh, energy, voxels)
+    with pytest.raises(InputError, match=r"E_tot/E_inc .* GeV and MeV were mixed up"):
+        validate(reference, {"g": write("voxels", mesh, energy, voxels * factor)}, tmp_path / "out")
+    with pytest.raises(InputError, match=r"GeV and MeV were mixed up"):
+        validate(reference, {"g": write("all", mesh, energy * factor, voxels * factor)}, tmp_path / "out")
+
+
+def test_a_wrong_timing_is_refused(mesh, toy_showers, write, tmp_path):
+    reference = write("reference", mesh, *toy_showers(mesh, 200, 1))
+    with pytest.raises(InputError, match="timings: g: expected milliseconds"):
+        validate(reference, {"g": reference}, tmp_path / "out", timings={"g": math.nan})
