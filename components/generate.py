@@ -35,7 +35,7 @@ def generate(
     from caloforge.preprocessing.prepared import open_split
 
     family = bundle.metadata["family"]
-    with task(in_loop=True):
+    with task():
         conditions = open_split(Path(showers.path), Path(prepared.path), "test").conditions
         figures = generate_showers(Path(bundle.path), conditions, Path(generated.path), seed=seed, steps=steps or None)
         log_scalars(metrics, figures)

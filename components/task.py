@@ -17,27 +17,15 @@ RUNNER = "CALOFORGE_RUNNER_PID"
 """Environment variable: the process of the local run that a task belongs to."""
 
 
-LOOP_THREADS = "CALOFORGE_LOOP_THREADS"
-"""Environment variable: threads of each of the tasks that a local run executes side by side."""
-
-
 @contextmanager
-def task(*, in_loop: bool = False) -> Iterator[None]:
-    """Surround the work of a component.
-
-    Args:
-        in_loop: tasks of its kind run side by side and share the cores.
-    """
+def task() -> Iterator[None]:
+    """Surround the work of a component."""
     configure_logging()
     if "_KFP_RUNTIME" in os.environ:
         logging.getLogger("caloforge").propagate = False  # kfp's own handler would repeat each line
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leave with-blocks, stop servers
     if runner := os.environ.get(RUNNER):
         threading.Thread(target=_end_with, args=(int(runner),), daemon=True).start()
-    if in_loop and (threads := os.environ.get(LOOP_THREADS)):
-        import torch
-
-        torch.set_num_threads(min(int(threads), torch.get_num_threads()))
     yield
 
 

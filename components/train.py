@@ -40,7 +40,7 @@ def train(
     from caloforge.components.task import task
     from caloforge.models.train import train as train_family
 
-    with task(in_loop=True):
+    with task():
         figures = train_family(
             Path(showers.path), Path(prepared.path), Path(bundle.path),
             family=family, preset=preset, overrides=json.loads(overrides).get(family), seed=seed,

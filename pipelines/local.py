@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from caloforge.components.task import LOOP_THREADS, RUNNER
+from caloforge.components.task import RUNNER
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS = 30.0
 """How long tasks may take to save themselves when the run is stopped."""
 
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SIDE_BY_SIDE = 2  # kfp.local runs at most so many iterations of a loop at a time
 
 
@@ -139,11 +140,11 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
     }
     threads = max(1, (os.cpu_count() or 1) // min(_SIDE_BY_SIDE, len(settings.families)))
     environment = {
+        **{name: str(threads) for name in _THREADS},
         **os.environ,
         "PYTHONSAFEPATH": "1",  # a folder called caloforge in the current directory is not the package
         "PYTHONUNBUFFERED": "1",
         RUNNER: str(os.getpid()),
-        LOOP_THREADS: str(threads),
         STEP_LOG: str(output / "steps" / "times.jsonl"),
     }
     with (output / "run.log").open("a") as file:

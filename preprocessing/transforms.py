@@ -22,6 +22,9 @@ from caloforge.geometry import Geometry
 HIT_GAP = 0.25
 """Half the distance in log(energy / threshold) that is kept between hits and censored zeros."""
 
+NOISE_GAP = 1e-3
+"""Share of the threshold that is kept between hits and the noise that fills zeros."""
+
 
 @dataclass(frozen=True)
 class ShowerContext:
@@ -98,15 +101,17 @@ class EnergyFraction(VoxelStep):
         return x / context.voxel_layer_energy.clamp_min(context.threshold)
 
     def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
-        """Fraction of the layer energy to MeV."""
-        return x * context.voxel_layer_energy
+        """Fraction of the layer energy to MeV; hits at the threshold do not fall under it by rounding."""
+        energy = x * context.voxel_layer_energy
+        at_edge = (energy < context.threshold) & (energy > (1 - NOISE_GAP / 2) * context.threshold)
+        return torch.where(at_edge, torch.full_like(energy, context.threshold), energy)
 
 
 def _fill_below_threshold(x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
     """Replace zeros of fractions by uniform noise below the threshold, which the cut removes again."""
     edge = context.threshold / context.voxel_layer_energy.clamp_min(context.threshold)
     noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return torch.where(x > 0, x, noise * (1 - 1e-3) * edge)
+    return torch.where(x > 0, x, noise * (1 - NOISE_GAP) * edge)
 
 
 class Logit(VoxelStep):

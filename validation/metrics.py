@@ -14,6 +14,7 @@ from caloforge.validation.frechet import fpd
 from caloforge.validation.observables import OBSERVABLES, Observable
 from caloforge.validation.result import Result
 from caloforge.validation.separation import separation_of_profiles, separation_power
+from caloforge.validation.significance import worst_of
 from caloforge.validation.summary import Profile, Summary
 from caloforge.validation.wasserstein import wasserstein, wasserstein_of_profiles
 
@@ -88,6 +89,20 @@ class Comparison:
         """The feature metrics, and the mean over observables of each distribution metric."""
         means = {f"mean_{name}": mean_result(results) for name, results in self.distributions.items()}
         return {**self.features, **means}
+
+    def sigmas_from(self, floor: Comparison) -> dict[str, float]:
+        """Return by how many standard deviations each headline metric lies above the floor's.
+
+        For a mean it is that of the worst observable, corrected for their number.
+        """
+        features = {name: result.sigma_from(floor.features[name]) for name, result in self.features.items()}
+        means = {
+            f"mean_{name}": worst_of(
+                [result.sigma_from(floor.distributions[name][key]) for key, result in results.items()]
+            )
+            for name, results in self.distributions.items()
+        }
+        return features | means
 
 
 def headline_labels() -> dict[str, str]:

@@ -37,7 +37,8 @@ def width(summary: Summary, axis: str) -> FloatArray:
 def sparsity(summary: Summary) -> FloatArray:
     """Return the fraction of voxels without energy in each layer, (N, L)."""
     voxels = np.asarray([layer.n_voxels for layer in summary.geometry.active_layers])
-    return 1 - summary.layer_hits / voxels
+    empty: FloatArray = 1 - summary.layer_hits / voxels
+    return empty
 
 
 def number_of_voxels(summary: Summary) -> FloatArray:

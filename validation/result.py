@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from caloforge.validation.significance import worst_of
+
 
 @dataclass(frozen=True)
 class Roc:
@@ -30,6 +32,7 @@ class Result:
         error: its statistical error, one standard deviation.
         n: showers in each of the two samples.
         parts: the values that ``value`` is the mean of, one per layer; empty if there is one only.
+        part_errors: their errors.
         absolute: the value in the observable's own unit, where ``value`` is in another.
         roc: the curve that the value is the area of, for a classifier.
     """
@@ -38,10 +41,22 @@ class Result:
     error: float
     n: int
     parts: tuple[float, ...] = ()
+    part_errors: tuple[float, ...] = ()
     absolute: float | None = None
     roc: Roc | None = None
 
     def sigma_from(self, floor: Result) -> float:
-        """Return by how many standard deviations (both errors) this value lies above the floor's."""
-        spread = math.hypot(self.error, floor.error)
-        return (self.value - floor.value) / spread if spread > 0 else 0.0
+        """Return by how many standard deviations (both errors) this value lies above the floor's.
+
+        With several parts it is that of the worst part, corrected for their number: one bad layer
+        among many good ones hardly moves the mean.
+        """
+        if not self.parts:
+            return _sigma(self.value, self.error, floor.value, floor.error)
+        rows = zip(self.parts, self.part_errors, floor.parts, floor.part_errors, strict=True)
+        return worst_of([_sigma(*row) for row in rows])
+
+
+def _sigma(value: float, error: float, floor: float, floor_error: float) -> float:
+    spread = math.hypot(error, floor_error)
+    return (value - floor) / spread if spread > 0 else 0.0

@@ -37,8 +37,14 @@ def separation_power(reference: FloatArray, generated: FloatArray, *, log: bool 
         value, error = separation_of_histograms(h1, h2, h1 / len(x), h2 / len(y))
         values.append(value)
         errors.append(error)
-    parts = tuple(values) if len(values) > 1 else ()
-    return Result(float(np.mean(values)), float(np.mean(errors)), n=reference.shape[1], parts=parts)
+    several = len(values) > 1
+    return Result(
+        float(np.mean(values)),
+        float(np.mean(errors)),
+        n=reference.shape[1],
+        parts=tuple(values) if several else (),
+        part_errors=tuple(errors) if several else (),
+    )
 
 
 def separation_of_profiles(reference: Profile, generated: Profile, *, n: int) -> Result:

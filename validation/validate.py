@@ -220,11 +220,16 @@ def _energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[s
 
 
 def _as_json(comparison: Comparison, floors: Comparison, milliseconds: float | None) -> dict[str, Any]:
+    sigmas = comparison.sigmas_from(floors)
     record: dict[str, Any] = {
-        name: _entry(result, floors.headline[name]) for name, result in comparison.headline.items()
+        name: {**_entry(result, floors.headline[name]), "sigma": sigmas[name]}
+        for name, result in comparison.headline.items()
     }
     for metric, results in comparison.distributions.items():
-        record[metric] = {key: _entry(result, floors.distributions[metric][key]) for key, result in results.items()}
+        record[metric] = {}
+        for key, result in results.items():
+            floor = floors.distributions[metric][key]
+            record[metric][key] = {**_entry(result, floor), "sigma": result.sigma_from(floor)}
     for result in comparison.features.values():
         if result.roc is not None:
             record["roc"] = {key: list(getattr(result.roc, key)) for key in ("fpr", "tpr", "thresholds")}
@@ -238,7 +243,6 @@ def _entry(result: Result, floor: Result) -> dict[str, Any]:
         "error": result.error,
         "floor": floor.value,
         "floor_error": floor.error,
-        "sigma": result.sigma_from(floor),
     }
     if result.absolute is not None:
         entry["absolute"] = result.absolute

@@ -35,12 +35,14 @@ def wasserstein(reference: FloatArray, generated: FloatArray) -> Result:
     variance = sum(np.cumsum(direction * np.diff(z, axis=0), axis=0).var(axis=0) for z in (x, y))
     unit = x.std(axis=0)
     unit[unit == 0] = 1.0
-    parts = distance / unit
+    parts, errors = distance / unit, np.sqrt(variance / n) / unit
+    several = len(parts) > 1
     return Result(
         float(parts.mean()),
-        float((np.sqrt(variance / n) / unit).mean()),
+        float(errors.mean()),
         n=n,
-        parts=tuple(parts.tolist()) if len(parts) > 1 else (),
+        parts=tuple(parts.tolist()) if several else (),
+        part_errors=tuple(errors.tolist()) if several else (),
         absolute=float(distance.mean()),
     )
 

@@ -14,7 +14,7 @@ def test_closed_form():
 def test_equal_samples_and_disjoint_samples():
     x = np.random.default_rng(0).normal(size=1000)
     assert separation_power(x, x).value == 0
-    assert separation_power(x, x + 100).value == pytest.approx(1)
+    assert separation_power(x, x + 100).value == pytest.approx(1, abs=0.005)  # 0.1 % of x lie above its edges too
     assert separation_power(np.zeros(100), np.zeros(100)).value == 0
 
 

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from caloforge.config import Config
+from caloforge.errors import InputError
+from caloforge.files import atomic_directory, atomic_file, read_json, sha256, write_json
+from caloforge.provenance import provenance
+
+
+class Inner(Config):
+    width: int = 4
+
+
+class Settings(Config):
+    learning_rate: float = 1e-3
+    network: Inner = Inner()
+
+
+def test_file_appears_only_when_whole(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "out.txt"
+    with atomic_file(target) as temporary:
+        temporary.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+
+
+def test_folder_is_replaced_only_when_whole(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    for text in ("old", "new"):
+        with atomic_directory(target) as folder:
+            (folder / "a.txt").write_text(text)
+
+    def fail() -> None:
+        with atomic_directory(target) as folder:
+            (folder / "a.txt").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (target / "a.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write here"), atomic_file(tmp_path / "file" / "out"):
+        pass
+
+
+def test_unknown_key_offers_the_nearest() -> None:
+    with pytest.raises(InputError, match="a.yaml: unknown key 'learning_rte'; did you mean 'learning_rate'"):
+        Settings.parse({"learning_rte": 1}, where="a.yaml")
+    with pytest.raises(InputError, match="did you mean 'network.width'"):
+        Settings.parse({"network": {"widht": 1}}, where="a.yaml")
+    with pytest.raises(InputError, match="learning_rate: "):
+        Settings.parse({"learning_rate": "fast"}, where="a.yaml")
+    with pytest.raises(InputError, match="expected keys and values, got list"):
+        Settings.parse([1], where="a.yaml")
+
+
+def test_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("network: {width: 8}\n")
+    assert Settings.from_yaml(path).network.width == 8
+    path.write_text("a: [")
+    with pytest.raises(InputError, match="not a YAML file"):
+        Settings.from_yaml(path)
+
+
+def test_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1.5})
+    assert read_json(tmp_path / "a.json") == {"x": 1.5}
+    (tmp_path / "b.json").write_text("{")
+    with pytest.raises(InputError, match="not a JSON file"):
+        read_json(tmp_path / "b.json")
+    with pytest.raises(InputError, match="no such file"):
+        read_json(tmp_path / "c.json")
+
+
+def test_provenance_sums_its_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    record = provenance(inputs={"showers": path}, seed=7)
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(path) == record["inputs"]["showers"]["sha256"] == expected
+    assert record["seed"] == 7

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caloforge.errors import InputError
+from caloforge.geometry import Geometry, Layer, geometry_names, load_geometry
+
+# Binning of the CaloChallenge: (voxels, active layers, voxels of the first layers).
+CHALLENGE = {
+    "dataset_1_photons": (368, 5, [8, 160, 190, 5, 5]),
+    "dataset_1_pions": (533, 7, [8, 100, 100, 5, 150, 160, 10]),
+    "dataset_2": (6480, 45, [144, 144]),
+    "dataset_3": (40500, 45, [900, 900]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CHALLENGE))
+def test_challenge_geometries_have_the_published_voxels(name: str) -> None:
+    geometry = load_geometry(name)
+    n_voxels, n_layers, first = CHALLENGE[name]
+    assert geometry.n_voxels == n_voxels
+    assert geometry.n_layers == n_layers
+    assert [layer.n_voxels for layer in geometry.active_layers][: len(first)] == first
+
+
+@pytest.mark.parametrize("name", geometry_names())
+def test_xml_round_trip_keeps_everything(name: str, tmp_path: Path) -> None:
+    geometry = load_geometry(name)
+    geometry.write(tmp_path / f"binning_{name}.xml")
+    again = load_geometry(tmp_path / f"binning_{name}.xml")
+    assert again == geometry
+
+
+def test_absent_layers_are_kept_but_have_no_voxels() -> None:
+    photons = load_geometry("dataset_1_photons")
+    assert len(photons.layers) == 24
+    assert [layer.id for layer in photons.active_layers] == [0, 1, 2, 3, 12]
+    assert photons.alpha_layers == (1, 2)
+
+
+def test_r_is_fastest_then_alpha_then_layer() -> None:
+    geometry = load_geometry("dataset_2")
+    index = np.arange(6480).reshape(45, 16, 9)
+    assert geometry.layer_of_voxel[index[7, 3, 2]] == 7
+    assert geometry.r_of_voxel[index[7, 3, 2]] == pytest.approx(2.5 * 4.65)
+    edges = np.linspace(-np.pi, np.pi, 17)
+    assert geometry.alpha_of_voxel[index[7, 3, 2]] == pytest.approx((edges[3] + edges[4]) / 2)
+
+
+def test_phi_neighbours_are_periodic() -> None:
+    geometry = load_geometry("dataset_2")
+    index = np.arange(6480).reshape(45, 16, 9)
+    assert geometry.phi_neighbours[index[5, 0, 4]].tolist() == [index[5, 15, 4], index[5, 1, 4]]
+    photons = load_geometry("dataset_1_photons")
+    assert photons.phi_neighbours[3].tolist() == [3, 3]  # layer 0 has one alpha bin
+
+
+def test_rotation_moves_the_direction_and_changes_no_sum() -> None:
+    geometry = load_geometry("dataset_1_photons")
+    shower = np.random.default_rng(0).random(geometry.n_voxels)
+    turned = shower[geometry.rotation(1)]
+    for place in geometry.layer_slices:
+        assert turned[place].sum() == pytest.approx(shower[place].sum())
+    layer = geometry.layer_slices[1]
+    weight = shower[layer], turned[layer]
+    before, after = (np.sum(w * np.exp(1j * geometry.alpha_of_voxel[layer])) for w in weight)
+    assert np.angle(after / before) == pytest.approx(2 * np.pi / 10)
+
+
+def test_mirror_twice_is_the_identity() -> None:
+    geometry = load_geometry("dataset_1_pions")
+    mirror = geometry.rotation(0, mirror=True)
+    assert (mirror[mirror] == np.arange(geometry.n_voxels)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("<Bins>", "not an XML file"),
+        ("<Bins/>", "expected one <Bin>"),
+        ('<Bins><Bin><Layer id="0" n_bin_alpha="1"/></Bin></Bins>', "no attribute 'r_edges'"),
+        ('<Bins><Bin><Layer id="0" r_edges="0,a" n_bin_alpha="1"/></Bin></Bins>', "number cannot be read"),
+        ('<Bins><Bin><Layer id="4" r_edges="0,3,2" n_bin_alpha="1"/></Bin></Bins>', "layer 4: r_edges must rise"),
+        ('<Bins><Bin><Layer id="0" r_edges="0,1" n_bin_alpha="0"/></Bin></Bins>', "must be positive"),
+        ('<Bins><Bin><Layer id="0" r_edges="0" n_bin_alpha="1"/></Bin></Bins>', "has no voxels"),
+    ],
+)
+def test_bad_binning_is_named(text: str, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        Geometry.from_xml(text, name="mine")
+
+
+def test_unknown_geometry_offers_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'dataset_2'"):
+        load_geometry("datset_2")
+
+
+def test_single_layer_and_single_bin_work() -> None:
+    geometry = Geometry("dot", (Layer(0, (0.0, 1.0), 1),))
+    assert geometry.n_voxels == 1
+    assert geometry.n_rotations == 1
+    assert geometry.eta_of_voxel.tolist() == [0.0]

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from caloforge.errors import InputError
+from caloforge.geometry import Geometry, Layer
+from caloforge.showers import Conditions, check_voxels, open_showers, write_showers
+
+MESH = Geometry("mesh", tuple(Layer(i, (0.0, 1.0, 2.0), 3) for i in range(4)))
+
+
+def raw_file(path: Path, n: int = 5, voxels: int = 368, **datasets: np.ndarray) -> Path:
+    with h5py.File(path, "w") as file:
+        file["incident_energies"] = np.full((n, 1), 1000.0)
+        file["showers"] = np.ones((n, voxels))
+        for name, values in datasets.items():
+            del file[name]
+            file[name] = values
+    return path
+
+
+def test_written_showers_are_read_back_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    voxels = rng.random((700, MESH.n_voxels), dtype=np.float32)
+    conditions = Conditions(rng.uniform(1e3, 1e5, 700), theta=rng.random(700), phi=rng.random(700))
+    path = tmp_path / "showers.hdf5"
+    with write_showers(path, MESH, attributes={"energy_threshold": 0.1}, provenance={"seed": 3}) as writer:
+        for rows in (slice(0, 300), slice(300, 700)):
+            writer.append(conditions.take(rows), voxels[rows])
+    showers = open_showers(path)
+    assert showers.geometry == MESH
+    assert showers.threshold == 0.1
+    assert json.loads(showers.attributes["provenance"]) == {"seed": 3}
+    assert np.array_equal(showers.read(), voxels)
+    assert np.allclose(showers.conditions.incident_energy, conditions.incident_energy)
+    assert showers.conditions.names == ("incident_energy", "theta", "phi")
+    with h5py.File(path) as file:  # any CaloChallenge tool reads these two
+        assert file["incident_energies"].shape == (700, 1)
+        assert file["showers"].shape == (700, MESH.n_voxels)
+
+
+def test_selection_reads_dense_and_sparse_rows(demo_showers: Path) -> None:
+    showers = open_showers(demo_showers)
+    everything = showers.read()
+    for rows in (np.arange(10, 900), np.arange(0, 8000, 3), np.array([0, 17, 4001, 7999])):
+        part = showers.select(rows)
+        assert np.array_equal(part.read(), everything[rows])
+        assert np.array_equal(part.conditions.incident_energy, showers.conditions.incident_energy[rows])
+    nested = showers.select(np.arange(100, 200)).select([1, 5])
+    assert nested.rows.tolist() == [101, 105]
+    with pytest.raises(InputError, match="must rise"):
+        showers.select([5, 1])
+
+
+def test_reading_in_chunks_needs_memory_for_one_chunk(demo_showers: Path) -> None:
+    showers = open_showers(demo_showers)
+    tracemalloc.start()
+    for _ in showers.chunks(200):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 200 * showers.geometry.n_voxels * 4
+
+
+def test_nothing_is_left_of_a_write_that_fails(tmp_path: Path) -> None:
+    def write() -> None:
+        with write_showers(tmp_path / "out.hdf5", MESH, attributes={}, provenance={}) as writer:
+            writer.append(Conditions(np.ones(2)), np.ones((2, MESH.n_voxels)))
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_file_and_other_formats(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        open_showers(tmp_path / "none.hdf5")
+    text = tmp_path / "text.hdf5"
+    text.write_text("energies")
+    with pytest.raises(InputError, match="not an HDF5 file"):
+        open_showers(text)
+
+
+def test_missing_dataset_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        file["showers"] = np.ones((2, 368))
+    with pytest.raises(InputError, match="'incident_energies' is missing .found: showers"):
+        open_showers(path)
+
+
+def test_different_lengths_are_said(tmp_path: Path) -> None:
+    path = raw_file(tmp_path / "a.hdf5", incident_energies=np.ones((4, 1)))
+    with pytest.raises(InputError, match="incident_energies has 4 rows but showers has 5"):
+        open_showers(path)
+
+
+def test_voxels_that_do_not_fit_say_both_numbers_and_what_fits(tmp_path: Path) -> None:
+    path = raw_file(tmp_path / "a.hdf5")
+    with pytest.raises(InputError, match=r"368 voxels but geometry 'dataset_2' has 6480; dataset_1_photons would fit"):
+        open_showers(path, "dataset_2")
+    assert open_showers(path).geometry.name == "dataset_1_photons"
+    with pytest.raises(InputError, match="no known geometry has 7 voxels"):
+        open_showers(raw_file(tmp_path / "b.hdf5", voxels=7))
+
+
+@pytest.mark.parametrize("value", [np.nan, -5.0, 0.0])
+def test_bad_incident_energy_is_named_with_its_row(tmp_path: Path, value: float) -> None:
+    energies = np.full((5, 1), 1000.0)
+    energies[3] = value
+    showers = open_showers(raw_file(tmp_path / "a.hdf5", incident_energies=energies))
+    with pytest.raises(InputError, match="incident_energies: row 3 is"):
+        _ = showers.conditions
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0, np.inf])
+def test_bad_voxel_is_named_with_row_and_voxel(value: float) -> None:
+    chunks = [np.ones((4, 6), np.float32), np.ones((4, 6), np.float32)]
+    chunks[1][2, 5] = value
+    with pytest.raises(InputError, match="row 6, voxel 5"):
+        list(check_voxels(chunks, path=Path("a.hdf5")))

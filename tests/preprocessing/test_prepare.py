@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from caloforge.errors import InputError
+from caloforge.files import read_json
+from caloforge.preprocessing.prepare import PrepareSettings, prepare
+from caloforge.preprocessing.prepared import load_prepared, open_split
+from caloforge.showers import open_showers
+
+
+def damaged(source: Path, path: Path) -> Path:
+    path.write_bytes(source.read_bytes())
+    with h5py.File(path, "r+") as file:
+        showers = file["showers"]
+        showers[3, 7] = np.nan
+        showers[5, 0] = -1.0
+        showers[8, :] = 0
+        showers[11, 100] = 1e7
+        showers[12, 100] = 1e7
+    return path
+
+
+def test_bad_showers_are_dropped_and_counted(small_showers: Path, tmp_path: Path) -> None:
+    path = damaged(small_showers, tmp_path / "bad.hdf5")
+    prepared = prepare(open_showers(path), tmp_path / "prepared", seed=2)
+    assert prepared.record["quality"]["dropped"] == {
+        "NaN or infinite energy": 1,
+        "negative energy": 1,
+        "no energy": 1,
+        "more energy than possible": 2,
+    }
+    rows = np.sort(np.concatenate(list(prepared.splits.values())))
+    assert rows.tolist() == [i for i in range(300) if i not in (3, 5, 8, 11, 12)]
+    assert "| more energy than possible | 2 |" in (tmp_path / "prepared" / "quality.md").read_text()
+
+
+def test_splits_depend_on_the_seed_alone(small_showers: Path, tmp_path: Path) -> None:
+    showers = open_showers(small_showers)
+    first, same, other = (prepare(showers, tmp_path / str(i), seed=seed) for i, seed in enumerate((1, 1, 2)))
+    assert all(np.array_equal(first.splits[name], same.splits[name]) for name in first.splits)
+    assert not np.array_equal(first.splits["train"], other.splits["train"])
+    assert [len(first.splits[name]) for name in ("train", "validation", "test")] == [180, 60, 60]
+
+
+def test_no_shower_is_copied(small_showers: Path, small_prepared: Path) -> None:
+    view = open_split(small_showers, small_prepared, "test")
+    assert view.path == small_showers
+    assert sum(f.stat().st_size for f in small_prepared.iterdir()) < 0.3 * small_showers.stat().st_size
+    record = read_json(small_prepared / "prepared.json")
+    assert record["provenance"]["inputs"]["showers"]["file"] == "small.hdf5"
+    assert record["phi_symmetric"] is True
+
+
+def test_a_lopsided_sample_is_not_called_symmetric(small_showers: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lopsided.hdf5"
+    path.write_bytes(small_showers.read_bytes())
+    with h5py.File(path, "r+") as file:
+        voxels = file["showers"][:].reshape(-1, 15, 8, 4)
+        voxels[:, :, 0] *= 2
+        file["showers"][:] = voxels.reshape(len(voxels), -1)
+    assert not prepare(open_showers(path), tmp_path / "prepared").phi_symmetric
+
+
+def test_too_few_good_showers(small_showers: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="only 20 good showers, at least 50"):
+        prepare(open_showers(small_showers).select(range(20)), tmp_path / "prepared")
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_another_file_than_the_prepared_one(demo_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds 8000 showers but .* was made from 300"):
+        open_split(demo_showers, small_prepared, "train")
+    with pytest.raises(InputError, match="unknown split 'tets'; did you mean 'test'"):
+        open_split(demo_showers, small_prepared, "tets")
+    with pytest.raises(InputError, match="not a folder of prepared data"):
+        load_prepared(tmp_path)
+
+
+def test_threshold_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        file["incident_energies"] = np.full((60, 1), 1e4)
+        file["showers"] = np.ones((60, 480))
+        file.attrs["geometry_xml"] = (
+            '<Bins><Bin pid="11" name="e"><Layer id="0" r_edges="' + ",".join(map(str, range(481)))
+            + '" n_bin_alpha="1"/></Bin></Bins>'
+        )  # fmt: skip
+    with pytest.raises(InputError, match="states no energy threshold"):
+        prepare(open_showers(path), tmp_path / "prepared")
+    assert prepare(open_showers(path), tmp_path / "p", settings=PrepareSettings(threshold=0.1)).threshold == 0.1
