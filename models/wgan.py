@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caloforge.config import Config
 from caloforge.geometry import Geometry
@@ -63,7 +64,8 @@ class WGAN(VoxelModel):
         distance = self._critic(fake, condition).mean() - self._critic(x, condition).mean()
         mix = torch.rand(len(x), 1, generator=generator, device=x.device)
         between = (mix * x + (1 - mix) * fake).requires_grad_(True)
-        score = self._critic(between, condition)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no second derivative
+            score = self._critic(between, condition)
         (gradient,) = torch.autograd.grad(score.sum(), between, create_graph=True)
         # Divided by sqrt(V) so that the penalty means the same for any number of voxels.
         norm = gradient.norm(2, 1) * x.shape[1] ** 0.5

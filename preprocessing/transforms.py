@@ -364,11 +364,10 @@ def restore_layers(voxels: Tensor, layer_energy: Tensor, sums: LayerSums, thresh
     """
     wanted = sums.spread(layer_energy)
     for _ in range(2):  # scaling a layer down can push voxels under the threshold once more
-        voxels = _scale_to(voxels, wanted, sums)
-        highest = _highest_in_layer(voxels, sums)
-        keep = (voxels >= threshold * (1 - 1e-6)) | highest
+        keep = (voxels >= threshold * (1 - 1e-6)) | _highest_in_layer(voxels, sums)
         voxels = torch.where(keep & (wanted > 0), voxels, torch.zeros_like(voxels))
-    return _scale_to(voxels, wanted, sums)
+        voxels = _scale_to(voxels, wanted, sums)
+    return voxels
 
 
 def _scale_to(voxels: Tensor, wanted: Tensor, sums: LayerSums) -> Tensor:

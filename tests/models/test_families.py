@@ -1,0 +1,147 @@
+"""The contract of a generator, checked on every family: a new one is tested on arrival."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from caloforge.errors import InputError
+from caloforge.geometry import Geometry, Layer
+from caloforge.models.bundle import load_bundle
+from caloforge.models.export import export, run_onnx
+from caloforge.models.families import FAMILIES
+from caloforge.models.presets import PRESETS, resolve
+from caloforge.showers import Conditions
+
+ALL = sorted(FAMILIES)
+SMALL = Geometry("small", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0,), 1), Layer(2, (0.0, 1.0, 3.0, 9.0), 4)))
+ENERGIES = Conditions(np.geomspace(2000.0, 90000.0, 40))
+
+
+def build(name: str, backbone: str, geometry: Geometry = SMALL) -> torch.nn.Module:
+    config = resolve(name, "demo", {"model": {"network": {"backbone": backbone, "width": 16, "blocks": 1, "heads": 2}}})
+    torch.manual_seed(0)
+    return FAMILIES[name](geometry, 7, config.model)
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "layers"])
+@pytest.mark.parametrize("name", ALL)
+def test_loss_is_finite_and_gradients_reach_every_parameter(name: str, backbone: str) -> None:
+    model = build(name, backbone)
+    x, condition = torch.randn(8, SMALL.n_voxels), torch.randn(8, 7)
+    reached = set()
+    for part in dict.fromkeys(model.parts):
+        model.zero_grad()
+        loss = model(part, x, condition, torch.Generator().manual_seed(1))
+        assert loss.ndim == 0
+        loss.backward()
+        own = {id(p) for p in model.parameters_of(part)}
+        reached |= {n for n, p in model.named_parameters() if id(p) in own and p.grad is not None}
+    assert reached == {n for n, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "layers"])
+@pytest.mark.parametrize("name", ALL)
+def test_decoding_is_a_function_of_the_noise(name: str, backbone: str) -> None:
+    model = build(name, backbone)
+    condition = torch.randn(5, 7)
+    noise = torch.randn(5, model.noise_features)
+    with torch.no_grad():
+        first, again = (model.decode(noise, condition, 2) for _ in range(2))
+        other = model.decode(noise + 0.5, condition, 2)
+    assert first.shape == (5, SMALL.n_voxels)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", ALL)
+def test_every_preset_resolves(name: str, preset: str) -> None:
+    assert resolve(name, preset).family == name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_same_seed_same_showers_whatever_the_batches(name: str, family_bundles: dict[str, Path]) -> None:
+    generator = load_bundle(family_bundles[name])
+    showers = generator.sample(ENERGIES, seed=5)
+    assert showers.shape == (40, 480)
+    assert showers.dtype == np.float32
+    energy = showers.sum(1, keepdims=True)
+    in_pieces = generator.sample(ENERGIES, seed=5, batch_size=7)
+    first_rows = generator.sample(ENERGIES.take(slice(0, 9)), seed=5)
+    # Matrix products of other sizes round differently.
+    assert (np.abs(in_pieces - showers) / energy).max() < 1e-5
+    assert (np.abs(first_rows - showers[:9]) / energy[:9]).max() < 1e-5
+    assert np.array_equal(generator.sample(ENERGIES, seed=5), showers)
+    assert not np.allclose(generator.sample(ENERGIES, seed=6), showers)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_showers_are_physical(name: str, family_bundles: dict[str, Path]) -> None:
+    generator = load_bundle(family_bundles[name])
+    showers = generator.sample(ENERGIES, seed=1)
+    assert np.isfinite(showers).all()
+    assert (showers >= 0).all()
+    hits = showers[showers > 0]
+    assert hits.min() >= generator.threshold * (1 - 1e-5)
+    assert (showers.sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_onnx_agrees_with_pytorch(name: str, family_bundles: dict[str, Path], tmp_path: Path) -> None:
+    exported = tmp_path / "exported"
+    figures = export(family_bundles[name], exported)
+    assert figures["max_difference"] < 1e-4
+    generator = load_bundle(exported)
+    ours, theirs = generator.sample(ENERGIES, seed=2), run_onnx(exported, ENERGIES, seed=2, threads=1)
+    assert (np.abs(ours - theirs).max(1) / ours.sum(1)).max() < 1e-4
+    one = ENERGIES.take(slice(0, 1))
+    assert run_onnx(exported, one, seed=2, threads=1).shape == (1, 480)
+
+
+@pytest.mark.parametrize("name", ["diffusion", "flow_matching"])
+def test_steps_can_be_chosen_at_sampling(name: str, family_bundles: dict[str, Path]) -> None:
+    generator = load_bundle(family_bundles[name])
+    assert generator.default_steps == 3
+    few, many = (generator.sample(ENERGIES, seed=1, steps=steps) for steps in (1, 6))
+    assert not np.allclose(few, many)
+    with pytest.raises(InputError, match="steps must be at least 1"):
+        generator.sample(ENERGIES, seed=1, steps=0)
+
+
+def test_energies_outside_the_trained_range(
+    tiny_bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = load_bundle(tiny_bundle)
+    far = Conditions(np.array([5000.0, 5e6]))
+    with pytest.raises(InputError, match=r"row 1 is 5e\+06 MeV, outside the trained range"):
+        generator.sample(far, seed=0)
+    monkeypatch.setattr(generator, "extrapolation", "warn")
+    with caplog.at_level(logging.WARNING):
+        assert len(generator.sample(far, seed=0)) == 2
+    assert "outside the trained range" in caplog.text
+
+
+def test_conditions_that_do_not_fit(tiny_bundle: Path) -> None:
+    generator = load_bundle(tiny_bundle)
+    with pytest.raises(InputError, match="no showers were asked for"):
+        generator.sample(Conditions(np.array([])), seed=0)
+    with pytest.raises(InputError, match="row 1 is not finite"):
+        generator.sample(Conditions(np.array([5000.0, np.nan])), seed=0)
+
+
+def test_unknown_names_offer_the_nearest() -> None:
+    with pytest.raises(InputError, match="unknown family 'vea'; did you mean 'vae'"):
+        resolve("vea", "demo")
+    with pytest.raises(InputError, match="unknown preset 'dmo'; did you mean 'demo'"):
+        resolve("vae", "dmo")
+    with pytest.raises(InputError, match="unknown key 'batch_sise'; did you mean 'batch_size'"):
+        resolve("vae", "demo", {"training": {"batch_sise": 3}})
+    with pytest.raises(InputError, match="unknown override 'trainign'; did you mean 'training'"):
+        resolve("vae", "demo", {"trainign": {}})
+    with pytest.raises(InputError, match="unknown key 'network.widht'; did you mean 'network.width'"):
+        resolve("vae", "demo", {"model": {"network": {"widht": 3}}})
