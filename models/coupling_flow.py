@@ -131,6 +131,6 @@ class CouplingFlow(VoxelModel):
     def decode(self, noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:
         """Run the flow backwards from noise."""
         x = noise
-        for coupling in reversed(self.couplings):  # type: ignore[call-overload]
-            x = coupling.inverse(x, condition)
+        for coupling in reversed(list(self.couplings)):
+            x = cast("SplineCoupling", coupling).inverse(x, condition)
         return x

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
@@ -39,7 +39,7 @@ class VoxelModel(TrainableModel):
     in ONNX and on a server.
 
     Attributes:
-        Config: the family's hyper-parameters.
+        Config: class of the family's hyper-parameters.
         noise_features: standard normal numbers needed per shower.
         default_steps: steps of the sampler, None where sampling takes one pass.
     """
@@ -48,9 +48,14 @@ class VoxelModel(TrainableModel):
     noise_features: int
     default_steps: int | None = None
 
-    @abstractmethod
-    def __init__(self, geometry: Geometry, n_conditions: int, config: Config) -> None:
-        """Build the networks for a geometry and a number of condition features C."""
+    def __init__(self, geometry: Geometry, n_conditions: int, config: Any) -> None:
+        """Build the networks.
+
+        Args:
+            geometry: the mesh, V voxels.
+            n_conditions: number of condition features C.
+            config: an instance of the family's ``Config``.
+        """
         super().__init__()
 
     @abstractmethod

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from zuko.nn import MaskedMLP
 
 from caloforge.models.coupling_flow import SplineCoupling, negative_log_likelihood, splits
@@ -64,6 +66,6 @@ class LayerEnergies(TrainableModel):
         nearest = (margin >= margin.max(1, keepdim=True).values).float()
         active = torch.where(active.sum(1, keepdim=True) > 0, active, nearest)
         x = base
-        for coupling in reversed(self.couplings):  # type: ignore[call-overload]
-            x = coupling.inverse(x, torch.cat([condition, active], 1))
+        for coupling in reversed(list(self.couplings)):
+            x = cast("SplineCoupling", coupling).inverse(x, torch.cat([condition, active], 1))
         return x, active

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 Batches = Callable[[int, Generator], tuple[Tensor, Tensor]]
 """Batch number and random generator to (x, condition)."""
 
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
 MAX_BAD_STEPS = 50
 """So many steps in a row without a finite gradient end a training."""
 
@@ -138,7 +140,7 @@ class _State:
     """All that a training needs to go on: kept in memory and on disk."""
 
     def __init__(self, model: TrainableModel, config: TrainingConfig, path: Path) -> None:
-        def average(old: list[Tensor], new: list[Tensor], n: Tensor | int) -> None:
+        def average(old: _Tensors, new: _Tensors, n: Tensor | int) -> None:
             # Early averages would mostly remember the random start: the memory grows with the steps.
             decay = min(config.ema, (1 + int(n)) / (10 + int(n)))
             torch._foreach_lerp_(old, new, 1 - decay)

@@ -59,7 +59,8 @@ def train(
         max_minutes: limit on everything from reading the showers to the last step, over all
             attempts; the learning rate then follows the clock. Weights of a training that is
             limited by time depend on the speed of the machine.
-        checkpoints: folder for checkpoints; beside ``output`` if not given. Removed at the end.
+        checkpoints: folder for checkpoints; beside ``output`` if not given. What this training
+            left there is removed at the end.
 
     Returns:
         Finite numbers: last losses, steps, seconds, parameters.
@@ -89,6 +90,7 @@ def train(
                 transforms=data_record.transforms(),
             )
         network.to(fabric.device)
+        n_parameters = sum(p.numel() for p in network.parameters())
         root = checkpoints if checkpoints is not None else output.parent / f".{output.name}.checkpoints"
         folder = root / _fingerprint(config, prepared, seed)
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,7 @@ def train(
         logger.info(
             "%s: %d showers of %d voxels on %s, %.2f million parameters",
             family, len(data), data_record.geometry.n_voxels, fabric.device,
-            sum(p.numel() for p in network.parameters()) / 1e6,
+            n_parameters / 1e6,
         )  # fmt: skip
         limit = None if max_minutes is None else 60 * max_minutes - (time.monotonic() - started)
         stages = _fit_stages(network, data, config, folder, fabric, seed=seed, limit=limit)
@@ -106,7 +108,7 @@ def train(
             "max_minutes": max_minutes,
             "device": _device_name(fabric.device),
             "threads": torch.get_num_threads(),
-            "parameters": sum(p.numel() for p in network.parameters()),
+            "parameters": n_parameters,
             "stages": {
                 name: {"steps": done.steps, "seconds": done.seconds, "losses": done.losses}
                 for name, done in stages.items()
@@ -116,11 +118,13 @@ def train(
             ),
         }
         save_bundle(output, network, config, data_record, record=record, extrapolation="refuse")
-        shutil.rmtree(root)
+        shutil.rmtree(folder)
+        if not any(root.iterdir()):
+            root.rmdir()
     return {
         "seconds": sum(done.seconds for done in stages.values()),
         "steps": float(stages["voxels"].steps),
-        "parameters": float(record["parameters"]),
+        "parameters": float(n_parameters),
         **{f"{part}_loss": values[-1][1] for part, values in stages["voxels"].losses.items()},
         "layer_energy_loss": stages["layer energies"].losses["model"][-1][1],
     }
@@ -165,8 +169,8 @@ def _fit_stages(
 def _fabric() -> Fabric:
     """Return one device, the GPU if there is one, with bfloat16 where the GPU has it."""
     on_gpu = torch.cuda.is_available()
-    precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
-    return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1, precision=precision)
+    bf16 = on_gpu and torch.cuda.is_bf16_supported()
+    return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1, precision="bf16-mixed" if bf16 else "32-true")
 
 
 def _device_name(device: torch.device) -> str:

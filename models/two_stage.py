@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from caloforge.config import Config
 from caloforge.geometry import Geometry
 from caloforge.models.family import VoxelModel
 from caloforge.models.layer_energies import LayerEnergies
@@ -21,12 +22,12 @@ class ConditionEncoder(nn.Module):
         super().__init__()
         self.names = tuple(names)
         low, high = (math.log(e) for e in energy_range)
-        self.middle, self.half = (low + high) / 2, max((high - low) / 2, 0.1)
+        self.middle, self.half_width = (low + high) / 2, max((high - low) / 2, 0.1)
         self.n_features = 1 + ("theta" in names) + 2 * ("phi" in names)
 
     def forward(self, conditions: Tensor) -> Tensor:
         """Map (B, K) raw conditions in the order of ``names`` to (B, n_features)."""
-        columns = [(torch.log(conditions[:, :1]) - self.middle) / self.half]
+        columns = [(torch.log(conditions[:, :1]) - self.middle) / self.half_width]
         for i, name in enumerate(self.names[1:], 1):
             angle = conditions[:, i : i + 1]
             columns += [angle - math.pi / 2] if name == "theta" else [torch.sin(angle), torch.cos(angle)]
@@ -43,7 +44,7 @@ class TwoStageGenerator(nn.Module):
         self,
         geometry: Geometry,
         family: type[VoxelModel],
-        model_config: object,
+        model_config: Config,
         *,
         conditions: Sequence[str],
         energy_range: tuple[float, float],
@@ -58,7 +59,7 @@ class TwoStageGenerator(nn.Module):
         self.encoder = ConditionEncoder(conditions, energy_range)
         n = self.encoder.n_features
         self.energies = LayerEnergies(geometry.n_layers, n)
-        self.voxels = family(geometry, n + 2 * geometry.n_layers, model_config)  # type: ignore[arg-type]
+        self.voxels = family(geometry, n + 2 * geometry.n_layers, model_config)
         self.noise_features = self.energies.noise_features + self.voxels.noise_features
 
     def voxel_condition(self, conditions: Tensor, layer_energy: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class TwoStageGenerator(nn.Module):
             (B, V) MeV: layers sum to the layer energies of the first stage, no voxel is between 0
             and the threshold.
         """
-        first, second = noise.split([self.energies.noise_features, self.voxels.noise_features], 1)
+        first, second = torch.split(noise, [self.energies.noise_features, self.voxels.noise_features], 1)
         y, active = self.energies.decode(first, self.encoder(conditions))
         layer_energy = self.layer_transform.decode(y, active > 0, conditions[:, :1])
         layer_energy = torch.where(active > 0, layer_energy.clamp_min(self.threshold), torch.zeros_like(layer_energy))

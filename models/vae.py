@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from caloforge.config import Config
 from caloforge.geometry import Geometry
@@ -55,7 +55,8 @@ class VAE(VoxelModel):
         mu, log_sigma = self._decode(mean + torch.exp(log_var / 2) * noise, condition)
         nll = 0.5 * ((x - mu) * torch.exp(-log_sigma)) ** 2 + log_sigma + 0.5 * math.log(2 * math.pi)
         kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
-        return (nll.sum(1) + self.beta * kl.sum(1)).mean() / x.shape[1]
+        loss: Tensor = (nll.sum(1) + self.beta * kl.sum(1)).mean() / x.shape[1]
+        return loss
 
     def _decode(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         out = self.decoder(self.from_latent(latent), torch.cat([condition, latent], 1))

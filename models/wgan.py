@@ -67,9 +67,10 @@ class WGAN(VoxelModel):
         with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no second derivative
             score = self._critic(between, condition)
         (gradient,) = torch.autograd.grad(score.sum(), between, create_graph=True)
-        # Divided by sqrt(V) so that the penalty means the same for any number of voxels.
+        # Measured per root of V, so that the critic's slope means the same for any number of voxels.
         norm = gradient.norm(2, 1) * x.shape[1] ** 0.5
-        return distance + self.penalty * ((norm - 1) ** 2).mean()
+        loss: Tensor = distance + self.penalty * ((norm - 1) ** 2).mean()
+        return loss
 
     def _critic(self, x: Tensor, condition: Tensor) -> Tensor:
         out: Tensor = self.score(self.features(x, condition))
@@ -80,4 +81,5 @@ class WGAN(VoxelModel):
         latent, voxel_noise = noise[:, : self.latent], noise[:, self.latent :]
         out = self.generator(voxel_noise, torch.cat([condition, latent], 1))
         mean, log_sigma = out.reshape(noise.shape[0], -1, 2).unbind(2)
-        return mean + torch.exp(log_sigma.clamp(-4, 2)) * voxel_noise
+        x: Tensor = mean + torch.exp(log_sigma.clamp(-4, 2)) * voxel_noise
+        return x

@@ -54,9 +54,7 @@ class PrepareSettings(Config):
     voxel_scaling: Literal["censored_log", "logit", "power"] = "censored_log"
 
 
-def prepare(
-    showers: Showers, output: Path, *, settings: PrepareSettings | None = None, seed: int = 0
-) -> Prepared:
+def prepare(showers: Showers, output: Path, *, settings: PrepareSettings | None = None, seed: int = 0) -> Prepared:
     """Check, split and fit; the showers are read twice in chunks and never copied.
 
     Args:
@@ -78,7 +76,8 @@ def prepare(
                 logger.warning("%s: dropped %d showers: %s", showers.path.name, count, reason)
         splits = _split(quality, settings, seed, showers.path)
         training = showers.select(splits["train"])
-        energies = training.conditions.incident_energy
+        # Of all good showers: held-out ones at the edges must not count as outside.
+        energies = showers.select(np.flatnonzero(quality.good)).conditions.incident_energy
         with atomic_directory(output) as folder:
             _fit_transforms(training, folder, settings, threshold, seed)
             np.savez(folder / "splits.npz", allow_pickle=False, **splits)
@@ -165,4 +164,6 @@ def _fit_transforms(training: Showers, folder: Path, settings: PrepareSettings, 
     state = {f"layers.{k}": v for k, v in layers.state_dict().items()}
     state |= {f"voxels.{k}": v for k, v in voxels.state_dict().items()}
     save_file(state, folder / "transform.safetensors")
-    write_json(folder / "transform.json", {"voxels": voxels.config(), "layers": ["ratios", "log, logit", "standardise"]})
+    write_json(
+        folder / "transform.json", {"voxels": voxels.config(), "layers": ["ratios", "log, logit", "standardise"]}
+    )

@@ -44,7 +44,7 @@ class Prepared:
 
     @property
     def energy_range(self) -> tuple[float, float]:
-        """Least and greatest incident energy of the training showers, MeV."""
+        """Least and greatest incident energy of the good showers, MeV."""
         low, high = self.record["energy_range"]
         return float(low), float(high)
 
@@ -90,7 +90,7 @@ def load_prepared(path: Path) -> Prepared:
     record = read_json(path / "prepared.json")
     geometry = Geometry.from_xml((path / "geometry.xml").read_text(), name=record["geometry"])
     with np.load(path / "splits.npz", allow_pickle=False) as arrays:
-        splits = {name: arrays[name] for name in SPLITS}
+        splits: dict[str, NDArray[np.int64]] = {name: arrays[name] for name in SPLITS}
     return Prepared(path, record, geometry, splits)
 
 

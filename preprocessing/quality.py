@@ -38,9 +38,11 @@ class Quality:
             [
                 "# Data quality",
                 "",
-                f"{int(self.good.sum())} of {n} showers are good; mean occupancy {self.occupancy:.1%}, "
-                f"response E_tot/E_inc {self.response[0]:.4f} ± {self.response[1]:.4f} (standard deviation), "
-                f"{'symmetric' if self.phi_symmetric else 'not symmetric'} in alpha.",
+                (
+                    f"{int(self.good.sum())} of {n} showers are good; mean occupancy {self.occupancy:.1%}, "
+                    f"response E_tot/E_inc {self.response[0]:.4f} ± {self.response[1]:.4f} (standard deviation), "
+                    f"{'symmetric' if self.phi_symmetric else 'not symmetric'} in alpha."
+                ),
                 "",
                 "| dropped because | showers | share |",
                 "|---|---|---|",

@@ -301,7 +301,6 @@ def serve(bundle: Path, http_port: int, grpc_port: int, name: str) -> None:
 @click.option("--n", "count", type=int, required=True, help="Number of showers.")
 @click.option("--name", default="caloforge", show_default=True, help="Name of the model on the server.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent along, e.g. a token.")
-@click.option("--geometry", metavar="NAME|XML", help="Mesh of the showers; without it the one with as many voxels.")
 @_steps
 @_seed
 @_output("HDF5 file")
@@ -311,33 +310,22 @@ def query(
     count: int,
     name: str,
     headers: tuple[str, ...],
-    geometry: str | None,
     steps: int | None,
     seed: int,
     output: Path,
 ) -> None:
     """Ask a server for showers and write them into a CaloChallenge HDF5 file."""
-    from caloforge.geometry import geometries_with, load_geometry
     from caloforge.provenance import provenance
-    from caloforge.serving.client import query as query_server
+    from caloforge.serving.client import ask
     from caloforge.showers import write_showers
 
-    mesh = load_geometry(geometry) if geometry else None
     conditions = _at_energy(energy, count)
     try:
-        voxels = query_server(url, conditions, seed=seed, steps=steps, name=name, headers=_parse_headers(headers))
+        answer = ask(url, conditions, seed=seed, steps=steps, name=name, headers=_parse_headers(headers))
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
-    if mesh is None:
-        fitting = geometries_with(voxels.shape[1])
-        if not fitting:
-            raise InputError(f"no known geometry has the {voxels.shape[1]} voxels of the answer; give --geometry")
-        mesh = load_geometry(fitting[0])
-    if mesh.n_voxels != voxels.shape[1]:
-        msg = f"{url} answers with {voxels.shape[1]} voxels but geometry {mesh.name!r} has {mesh.n_voxels}"
-        raise InputError(msg)
-    with write_showers(output, mesh, attributes={"source": url}, provenance=provenance(seed=seed)) as writer:
-        writer.append(conditions, voxels)
+    with write_showers(output, answer.geometry, attributes={"source": url}, provenance=provenance(seed=seed)) as writer:
+        writer.append(conditions, answer.showers)
     click.echo(f"wrote {count} showers to {output}")
 
 

@@ -227,9 +227,7 @@ class Geometry:
         parent = ET.SubElement(root, "Bin", attributes)
         for layer in self.layers:
             edges = ",".join(f"{edge:g}" if float(f"{edge:g}") == edge else repr(edge) for edge in layer.r_edges)
-            ET.SubElement(
-                parent, "Layer", {"id": str(layer.id), "r_edges": edges, "n_bin_alpha": str(layer.n_alpha)}
-            )
+            ET.SubElement(parent, "Layer", {"id": str(layer.id), "r_edges": edges, "n_bin_alpha": str(layer.n_alpha)})
         ET.indent(root)
         return ET.tostring(root, encoding="unicode") + "\n"
 

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,13 +28,11 @@ def provenance(*, inputs: Mapping[str, Path] | None = None, seed: int | None = N
     return {
         "caloforge": __version__,
         "git_revision": git_revision(),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
         "python": platform.python_version(),
         "libraries": _library_versions(),
-        "inputs": {
-            name: {"file": path.name, "sha256": sha256(path)} for name, path in (inputs or {}).items()
-        },
+        "inputs": {name: {"file": path.name, "sha256": sha256(path)} for name, path in (inputs or {}).items()},
     }
 
 

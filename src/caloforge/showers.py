@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -252,7 +252,7 @@ class ShowerWriter:
         if values.shape != (len(conditions), self._geometry.n_voxels):
             msg = f"expected voxels of shape {(len(conditions), self._geometry.n_voxels)}, got {values.shape}"
             raise ValueError(msg)
-        columns = {"showers": values, "incident_energies": conditions.incident_energy[:, None]}
+        columns: dict[str, NDArray[Any]] = {"showers": values, "incident_energies": conditions.incident_energy[:, None]}
         for name in conditions.names[1:]:
             columns[_ANGLES[name]] = getattr(conditions, name)[:, None]
         for name, column in columns.items():
@@ -283,30 +283,12 @@ def write_showers(
         attributes: further attributes, e.g. ``energy_threshold`` (MeV) and ``source``.
         provenance: record of :func:`caloforge.provenance.provenance`.
     """
-    with atomic_file(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["units"] = "MeV"
-            file.attrs["voxel_order"] = "layer, then alpha, then r (r fastest)"
-            file.attrs["geometry_name"] = geometry.name
-            file.attrs["geometry_xml"] = geometry.to_xml()
-            file.attrs["provenance"] = json.dumps(provenance)
-            for key, value in attributes.items():
-                file.attrs[key] = value
-            yield ShowerWriter(file, geometry)
-
-
-def check_voxels(chunks: Iterable[VoxelArray], *, path: Path) -> Iterator[VoxelArray]:
-    """Pass showers through, refusing NaN, infinite and negative voxel energies.
-
-    Raises:
-        InputError: with the row and voxel of the first such value.
-    """
-    row = 0
-    for chunk in chunks:
-        wrong = ~(np.isfinite(chunk) & (chunk >= 0))
-        if wrong.any():
-            i, j = np.argwhere(wrong)[0]
-            msg = f"{path}: showers: row {row + i}, voxel {j} is {chunk[i, j]}; energies must be finite and not negative"
-            raise InputError(msg)
-        row += len(chunk)
-        yield chunk
+    with atomic_file(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["units"] = "MeV"
+        file.attrs["voxel_order"] = "layer, then alpha, then r (r fastest)"
+        file.attrs["geometry_name"] = geometry.name
+        file.attrs["geometry_xml"] = geometry.to_xml()
+        file.attrs["provenance"] = json.dumps(provenance)
+        for key, value in attributes.items():
+            file.attrs[key] = value
+        yield ShowerWriter(file, geometry)

@@ -46,18 +46,18 @@ def test_folder_is_replaced_only_when_whole(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write here"), atomic_file(tmp_path / "file" / "out"):
+    with pytest.raises(InputError, match=r"cannot write here"), atomic_file(tmp_path / "file" / "out"):
         pass
 
 
 def test_unknown_key_offers_the_nearest() -> None:
-    with pytest.raises(InputError, match="a.yaml: unknown key 'learning_rte'; did you mean 'learning_rate'"):
+    with pytest.raises(InputError, match=r"a.yaml: unknown key 'learning_rte'; did you mean 'learning_rate'"):
         Settings.parse({"learning_rte": 1}, where="a.yaml")
-    with pytest.raises(InputError, match="did you mean 'network.width'"):
+    with pytest.raises(InputError, match=r"did you mean 'network.width'"):
         Settings.parse({"network": {"widht": 1}}, where="a.yaml")
-    with pytest.raises(InputError, match="learning_rate: "):
+    with pytest.raises(InputError, match=r"learning_rate: "):
         Settings.parse({"learning_rate": "fast"}, where="a.yaml")
-    with pytest.raises(InputError, match="expected keys and values, got list"):
+    with pytest.raises(InputError, match=r"expected keys and values, got list"):
         Settings.parse([1], where="a.yaml")
 
 
@@ -66,7 +66,7 @@ def test_yaml(tmp_path: Path) -> None:
     path.write_text("network: {width: 8}\n")
     assert Settings.from_yaml(path).network.width == 8
     path.write_text("a: [")
-    with pytest.raises(InputError, match="not a YAML file"):
+    with pytest.raises(InputError, match=r"not a YAML file"):
         Settings.from_yaml(path)
 
 
@@ -74,9 +74,9 @@ def test_json(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": 1.5})
     assert read_json(tmp_path / "a.json") == {"x": 1.5}
     (tmp_path / "b.json").write_text("{")
-    with pytest.raises(InputError, match="not a JSON file"):
+    with pytest.raises(InputError, match=r"not a JSON file"):
         read_json(tmp_path / "b.json")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"no such file"):
         read_json(tmp_path / "c.json")
 
 

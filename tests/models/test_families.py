@@ -109,7 +109,7 @@ def test_steps_can_be_chosen_at_sampling(name: str, family_bundles: dict[str, Pa
     assert generator.default_steps == 3
     few, many = (generator.sample(ENERGIES, seed=1, steps=steps) for steps in (1, 6))
     assert not np.allclose(few, many)
-    with pytest.raises(InputError, match="steps must be at least 1"):
+    with pytest.raises(InputError, match=r"steps must be at least 1"):
         generator.sample(ENERGIES, seed=1, steps=0)
 
 
@@ -128,20 +128,20 @@ def test_energies_outside_the_trained_range(
 
 def test_conditions_that_do_not_fit(tiny_bundle: Path) -> None:
     generator = load_bundle(tiny_bundle)
-    with pytest.raises(InputError, match="no showers were asked for"):
+    with pytest.raises(InputError, match=r"no showers were asked for"):
         generator.sample(Conditions(np.array([])), seed=0)
-    with pytest.raises(InputError, match="row 1 is not finite"):
+    with pytest.raises(InputError, match=r"row 1 is not finite"):
         generator.sample(Conditions(np.array([5000.0, np.nan])), seed=0)
 
 
 def test_unknown_names_offer_the_nearest() -> None:
-    with pytest.raises(InputError, match="unknown family 'vea'; did you mean 'vae'"):
+    with pytest.raises(InputError, match=r"unknown family 'vea'; did you mean 'vae'"):
         resolve("vea", "demo")
-    with pytest.raises(InputError, match="unknown preset 'dmo'; did you mean 'demo'"):
+    with pytest.raises(InputError, match=r"unknown preset 'dmo'; did you mean 'demo'"):
         resolve("vae", "dmo")
-    with pytest.raises(InputError, match="unknown key 'batch_sise'; did you mean 'batch_size'"):
+    with pytest.raises(InputError, match=r"unknown key 'batch_sise'; did you mean 'batch_size'"):
         resolve("vae", "demo", {"training": {"batch_sise": 3}})
-    with pytest.raises(InputError, match="unknown override 'trainign'; did you mean 'training'"):
+    with pytest.raises(InputError, match=r"unknown override 'trainign'; did you mean 'training'"):
         resolve("vae", "demo", {"trainign": {}})
-    with pytest.raises(InputError, match="unknown key 'network.widht'; did you mean 'network.width'"):
+    with pytest.raises(InputError, match=r"unknown key 'network.widht'; did you mean 'network.width'"):
         resolve("vae", "demo", {"model": {"network": {"widht": 3}}})

@@ -67,17 +67,17 @@ def test_a_lopsided_sample_is_not_called_symmetric(small_showers: Path, tmp_path
 
 
 def test_too_few_good_showers(small_showers: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="only 20 good showers, at least 50"):
+    with pytest.raises(InputError, match=r"only 20 good showers, at least 50"):
         prepare(open_showers(small_showers).select(range(20)), tmp_path / "prepared")
     assert not (tmp_path / "prepared").exists()
 
 
 def test_another_file_than_the_prepared_one(demo_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds 8000 showers but .* was made from 300"):
+    with pytest.raises(InputError, match=r"holds 8000 showers but .* was made from 300"):
         open_split(demo_showers, small_prepared, "train")
-    with pytest.raises(InputError, match="unknown split 'tets'; did you mean 'test'"):
+    with pytest.raises(InputError, match=r"unknown split 'tets'; did you mean 'test'"):
         open_split(demo_showers, small_prepared, "tets")
-    with pytest.raises(InputError, match="not a folder of prepared data"):
+    with pytest.raises(InputError, match=r"not a folder of prepared data"):
         load_prepared(tmp_path)
 
 
@@ -90,6 +90,6 @@ def test_threshold_is_needed(tmp_path: Path) -> None:
             '<Bins><Bin pid="11" name="e"><Layer id="0" r_edges="' + ",".join(map(str, range(481)))
             + '" n_bin_alpha="1"/></Bin></Bins>'
         )  # fmt: skip
-    with pytest.raises(InputError, match="states no energy threshold"):
+    with pytest.raises(InputError, match=r"states no energy threshold"):
         prepare(open_showers(path), tmp_path / "prepared")
     assert prepare(open_showers(path), tmp_path / "p", settings=PrepareSettings(threshold=0.1)).threshold == 0.1

@@ -39,7 +39,11 @@ def test_round_trip_over_both_stages(name: str, scaling: str) -> None:
     geometry = load_geometry(name)
     voxels = toy_showers(geometry)
     incident = voxels.sum(1, keepdim=True) * 1.3
-    sums, layers, transform = LayerSums(geometry), LayerEnergyTransform(geometry.n_layers), VoxelTransform(geometry, scaling)
+    sums, layers, transform = (
+        LayerSums(geometry),
+        LayerEnergyTransform(geometry.n_layers),
+        VoxelTransform(geometry, scaling),
+    )
     generator = torch.Generator().manual_seed(0)
     energy = sums.sum(voxels)
     layers.fit([(energy, incident)])
