@@ -11,11 +11,11 @@ from caloforge.models.vae import VAE
 from caloforge.models.wgan import WGAN
 
 FAMILIES: dict[str, type[VoxelModel]] = {
-    "vae": VAE,
-    "wgan": WGAN,
-    "diffusion": Diffusion,
-    "flow_matching": FlowMatching,
     "coupling_flow": CouplingFlow,
+    "flow_matching": FlowMatching,
+    "diffusion": Diffusion,
+    "wgan": WGAN,
+    "vae": VAE,
 }
 
 

@@ -11,8 +11,9 @@ from caloforge.config import Config
 from caloforge.errors import unknown_name
 from caloforge.preprocessing.prepare import PrepareSettings
 
-FAMILIES = ("vae", "wgan", "diffusion", "flow_matching", "coupling_flow")
-"""Names of :data:`caloforge.models.families.FAMILIES`, known without importing torch."""
+FAMILIES = ("coupling_flow", "flow_matching", "diffusion", "wgan", "vae")
+"""Names of :data:`caloforge.models.families.FAMILIES`, known without importing torch; the longest
+trainings first, so that two that run side by side end together."""
 
 PRESETS = ("demo", "full")
 """Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""

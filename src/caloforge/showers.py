@@ -25,7 +25,7 @@ VoxelArray = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-CHUNK_BYTES = 32 * 2**20
+CHUNK_BYTES = 8 * 2**20
 """How much of a file is in memory at a time while streaming."""
 
 _ANGLES = {"theta": "incident_theta", "phi": "incident_phi"}
