@@ -92,13 +92,13 @@ def fit(
     module, *wrapped = fabric.setup(model, *optimisers.values())
     state.restore(fabric.device)
     optimiser_of = dict(zip(optimisers, wrapped, strict=True))
-    progress = Progress(name, config.steps, unit="step")
-    every = max(1, config.steps // 100)
+    progress = Progress(name, config.steps, unit="step", initial=state.step)
     started, spent_before, saved = time.monotonic(), state.seconds, time.monotonic()
-    bad = 0
+    share_before, bad = 0.0, 0
     with _stop_requested() as stop:
         while not state.finished:
             share = _share_done(state.step, config.steps, state.seconds, seconds)
+            record = state.step == 0 or int(100 * share) > int(100 * share_before)
             for i, part in enumerate(model.parts):
                 generator = torch.Generator(fabric.device).manual_seed(_step_seed(seed, state.step, i))
                 x, condition = batches(state.step * len(model.parts) + i, generator)
@@ -114,7 +114,7 @@ def fit(
                     bad = 0
                 else:
                     bad += 1
-                if state.step % every == 0 and math.isfinite(value := float(loss.detach())):
+                if record and math.isfinite(value := float(loss.detach())):
                     state.losses.setdefault(part, []).append((state.step, value))
             if bad >= MAX_BAD_STEPS:
                 msg = f"{name}: no finite gradient in {bad} steps up to step {state.step}; lower the learning rate"
@@ -122,9 +122,10 @@ def fit(
             averaged.update_parameters(model)
             state.step += 1
             state.seconds = spent_before + time.monotonic() - started
-            state.finished = _share_done(state.step, config.steps, state.seconds, seconds) >= 1
-            note = ", ".join(f"{part} {values[-1][1]:.4g}" for part, values in state.losses.items())
-            progress.update(state.step, note)
+            share_before, share = share, _share_done(state.step, config.steps, state.seconds, seconds)
+            state.finished = share >= 1
+            note = ", ".join(f"{part} loss {values[-1][1]:.4g}" for part, values in state.losses.items())
+            progress.update(state.step, note, total=round(state.step / share))
             if stop.is_set() and not state.finished:
                 state.save()
                 logger.warning("%s: asked to end; checkpoint saved at step %d", name, state.step)

@@ -71,7 +71,7 @@ class VAE(VoxelModel):
 
     def decode(self, noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:
         """Decode a latent, choose a mode per voxel and draw from it."""
-        latent, choice, width = noise.split([self.latent, self.n_voxels, self.n_voxels], 1)
+        latent, choice, width = torch.split(noise, [self.latent, self.n_voxels, self.n_voxels], 1)
         logit, centre, log_width = self._mixture(latent, condition)
         uniform = 0.5 * (1 + torch.erf(choice / 2**0.5))
         upper = (torch.logit(uniform, eps=1e-7) < logit)[:, :, None]

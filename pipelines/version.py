@@ -18,6 +18,10 @@ PACKAGES = (
 """In an editable installation they lie in different folders."""
 
 
+SUFFIXES = (".py", ".yaml", ".xml", ".j2")
+"""Code, presets, geometries and the report's template: all of them make results."""
+
+
 def code_version() -> str:
     """Return the package's version and a digest of its source files.
 
@@ -28,6 +32,7 @@ def code_version() -> str:
         spec = find_spec(package)
         assert spec is not None
         assert spec.origin is not None
-        for path in sorted(Path(spec.origin).parent.glob("*.py")):
+        files = (path for path in Path(spec.origin).parent.rglob("*") if path.suffix in SUFFIXES)
+        for path in sorted(files):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return f"{__version__}+{digest.hexdigest()[:12]}"
