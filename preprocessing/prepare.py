@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -139,28 +138,26 @@ def _fit_transforms(training: Showers, folder: Path, settings: PrepareSettings, 
     import torch
     from safetensors.torch import save_file
 
-    from caloforge.preprocessing.transforms import LayerEnergyTransform, LayerSums, ShowerContext, VoxelTransform
+    from caloforge.preprocessing.transforms import LayerEnergyTransform, LayerSums, VoxelTransform
 
     sums = LayerSums(training.geometry)
     layers = LayerEnergyTransform(training.geometry.n_layers)
     voxels = VoxelTransform(training.geometry, settings.voxel_scaling)
     generator = torch.Generator().manual_seed(seed)
-    layer_energy = torch.zeros(len(training), training.geometry.n_layers)
-
-    def batches() -> Iterator[tuple[torch.Tensor, ShowerContext]]:
-        progress = Progress("fitting transforms", len(training), unit="shower")
-        start = 0
-        for chunk in training.chunks():
-            values = torch.from_numpy(np.where(chunk < threshold, 0, chunk))
-            energy = sums.sum(values)
-            layer_energy[start : start + len(chunk)] = energy
-            start += len(chunk)
-            yield values, sums.context(energy, threshold)
-            progress.update(start)
-
-    voxels.fit(batches(), generator)
     incident = torch.from_numpy(training.conditions.incident_energy).float()[:, None]
-    layers.fit([(layer_energy, incident)])
+    layer_fit, voxel_fit = layers.fit(), voxels.fit()
+    progress = Progress("fitting transforms", len(training), unit="shower")
+    start = 0
+    for chunk in training.chunks():
+        values = torch.from_numpy(np.where(chunk < threshold, 0, chunk))
+        energy = sums.sum(values)
+        stop = start + len(chunk)
+        layer_fit.update(energy, incident[start:stop])
+        voxel_fit.update(values, sums.context(energy, threshold), generator)
+        progress.update(stop)
+        start = stop
+    layer_fit.finish()
+    voxel_fit.finish()
     state = {f"layers.{k}": v for k, v in layers.state_dict().items()}
     state |= {f"voxels.{k}": v for k, v in voxels.state_dict().items()}
     save_file(state, folder / "transform.safetensors")

@@ -9,7 +9,7 @@ values, so that it can be part of an ONNX graph.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -231,6 +231,27 @@ class RunningMoments:
         step.std.copy_(torch.where(std > 1e-4, std, torch.ones_like(std)))
 
 
+class VoxelFit:
+    """Moments of the coded voxels, one batch after the other."""
+
+    def __init__(self, chain: Sequence[VoxelStep]) -> None:
+        """Take a chain that ends with a standardisation."""
+        *self._before, last = chain
+        assert isinstance(last, Standardise)
+        self._standardise = last
+        self._moments = RunningMoments(len(last.mean))
+
+    def update(self, voxels: Tensor, context: ShowerContext, generator: torch.Generator) -> None:
+        """Add voxels (B, V) in MeV."""
+        for step in self._before:
+            voxels = step.encode(voxels, context, generator)
+        self._moments.update(voxels)
+
+    def finish(self) -> None:
+        """Set the standardisation."""
+        self._moments.fill(self._standardise)
+
+
 VOXEL_SCALINGS = ("censored_log", "logit", "power")
 """Names of the voxel codings that preprocessing offers."""
 
@@ -267,16 +288,9 @@ class VoxelTransform(nn.Module):
             x = step.decode(x, context)
         return x
 
-    def fit(self, batches: Iterable[tuple[Tensor, ShowerContext]], generator: torch.Generator) -> None:
-        """Fit the standardisation in one pass over (voxels, context) batches."""
-        *before, standardise = self._chain
-        assert isinstance(standardise, Standardise)
-        moments = RunningMoments(len(standardise.mean))
-        for voxels, context in batches:
-            for step in before:
-                voxels = step.encode(voxels, context, generator)
-            moments.update(voxels)
-        moments.fill(standardise)
+    def fit(self) -> VoxelFit:
+        """Return what fits the standardisation, batch by batch."""
+        return VoxelFit(self._chain)
 
     def config(self) -> list[dict[str, Any]]:
         """Return the chain as a list of named steps, for people to read."""
@@ -303,7 +317,7 @@ class LayerEnergyTransform(nn.Module):
         self, layer_energy: Tensor, incident_energy: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Map layer energies (B, L) MeV to (B, L) numbers and the (B, L) mask of layers with energy."""
-        raw, free = self._raw(layer_energy, incident_energy)
+        raw, free = self.raw(layer_energy, incident_energy)
         noise = torch.randn(raw.shape, generator=generator, device=raw.device, dtype=raw.dtype)
         return torch.where(free, self.standardise.encode(raw, None, None), noise), layer_energy > 0
 
@@ -321,15 +335,12 @@ class LayerEnergyTransform(nn.Module):
         remaining = torch.exp(torch.cumsum(torch.cat([torch.zeros_like(total), log_rest], 1), 1))
         return total * remaining * torch.cat([ratio, active[:, -1:].to(ratio.dtype)], 1)
 
-    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Fit the standardisation in one pass over (layer energies, incident energies) batches."""
-        moments = RunningMoments(self.n_layers)
-        for layer_energy, incident_energy in batches:
-            moments.update(*self._raw(layer_energy, incident_energy))
-        moments.fill(self.standardise)
+    def fit(self) -> LayerEnergyFit:
+        """Return what fits the standardisation, batch by batch."""
+        return LayerEnergyFit(self)
 
     @staticmethod
-    def _raw(layer_energy: Tensor, incident_energy: Tensor) -> tuple[Tensor, Tensor]:
+    def raw(layer_energy: Tensor, incident_energy: Tensor) -> tuple[Tensor, Tensor]:
         """Return the coded ratios before standardisation, and which of them are free."""
         energy = layer_energy.double()
         below = energy.flip(1).cumsum(1).flip(1)  # sum over this layer and those behind it
@@ -339,6 +350,23 @@ class LayerEnergyTransform(nn.Module):
         ratio = torch.log(ahead.clamp_min(1e-30)) - torch.log(behind.clamp_min(1e-30))
         free = torch.cat([below[:, :1] > 0, (ahead > 0) & (behind > 0)], 1)
         return torch.cat([total, ratio], 1).float(), free
+
+
+class LayerEnergyFit:
+    """Moments of the coded layer energies, one batch after the other."""
+
+    def __init__(self, transform: LayerEnergyTransform) -> None:
+        """Start empty."""
+        self._transform = transform
+        self._moments = RunningMoments(transform.n_layers)
+
+    def update(self, layer_energy: Tensor, incident_energy: Tensor) -> None:
+        """Add layer energies (B, L) and incident energies (B, 1) in MeV."""
+        self._moments.update(*self._transform.raw(layer_energy, incident_energy))
+
+    def finish(self) -> None:
+        """Set the standardisation."""
+        self._moments.fill(self._transform.standardise)
 
 
 def _is_last_active(active: Tensor) -> Tensor:

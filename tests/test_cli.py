@@ -281,7 +281,6 @@ def test_damaged_bundles(verb: str, damage: str, tiny_bundle: Path, tmp_path: Pa
         (("--energy", 1000, "--n", 1_000_000), "at most"),
         (("--energy", 1000, "--n", 1), "127.0.0.1:9"),
         (("--energy", 1000, "--n", 1, "--header", "nonsense"), "NAME: VALUE"),
-        (("--energy", 1000, "--n", 1, "--geometry", "dataset_22"), "did you mean 'dataset_2'"),
     ],
 )
 def test_wrong_queries_of_a_server(options: tuple[object, ...], message: str, tmp_path: Path) -> None:
