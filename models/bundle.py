@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 Extrapolation = Literal["refuse", "warn"]
 
+EDGE = 0.05
+"""How far beyond the extreme training energies counts as inside: another sample of the same spectrum
+ends at slightly other energies."""
+
 FORMAT = 1
 FILES = ("weights.safetensors", "transform.safetensors", "geometry.xml", "training.json", "README.md")
 
@@ -40,7 +44,7 @@ class Generator:
         geometry: the mesh.
         threshold: MeV; no voxel is between 0 and this.
         condition_names: conditions it needs, the incident energy first.
-        energy_range: incident energies it was trained on, MeV.
+        energy_range: least and greatest incident energy it was trained on, MeV.
         extrapolation: whether energies outside are refused or only warned about.
         default_steps: sampler steps when none are asked for; None for one-pass families.
         network: the network itself.
@@ -82,8 +86,7 @@ class Generator:
                 raise InputError(f"{name}: row {int(np.argmin(np.isfinite(values)))} is not finite")
         low, high = self.energy_range
         energy = conditions.incident_energy
-        # Energies pass through float32 on their way; the edges must not fail for rounding.
-        outside = (energy < low * (1 - 1e-6)) | (energy > high * (1 + 1e-6))
+        outside = (energy < low * (1 - EDGE)) | (energy > high * (1 + EDGE))
         if outside.any():
             msg = (
                 f"incident_energy: row {int(np.argmax(outside))} is {energy[outside][0]:g} MeV, "

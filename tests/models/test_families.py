@@ -145,3 +145,11 @@ def test_unknown_names_offer_the_nearest() -> None:
         resolve("vae", "demo", {"trainign": {}})
     with pytest.raises(InputError, match=r"unknown key 'network.widht'; did you mean 'network.width'"):
         resolve("vae", "demo", {"model": {"network": {"widht": 3}}})
+
+
+def test_a_sample_of_the_same_spectrum_ends_at_slightly_other_energies(tiny_bundle: Path) -> None:
+    generator = load_bundle(tiny_bundle)
+    low, high = generator.energy_range
+    assert len(generator.sample(Conditions(np.array([0.97 * low, 1.03 * high])), seed=0)) == 2
+    with pytest.raises(InputError, match="outside the trained range"):
+        generator.sample(Conditions(np.array([0.9 * low])), seed=0)
