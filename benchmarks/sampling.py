@@ -24,12 +24,12 @@ GEANT4_MS_PER_GEV = 9.5
 
 def main() -> None:
     folder, showers = Path(sys.argv[1]), open_showers(Path(sys.argv[2]))
-    batch = int(sys.argv[3]) if len(sys.argv) > 3 else 1000
+    batch = int(sys.argv[3]) if len(sys.argv) > 3 else None
     torch.set_num_threads(1)
     rows = np.linspace(0, len(showers) - 1, 1000).astype(int)
     conditions = showers.select(rows).conditions
     geant4 = GEANT4_MS_PER_GEV * conditions.incident_energy.mean() / 1000
-    print(f"{len(conditions)} showers of {conditions.incident_energy.mean() / 1000:.1f} GeV in the mean, batch {batch}")
+    print(f"{len(conditions)} showers of {conditions.incident_energy.mean() / 1000:.1f} GeV in the mean, batch {batch or 'default'}")
     print(f"{'generator':28s} {'ms/shower':>10s} {'Geant4 / it':>12s}")
     print(f"{'Geant4':28s} {geant4:10.2f} {1:12.0f}")
     for bundle in [*sorted((folder / "bundles").iterdir()), folder / "bundle"]:

@@ -31,6 +31,9 @@ EDGE = 0.05
 """How far beyond the extreme training energies counts as inside: another sample of the same spectrum
 ends at slightly other energies."""
 
+BATCH_VOXELS = 500_000
+"""Voxels in a network pass on a CPU where the caller sets no batch size; more do not fit its cache."""
+
 FORMAT = 1
 FILES = ("weights.safetensors", "transform.safetensors", "geometry.xml", "training.json", "README.md")
 
@@ -97,7 +100,7 @@ class Generator:
             logger.warning("%s; sampling all the same, as the bundle allows", msg)
 
     def sample(
-        self, conditions: Conditions, *, seed: int, steps: int | None = None, batch_size: int = 1000
+        self, conditions: Conditions, *, seed: int, steps: int | None = None, batch_size: int | None = None
     ) -> NDArray[np.float32]:
         """Draw one shower for each row of conditions.
 
@@ -116,12 +119,15 @@ class Generator:
         return result
 
     def stream(
-        self, conditions: Conditions, *, seed: int, steps: int | None, batch_size: int
+        self, conditions: Conditions, *, seed: int, steps: int | None, batch_size: int | None
     ) -> Iterator[tuple[int, NDArray[np.float32], float]]:
         """Yield (first row, showers, seconds) batch by batch; otherwise as :meth:`sample`."""
         self.check(conditions)
         if steps is not None and steps < 1:
             raise InputError(f"steps must be at least 1, got {steps}")
+        if batch_size is None:
+            on_cpu = self.device.type == "cpu"
+            batch_size = max(1, min(1000, BATCH_VOXELS // self.geometry.n_voxels)) if on_cpu else 1000
         columns = condition_columns(conditions, self.condition_names)
         noise = NoiseStream(seed, self.network.noise_features)
         for start in range(0, len(conditions), batch_size):

@@ -20,7 +20,7 @@ def generate(
     *,
     seed: int = 0,
     steps: int | None = None,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
 ) -> dict[str, float]:
     """Draw one shower per row of conditions and write them as they come.
 
@@ -30,7 +30,7 @@ def generate(
         output: HDF5 file to write, CaloChallenge layout.
         seed: the same seed gives the same showers.
         steps: sampler steps, for families that take several.
-        batch_size: showers per network pass.
+        batch_size: showers per network pass; None for what suits the device.
 
     Returns:
         ``showers``, ``seconds`` spent in sampling alone, ``ms_per_shower``.
