@@ -155,7 +155,7 @@ class _Run:
         command = _substitute(
             [*self.container["command"], *self.container.get("args", [])],
             self.spec["trialTemplate"]["trialParameters"],
-            {name: format_value(value) for name, value in trial.params.items()} | {"${trialSpec.Name}": name},
+            {key: format_value(value) for key, value in trial.params.items()} | {"${trialSpec.Name}": name},
         )
         if command[0] == "python":
             command[0] = sys.executable

@@ -192,7 +192,7 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(inner, dict):
                 raise InputError(f"{path}: {group} has a value of its own")
         if name in inner:
-            raise InputError(f"{path}: given twice")
+            raise InputError(f"{path}: has values given one by one, and as a whole")
         inner[name] = value
     return nested
 

@@ -289,6 +289,7 @@ def trial(
 ) -> None:
     """Train once with some parameters and judge on the validation split, as a tuning does."""
     _check_family_and_preset(family, preset)
+    from caloforge.models.presets import resolve
     from caloforge.tuning.space import nest, parse_value
     from caloforge.tuning.trial import run_trial
     from caloforge.tuning.tune import prepare_once
@@ -296,7 +297,11 @@ def trial(
     pairs = [setting.partition("=") for setting in settings]
     if wrong := [path for path, sign, _ in pairs if not sign]:
         raise click.UsageError(f"--set {wrong[0]!r}: expected PATH=VALUE")
-    overrides = nest({path: parse_value(value) for path, _, value in pairs})
+    values = {path: parse_value(value) for path, _, value in pairs}
+    if len(values) < len(pairs):
+        raise click.UsageError("--set: a parameter is given twice")
+    overrides = nest(values)
+    resolve(family, preset, overrides)  # before the showers are read
     if prepared is None:
         prepared = prepare_once(data, output / "prepared", geometry=geometry, seed=seed)
     figures = run_trial(
