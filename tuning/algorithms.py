@@ -34,7 +34,9 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "hyperband": Algorithm(frozenset({"eta", "r_l", "resource_name"})),
     "sobol": Algorithm(),
-    "pbt": Algorithm(frozenset({"n_population", "resample_probability", "suggestion_trial_dir", "truncation_threshold"})),
+    "pbt": Algorithm(
+        frozenset({"n_population", "resample_probability", "suggestion_trial_dir", "truncation_threshold"})
+    ),
     "enas": Algorithm(),
     "darts": Algorithm(),
 }

@@ -88,8 +88,9 @@ class _Run:
         self.container = _primary_container(self.spec["trialTemplate"])
         self.wanted: int = self.spec["maxTrialCount"]
         grid = self._grid()
+        self.storage = optuna.storages.RDBStorage(f"sqlite:///{output / 'study.db'}")
         self.study = open_study(
-            f"sqlite:///{output / 'study.db'}",
+            self.storage,
             self.name,
             maximize=self.maximize,
             algorithm=self.spec["algorithm"],
@@ -120,10 +121,8 @@ class _Run:
             item.process.terminate()
         for item in self.running:
             item.process.wait()
-        storage = self.study._storage
-        backend = getattr(storage, "_backend", storage)
-        backend.remove_session()
-        backend.engine.dispose()
+        self.storage.remove_session()
+        self.storage.engine.dispose()
 
     def result(self) -> Tuning:
         """Return the trials that are over."""
@@ -146,7 +145,8 @@ class _Run:
 
     def _free(self) -> int:
         """Return how many trials may run now."""
-        return min(self.spec.get("parallelTrialCount", 3), self.wanted - self._done())
+        parallel: int = self.spec.get("parallelTrialCount", 3)
+        return min(parallel, self.wanted - self._done())
 
     def _start(self) -> None:
         trial = self.study.ask(self.ranges)
@@ -263,7 +263,9 @@ def _primary_container(template: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = next(container for container in containers if container["name"] == name)
         found["command"]
     except (KeyError, StopIteration):
-        raise InputError(f"the trial is not a Job with a container {name!r} and a command; only Katib can run it") from None
+        raise InputError(
+            f"the trial is not a Job with a container {name!r} and a command; only Katib can run it"
+        ) from None
     return found
 
 

@@ -24,4 +24,6 @@ def printed_values(lines: Iterable[str], names: Sequence[str]) -> dict[str, list
 
 def extract(values: Sequence[float], strategy: Strategy) -> float:
     """Return the one value that stands for all that a trial printed of a metric."""
-    return {"min": min, "max": max, "latest": lambda v: v[-1]}[strategy](values)
+    if strategy == "latest":
+        return values[-1]
+    return min(values) if strategy == "min" else max(values)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 STOP_SECONDS = 20.0
@@ -58,15 +59,12 @@ class TrialProcess:
     def wait(self) -> None:
         """Wait until it has ended, after it was asked to; SIGKILL if that did not help."""
         try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
         finally:
             self._signal(signal.SIGKILL)
             self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with suppress(ProcessLookupError):  # all of them have ended
             os.killpg(self._process.pid, number)
-        except ProcessLookupError:  # all of them have ended
-            pass

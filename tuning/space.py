@@ -102,7 +102,7 @@ class Categorical(Config):
 
 
 Parameter = Double | Int | Categorical
-PARAMETER_TYPES: dict[str, type[Double] | type[Int] | type[Categorical]] = {
+PARAMETER_TYPES: dict[str, type[Parameter]] = {
     "double": Double,
     "int": Int,
     "categorical": Categorical,

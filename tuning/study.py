@@ -15,6 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from caloforge.errors import InputError
@@ -77,12 +78,12 @@ def grid_points(ranges: Mapping[str, BaseDistribution], *, seed: int) -> list[di
 
 
 def open_study(
-    url: str, name: str, *, maximize: bool, algorithm: Mapping[str, Any], pruner: optuna.pruners.BasePruner
+    storage: RDBStorage, name: str, *, maximize: bool, algorithm: Mapping[str, Any], pruner: optuna.pruners.BasePruner
 ) -> optuna.Study:
     """Make a study, or take up one that was stopped: what ran then is queued to run again.
 
     Args:
-        url: of the data base.
+        storage: the data base.
         name: of the study.
         maximize: whether more of the objective is better.
         algorithm: the Experiment's.
@@ -90,7 +91,7 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=optuna.storages.RDBStorage(url),
+        storage=storage,
         study_name=name,
         direction="maximize" if maximize else "minimize",
         pruner=pruner,

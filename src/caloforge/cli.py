@@ -272,7 +272,9 @@ def tune(
 @click.option("--prepared", type=_PATH, help="Folder that `caloforge preprocess` wrote; without it that is done first.")
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What the trial starts from.")
-@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Parameter of the family; may be repeated.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="PATH=VALUE", help="Parameter of the family; may be repeated."
+)
 @_minutes
 @_seed
 @_output("Folder")

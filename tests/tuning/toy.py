@@ -1,5 +1,6 @@
 """A trial that takes no time: the objective is the distance of two parameters from a point."""
 
+# ruff: noqa: T201
 import sys
 import time
 
