@@ -17,10 +17,12 @@ class Algorithm:
         settings: names of the settings that Katib's service takes; it refuses others only once
             the experiment runs.
         local: whether it can be run here.
+        cluster: whether it fits trials that start anew and take all parameters from their command.
     """
 
     settings: frozenset[str] = frozenset()
     local: bool = False
+    cluster: bool = True
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -32,28 +34,37 @@ ALGORITHMS: dict[str, Algorithm] = {
     "bayesianoptimization": Algorithm(
         frozenset({"acq_func", "acq_optimizer", "base_estimator", "n_initial_points", "random_state"})
     ),
-    "hyperband": Algorithm(frozenset({"eta", "r_l", "resource_name"})),
+    "hyperband": Algorithm(frozenset({"eta", "r_l", "resource_name"}), cluster=False),
     "sobol": Algorithm(),
     "pbt": Algorithm(
-        frozenset({"n_population", "resample_probability", "suggestion_trial_dir", "truncation_threshold"})
+        frozenset({"n_population", "resample_probability", "suggestion_trial_dir", "truncation_threshold"}),
+        cluster=False,
     ),
-    "enas": Algorithm(),
-    "darts": Algorithm(),
+    "enas": Algorithm(cluster=False),
+    "darts": Algorithm(cluster=False),
 }
 """Those of Katib 0.19."""
 
 
-def local_names() -> list[str]:
-    """Return the names of the algorithms that can be run here."""
-    return [name for name, algorithm in ALGORITHMS.items() if algorithm.local]
+def algorithm_names(*, local: bool) -> list[str]:
+    """Return the names of the algorithms that can be used here, or on a cluster."""
+    return [name for name, algorithm in ALGORITHMS.items() if (algorithm.local if local else algorithm.cluster)]
 
 
-def check_algorithm(name: str, parameters: Mapping[str, Parameter]) -> None:
-    """Raise InputError for an algorithm that cannot be run here, or not with these parameters."""
+def check_algorithm(name: str, parameters: Mapping[str, Parameter], *, local: bool) -> None:
+    """Raise InputError for an algorithm that cannot be used, or not with these parameters.
+
+    Args:
+        name: of the algorithm.
+        parameters: by path.
+        local: whether it is to be run here and not on a cluster.
+    """
+    usable = algorithm_names(local=local)
     if name not in ALGORITHMS:
-        raise unknown_name("algorithm", name, local_names())
-    if not ALGORITHMS[name].local:
-        raise InputError(f"algorithm {name!r} is Katib's only; choose one of {', '.join(local_names())}")
+        raise unknown_name("algorithm", name, usable)
+    if name not in usable:
+        where = "here" if local else "with these trials"
+        raise InputError(f"algorithm {name!r} cannot be used {where}; choose one of {', '.join(usable)}")
     for path, parameter in parameters.items():
         if name == "grid" and isinstance(parameter, Double):
             raise InputError(f"algorithm 'grid': {path} has infinitely many values; make it int or categorical")

@@ -11,10 +11,12 @@ from caloforge.config import Config
 from caloforge.tuning.space import Categorical, Parameter, SearchSpace, format_value
 
 PRIMARY_CONTAINER = "trial"
+SCRATCH = "/scratch"
+"""Where a trial writes on a cluster: an empty folder of its pod, whose root may be read-only."""
 
 
 class TrialPod(Config):
-    """What a trial gets on a cluster; a local run ignores it.
+    """What a trial gets on a cluster; a local run gives it the environment variables only.
 
     Attributes:
         image: container image with this package; without a tag ``latest``, which Kubernetes caches.
@@ -140,12 +142,11 @@ def _job(command: Sequence[str], args: Sequence[str], pod: TrialPod) -> dict[str
     spec: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
     if pod.env:
         container["env"] = [{"name": name, "value": value} for name, value in pod.env.items()]
-    if pod.claims:
-        names = {claim: f"claim-{number}" for number, claim in enumerate(pod.claims)}
-        container["volumeMounts"] = [{"name": names[claim], "mountPath": path} for claim, path in pod.claims.items()]
-        spec["volumes"] = [
-            {"name": name, "persistentVolumeClaim": {"claimName": claim}} for claim, name in names.items()
-        ]
+    container["volumeMounts"] = [{"name": "scratch", "mountPath": SCRATCH}]
+    spec["volumes"] = [{"name": "scratch", "emptyDir": {}}]
+    for number, (claim, path) in enumerate(pod.claims.items()):
+        container["volumeMounts"].append({"name": f"claim-{number}", "mountPath": path})
+        spec["volumes"].append({"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim}})
     if pod.service_account is not None:
         spec["serviceAccountName"] = pod.service_account
     # A trial with Istio's sidecar never ends. Old versions of Istio read the annotation, new ones the label.

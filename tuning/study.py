@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from caloforge.errors import InputError
-from caloforge.tuning.algorithms import local_names
+from caloforge.tuning.algorithms import algorithm_names
 from caloforge.tuning.space import parse_value
 
 
@@ -42,8 +42,8 @@ def sampler(algorithm: Mapping[str, Any], *, number: int) -> BaseSampler:
     name = algorithm["algorithmName"]
     settings = {setting["name"]: setting["value"] for setting in algorithm.get("algorithmSettings", [])}
     seed = int(settings.pop("random_state", 0)) + number
-    if name not in local_names():
-        raise InputError(f"algorithm {name!r} is Katib's only; choose one of {', '.join(local_names())}")
+    if name not in (usable := algorithm_names(local=True)):
+        raise InputError(f"algorithm {name!r} cannot be used here; choose one of {', '.join(usable)}")
     if name in ("random", "grid"):  # the grid's points are queued, see grid_points
         return RandomSampler(seed=seed)
     if name == "cmaes":

@@ -235,6 +235,16 @@ def train(
 @click.option("--space", type=_PATH, help="YAML of parameters and their ranges; without it the family's own.")
 @click.option("--max-minutes", type=click.FloatRange(min=0), help="Bound of each trial's training.")
 @_seed
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "katib", "auto"]),
+    default="local",
+    show_default=True,
+    help="Subprocesses, a cluster, or what fits the place.",
+)
+@click.option(
+    "--pod", "pod_file", type=_PATH, help="YAML of what trials get on a cluster: image, namespace, claims, ..."
+)
 @_output("Folder")
 def tune(
     data: Path,
@@ -248,10 +258,13 @@ def tune(
     space: Path | None,
     max_minutes: float | None,
     seed: int,
+    backend: Any,
+    pod_file: Path | None,
     output: Path,
 ) -> None:
     """Search for the best parameters of a family. After a stop, run it again to go on."""
     _check_family_and_preset(family, preset)
+    from caloforge.tuning.experiment import TrialPod
     from caloforge.tuning.result import tuning_markdown
     from caloforge.tuning.tune import tune as tune_family
 
@@ -259,6 +272,7 @@ def tune(
     result = tune_family(
         data, output, geometry=geometry, family=family, preset=preset, trials=trials, parallel=parallel,
         algorithm=algorithm, objective=objective, space=space, max_minutes=max_minutes or None, seed=seed,
+        backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
     )  # fmt: skip
     click.echo(tuning_markdown(result))
     click.echo(f"best parameters: {output / 'overrides.json'}")

@@ -95,7 +95,7 @@ def test_the_goal_ends_the_search(toy: Toy, tmp_path: Path) -> None:
 def test_what_only_katib_runs(toy: Toy, tmp_path: Path) -> None:
     experiment = toy(algorithm="hyperband")
     experiment["spec"]["algorithm"]["algorithmSettings"] = []
-    with pytest.raises(InputError, match=r"Katib's only.*tpe"):
+    with pytest.raises(InputError, match=r"cannot be used here.*tpe"):
         run_experiment(experiment, tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_wrong_options_start_nothing(small_showers: Path, tmp_path: Path) -> Non
         return str(error.value)
 
     assert "did you mean 'fpd'" in refused(objective="fdp")
-    assert "Katib's only" in refused(algorithm="hyperband")
+    assert "cannot be used here" in refused(algorithm="hyperband")
     assert "did you mean 'random'" in refused(algorithm="randon")
     assert "infinitely many" in refused(algorithm="grid")
     assert "categorical" in refused(algorithm="cmaes")
