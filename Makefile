@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV ?= .venv
 OUTPUT ?= caloforge-demo
 BIN := $(VENV)/bin
-FOLDERS := components models pipelines preprocessing serving validation
+FOLDERS := components models pipelines preprocessing serving tuning validation
 
 .PHONY: demo test lint types constraints
 

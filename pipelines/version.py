@@ -13,6 +13,7 @@ PACKAGES = (
     "caloforge.pipelines",
     "caloforge.preprocessing",
     "caloforge.serving",
+    "caloforge.tuning",
     "caloforge.validation",
 )
 """In an editable installation they lie in different folders."""

@@ -210,17 +210,119 @@ def train(
     output: Path,
 ) -> None:
     """Train one generator; prints its figures as name=value."""
-    from caloforge.pipelines.settings import FAMILIES, PRESETS
-
-    for kind, name, valid in (("family", family, FAMILIES), ("preset", preset, PRESETS)):
-        if name not in valid:  # before the seconds that importing torch takes
-            raise unknown_name(kind, name, valid)
+    _check_family_and_preset(family, preset)
     from caloforge.models.train import train as train_family
 
     figures = train_family(
         data, prepared, output, family=family, preset=preset,
         overrides=_read_yaml(overrides) if overrides else None,
         seed=seed, max_minutes=max_minutes or None, checkpoints=checkpoints,
+    )  # fmt: skip
+    _print_figures(figures)
+
+
+@main.command(
+    example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned"
+)
+@_data
+@_geometry
+@click.option("--family", required=True, help="Generator family.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What trials start from.")
+@click.option("--trials", type=click.IntRange(min=1), required=True, help="Number of trials.")
+@click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time.")
+@click.option("--algorithm", default="tpe", show_default=True, help="Search algorithm: random, tpe, grid, cmaes, ...")
+@click.option("--objective", metavar="fpd|auc", default="fpd", show_default=True, help="What to minimise.")
+@click.option("--space", type=_PATH, help="YAML of parameters and their ranges; without it the family's own.")
+@click.option("--max-minutes", type=click.FloatRange(min=0), help="Bound of each trial's training.")
+@_seed
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "katib", "auto"]),
+    default="local",
+    show_default=True,
+    help="Subprocesses, a cluster, or what fits the place.",
+)
+@click.option(
+    "--pod", "pod_file", type=_PATH, help="YAML of what trials get on a cluster: image, namespace, claims, ..."
+)
+@_output("Folder")
+def tune(
+    data: Path,
+    geometry: str | None,
+    family: str,
+    preset: str,
+    trials: int,
+    parallel: int,
+    algorithm: str,
+    objective: str,
+    space: Path | None,
+    max_minutes: float | None,
+    seed: int,
+    backend: Any,
+    pod_file: Path | None,
+    output: Path,
+) -> None:
+    """Search for the best parameters of a family. After a stop, run it again to go on."""
+    _check_family_and_preset(family, preset)
+    from caloforge.tuning.experiment import TrialPod
+    from caloforge.tuning.result import tuning_markdown
+    from caloforge.tuning.tune import tune as tune_family
+
+    _stop_on_sigterm()
+    result = tune_family(
+        data, output, geometry=geometry, family=family, preset=preset, trials=trials, parallel=parallel,
+        algorithm=algorithm, objective=objective, space=space, max_minutes=max_minutes or None, seed=seed,
+        backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
+    )  # fmt: skip
+    click.echo(tuning_markdown(result))
+    click.echo(f"best parameters: {output / 'overrides.json'}")
+
+
+@main.command(
+    example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial"
+)
+@_data
+@_geometry
+@click.option("--prepared", type=_PATH, help="Folder that `caloforge preprocess` wrote; without it that is done first.")
+@click.option("--family", required=True, help="Generator family.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What the trial starts from.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="PATH=VALUE", help="Parameter of the family; may be repeated."
+)
+@_minutes
+@_seed
+@_output("Folder")
+def trial(
+    data: Path,
+    geometry: str | None,
+    prepared: Path | None,
+    family: str,
+    preset: str,
+    settings: tuple[str, ...],
+    max_minutes: float | None,
+    seed: int,
+    output: Path,
+) -> None:
+    """Train once with some parameters and judge on the validation split, as a tuning does."""
+    _check_family_and_preset(family, preset)
+    from caloforge.models.presets import resolve
+    from caloforge.tuning.space import nest, parse_value
+    from caloforge.tuning.trial import run_trial
+    from caloforge.tuning.tune import prepare_once
+
+    pairs = [setting.partition("=") for setting in settings]
+    if wrong := [path for path, sign, _ in pairs if not sign]:
+        raise click.UsageError(f"--set {wrong[0]!r}: expected PATH=VALUE")
+    values = {path: parse_value(value) for path, _, value in pairs}
+    if len(values) < len(pairs):
+        raise click.UsageError("--set: a parameter is given twice")
+    overrides = nest(values)
+    resolve(family, preset, overrides)  # before the showers are read
+    if prepared is None:
+        prepared = prepare_once(data, output / "prepared", geometry=geometry, seed=seed)
+    figures = run_trial(
+        data, prepared, output, family=family, preset=preset, overrides=overrides, max_minutes=max_minutes or None,
+        seed=seed,
     )  # fmt: skip
     _print_figures(figures)
 
@@ -343,6 +445,15 @@ def _parse_headers(headers: tuple[str, ...]) -> dict[str, str]:
     if wrong := [name for name, colon, _ in pairs if not colon]:
         raise click.UsageError(f"--header {wrong[0]!r}: expected 'NAME: VALUE'")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _check_family_and_preset(family: str, preset: str) -> None:
+    """Refuse unknown names before the seconds that importing torch takes."""
+    from caloforge.pipelines.settings import FAMILIES, PRESETS
+
+    for kind, name, valid in (("family", family, FAMILIES), ("preset", preset, PRESETS)):
+        if name not in valid:
+            raise unknown_name(kind, name, valid)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from caloforge.errors import InputError
+from caloforge.models.families import FAMILIES
+from caloforge.tuning.experiment import TrialPod, build_experiment, parameter_name, parameter_path
+from caloforge.tuning.rules import check_experiment
+from caloforge.tuning.space import load_space
+
+Toy = Callable[..., dict[str, Any]]
+POD = TrialPod(
+    image="registry/caloforge:1",
+    namespace="physics",
+    gpus=1,
+    claims={"data": "/data"},
+    env={"A": "b"},
+    service_account="trainer",
+)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_experiments_survive_the_official_models(family: str) -> None:
+    """What the models do not know vanishes in them."""
+    from kubeflow_katib_api.models import V1beta1Experiment
+
+    experiment = build_experiment(
+        load_space(family, "demo"), name="tune", objective="fpd", additional=["auc"], algorithm="tpe", seed=1,
+        trials=8, parallel=2, max_failed=2, command=["caloforge", "trial"], output="/data/trials", pod=POD,
+    )  # fmt: skip
+    check_experiment(experiment)
+    assert V1beta1Experiment.from_dict(experiment).to_dict() == experiment
+
+
+def test_parameter_names() -> None:
+    path = "model.network.width"
+    assert "." not in parameter_name(path)
+    assert parameter_path(parameter_name(path)) == path
+
+
+def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(experiment: dict[str, Any]) -> None:
+        *groups, name = [int(part) if part.isdigit() else part for part in path.split("/")]
+        inner: Any = experiment
+        for group in groups:
+            inner = inner[group]
+        if value is None:
+            del inner[name]
+        else:
+            inner[name] = value
+
+    return change
+
+
+CONTAINER = "spec/trialTemplate/trialSpec/spec/template/spec/containers/0"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        ("metadata/name", "Toy", "metadata.name"),
+        ("metadata/name", "a" * 41, "metadata.name"),
+        ("spec/maxTrialCount", 0, "spec.maxTrialCount"),
+        ("spec/parallelTrialCount", 9, "spec.parallelTrialCount"),
+        ("spec/maxFailedTrialCount", 9, "spec.maxFailedTrialCount"),
+        ("spec/resumePolicy", "Sometimes", "spec.resumePolicy"),
+        ("spec/objective", None, "spec.objective"),
+        ("spec/objective/type", "mini", "spec.objective.type"),
+        ("spec/objective/objectiveMetricName", "", "spec.objective.objectiveMetricName"),
+        ("spec/objective/objectiveMetricName", "val/fpd", "spec.objective"),
+        ("spec/objective/additionalMetricNames", ["fpd"], "spec.objective.additionalMetricNames"),
+        ("spec/algorithm/algorithmName", "guess", "spec.algorithm.algorithmName"),
+        ("spec/algorithm/algorithmSettings", [{"name": "n_startup_trials", "value": "5"}], "tpe has no 'n_startup"),
+        ("spec/earlyStopping", {"algorithmName": "meanstop"}, "spec.earlyStopping.algorithmName"),
+        ("spec/parameters", [], "spec.parameters"),
+        ("spec/parameters/0/parameterType", "real", "spec.parameters[0].parameterType"),
+        ("spec/parameters/0/feasibleSpace", {}, "spec.parameters[0].feasibleSpace"),
+        ("spec/parameters/0/feasibleSpace/list", ["1"], "spec.parameters[0].feasibleSpace.list"),
+        ("spec/parameters/0/feasibleSpace/max", None, "needs min and max"),
+        ("spec/parameters/0/feasibleSpace/min", "1", "greater than max"),
+        ("spec/parameters/0/feasibleSpace/distribution", "flat", "feasibleSpace.distribution"),
+        ("spec/parameters/0/parameterType", "categorical", "are not for type categorical"),
+        ("spec/trialTemplate/primaryContainerName", "", "spec.trialTemplate.primaryContainerName"),
+        ("spec/trialTemplate/trialParameters/0/reference", "rate", "reference 'rate' is not in spec.parameters"),
+        ("spec/trialTemplate/trialParameters/0/reference", "training-batch_size", "is there 2 times"),
+        ("spec/trialTemplate/trialParameters/0/name", "rate", "is not used"),
+        ("spec/trialTemplate/trialParameters/0", None, "is not in trialParameters"),
+        ("spec/trialTemplate/trialSpec/kind", "", "spec.trialTemplate.trialSpec.kind"),
+        ("spec/trialTemplate/trialSpec/kind", "Thing", "spec.trialTemplate.successCondition"),
+        ("spec/trialTemplate/trialSpec/metadata", {"name": "x"}, "trialSpec.metadata.name"),
+        ("spec/trialTemplate/trialSpec/spec/backofLimit", 1, "trialSpec.spec.backofLimit"),
+        (f"{CONTAINER}/comand", ["x"], "trialSpec.spec.template.spec.containers[0].comand"),
+        ("spec/metricsCollectorSpec/collector/kind", "StdErr", "spec.metricsCollectorSpec.collector.kind"),
+        ("spec/metricsCollectorSpec/collector/kind", "File", "spec.metricsCollectorSpec.source.fileSystemPath.path"),
+        ("spec/metricsCollectorSpec/source", {"filter": {"metricsFormat": ["(a)=b"]}}, "needs two groups"),
+    ],
+)
+def test_what_the_webhook_refuses(path: str, value: Any, field: str, toy: Toy) -> None:
+    experiment = deepcopy(toy())
+    check_experiment(experiment)
+    _set(path, value)(experiment)
+    with pytest.raises(InputError, match="Katib would refuse the experiment") as error:
+        check_experiment(experiment)
+    assert field in str(error.value)

@@ -1,0 +1,146 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from caloforge.errors import InputError
+from caloforge.files import read_json, write_json
+from caloforge.models.presets import resolve
+from caloforge.tuning.local import run_experiment
+from caloforge.tuning.objective import TrialFailed
+from caloforge.tuning.result import write_tuning
+
+Toy = Callable[..., dict[str, Any]]
+
+
+def test_the_best_of_some_trials(toy: Toy, tmp_path: Path) -> None:
+    tuning = run_experiment(toy(trials=6), tmp_path)
+    assert [trial.state for trial in tuning.trials] == ["succeeded"] * 6
+    values = [trial.metrics["fpd"] for trial in tuning.trials]
+    assert tuning.ranked[0].metrics["fpd"] == min(values)
+    write_tuning(tuning, tmp_path)
+    overrides = yaml.safe_load((tmp_path / "overrides.json").read_text())
+    config = resolve("vae", "demo", overrides)
+    assert config.training.batch_size == tuning.ranked[0].parameters["training.batch_size"]
+    assert config.training.learning_rate == tuning.ranked[0].parameters["training.learning_rate"]
+    rows = (tmp_path / "tuning.md").read_text().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == [trial.name for trial in tuning.ranked]
+    for name in ("history.png", "parallel_coordinates.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert len(read_json(tmp_path / "trials.json")) == 6
+
+
+@pytest.mark.parametrize("algorithm", ["random", "cmaes"])
+def test_algorithms(algorithm: str, toy: Toy, tmp_path: Path) -> None:
+    assert len(run_experiment(toy(algorithm=algorithm), tmp_path).ranked) == 4
+
+
+def test_a_grid_is_tried_once(toy: Toy, tmp_path: Path) -> None:
+    ranges = {
+        "training.batch_size": {"type": "int", "min": 32, "max": 64, "step": 32},
+        "model.network.backbone": {"type": "categorical", "values": ["mlp", "layers"]},
+    }
+    tuning = run_experiment(toy(algorithm="grid", ranges=ranges, trials=9), tmp_path)
+    points = {tuple(trial.parameters.values()) for trial in tuning.trials}
+    assert points == {(32, "mlp"), (32, "layers"), (64, "mlp"), (64, "layers")}
+    assert len(tuning.trials) == 4
+
+
+def test_more_trials_go_on_from_the_first(toy: Toy, tmp_path: Path) -> None:
+    first = run_experiment(toy(trials=2), tmp_path)
+    both = run_experiment(toy(trials=4), tmp_path)
+    assert list(both.trials[:2]) == list(first.trials)
+    assert len({trial.parameters["training.learning_rate"] for trial in both.trials}) == 4
+    with pytest.raises(InputError, match="holds another tuning"):
+        run_experiment(toy(seed=2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"), [("fails", "ended with code 1"), ("nan", "printed no fpd"), ("silent", "printed no fpd")]
+)
+def test_failing_trials(mode: str, message: str, toy: Toy, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(TrialFailed, match=message):
+        run_experiment(toy(mode=mode, max_failed=1), tmp_path)
+    if mode == "fails":
+        assert "out of memory" in caplog.text
+
+
+def test_a_single_trial_that_fails(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(TrialFailed, match="no trial succeeded"):
+        run_experiment(toy(mode="fails", trials=1, max_failed=1), tmp_path)
+
+
+def test_hopeless_trials_are_stopped(toy: Toy, tmp_path: Path) -> None:
+    experiment = toy(mode="curve", trials=8, parallel=1, algorithm="random")
+    settings = [{"name": "min_trials_required", "value": "1"}, {"name": "start_step", "value": "1"}]
+    experiment["spec"]["earlyStopping"] = {"algorithmName": "medianstop", "algorithmSettings": settings}
+    states = [trial.state for trial in run_experiment(experiment, tmp_path).trials]
+    assert states[0] == "succeeded"
+    assert "stopped early" in states
+
+
+def test_the_goal_ends_the_search(toy: Toy, tmp_path: Path) -> None:
+    experiment = toy(trials=9, parallel=1)
+    experiment["spec"]["objective"]["goal"] = 1e9
+    assert len(run_experiment(experiment, tmp_path).trials) == 1
+
+
+def test_what_only_katib_runs(toy: Toy, tmp_path: Path) -> None:
+    experiment = toy(algorithm="hyperband")
+    experiment["spec"]["algorithm"]["algorithmSettings"] = []
+    with pytest.raises(InputError, match=r"cannot be used here.*tpe"):
+        run_experiment(experiment, tmp_path)
+
+
+def test_sigterm_leaves_nothing_behind_and_the_search_goes_on(toy: Toy, tmp_path: Path) -> None:
+    write_json(tmp_path / "given.json", toy(mode="sleeps", parallel=2))
+    code = (
+        "import signal, sys, json; from pathlib import Path\n"
+        "from caloforge.tuning.local import run_experiment\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "run_experiment(json.load(open(sys.argv[1])), Path(sys.argv[2]))\n"
+    )
+    search = subprocess.Popen([sys.executable, "-P", "-c", code, str(tmp_path / "given.json"), str(tmp_path / "out")])
+    try:
+        logs = _wait_for_logs(tmp_path / "out" / "trials", 2)
+    finally:
+        search.send_signal(signal.SIGTERM)
+        assert search.wait(30) == 143
+    assert not _processes_with(str(tmp_path / "out")), logs
+
+    experiment = read_json(tmp_path / "given.json")
+    command = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    command[-1] = "good"  # the same search but for the sleep
+    write_json(tmp_path / "out" / "experiment.json", experiment)
+    tuning = run_experiment(experiment, tmp_path / "out")
+    assert len(tuning.ranked) == 4
+    assert {f"toy-{n:04d}" for n in (0, 1)} <= {trial.name for trial in tuning.ranked}, "the stopped ones, again"
+
+
+def _wait_for_logs(folder: Path, count: int) -> list[Path]:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        logs = list(folder.glob("*/log"))
+        if len(logs) >= count:
+            return logs
+        time.sleep(0.05)
+    raise AssertionError(f"no {count} trials started")
+
+
+def _processes_with(text: str) -> list[str]:
+    """Return the processes whose environment or command names ``text``; Linux only."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from caloforge import cli
+from caloforge.errors import InputError
+from caloforge.files import read_json
+from caloforge.tuning.tune import tune
+
+QUICK = ["training.steps=4", "energies.steps=4", "model.network.width=16", "model.network.blocks=1"]
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def test_a_trial_prints_its_figures(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
+    settings = [word for setting in QUICK for word in ("--set", setting)]
+    output = tmp_path / "trial"
+    result = invoke(
+        "trial", "--data", small_showers, "--prepared", small_prepared, "--family", "vae", *settings, "-o", output
+    )
+    assert result.exit_code == 0, result.output
+    printed = dict(line.split("=") for line in result.stdout.splitlines())
+    figures = read_json(output / "trial.json")["figures"]
+    assert list(printed)[:2] == ["auc", "fpd"]
+    for name, value in figures.items():
+        assert float(printed[name]) == pytest.approx(value, rel=1e-5)
+    assert {path.name for path in output.iterdir()} == {"bundle", "trial.json"}
+
+
+def test_tune_on_the_command_line(small_showers: Path, tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    fixed = {"training.steps": 4, "energies.steps": 4, "model.network.width": 16}
+    ranges = {path: {"type": "categorical", "values": [value, value + 4]} for path, value in fixed.items()}
+    space.write_text(yaml.safe_dump(ranges))
+    output = tmp_path / "tuned"
+    options = ["--family", "coupling_flow", "--trials", 1, "--space", space, "--seed", 1]
+    result = invoke("tune", "--data", small_showers, *options, "-o", output)
+    assert result.exit_code == 0, result.output
+    assert set(read_json(output / "overrides.json")) == {"training", "energies", "model"}
+    assert "| tune-coupling-flow-0000 |" in result.stdout
+    (trial,) = read_json(output / "trials.json")
+    assert set(trial["metrics"]) == {"fpd", "auc"}
+
+
+def test_wrong_options_start_nothing(small_showers: Path, tmp_path: Path) -> None:
+    def refused(**options: object) -> str:
+        settings = {"family": "vae", "trials": 2, **options}
+        with pytest.raises(InputError) as error:
+            tune(small_showers, tmp_path / "out", **settings)  # type: ignore[arg-type]
+        assert not (tmp_path / "out").exists()
+        return str(error.value)
+
+    assert "did you mean 'fpd'" in refused(objective="fdp")
+    assert "cannot be used here" in refused(algorithm="hyperband")
+    assert "did you mean 'random'" in refused(algorithm="randon")
+    assert "infinitely many" in refused(algorithm="grid")
+    assert "categorical" in refused(algorithm="cmaes")
+    assert "did you mean 'vae'" in refused(family="vea")
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "message"),
+    [
+        ("tune", ("--family", "vea", "--trials", "1"), "did you mean 'vae'"),
+        ("tune", ("--family", "vae", "--trials", "0"), "--trials"),
+        ("trial", ("--family", "vae", "--set", "training.steps"), "PATH=VALUE"),
+        ("trial", ("--family", "vae", "--set", "a=1", "--set", "a=2"), "given twice"),
+    ],
+)
+def test_wrong_commands(verb: str, options: tuple[str, ...], message: str, small_showers: Path, tmp_path: Path) -> None:
+    result = invoke(verb, "--data", small_showers, *options, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in result.stderr

@@ -1,0 +1,1 @@
+"""Search spaces, trials, and their optimisation on a cluster (Katib) or here (Optuna)."""

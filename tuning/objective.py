@@ -1,0 +1,55 @@
+"""The figures that a tuning may minimise: the feature metrics of the validation."""
+
+from __future__ import annotations
+
+import math
+
+from threadpoolctl import threadpool_limits
+
+from caloforge.errors import InputError, unknown_name
+from caloforge.showers import Showers
+from caloforge.validation.features import high_level_features
+from caloforge.validation.metrics import FEATURE_METRICS
+from caloforge.validation.summary import summarise
+
+FEWEST = 20
+"""Fewer showers say nothing about a generator."""
+
+
+class TrialFailed(RuntimeError):
+    """A trial came to no figure of merit."""
+
+
+def objective_names() -> tuple[str, ...]:
+    """Return the names of the objectives; less is better for all of them."""
+    return tuple(FEATURE_METRICS)
+
+
+def check_objective(name: str) -> None:
+    """Raise InputError for a name that is no objective."""
+    if name not in FEATURE_METRICS:
+        raise unknown_name("objective", name, FEATURE_METRICS)
+
+
+def measure(reference: Showers, generated: Showers, *, threshold: float, seed: int) -> dict[str, float]:
+    """Return all objectives of generated showers, one per reference shower.
+
+    Args:
+        reference: N Geant4 showers that the generator was not trained on.
+        generated: N showers with the same conditions, row by row.
+        threshold: MeV; smaller voxel energies count as 0.
+        seed: of the metrics' random choices.
+
+    Raises:
+        InputError: there are too few showers.
+        TrialFailed: a figure is not finite.
+    """
+    if len(reference) < FEWEST:
+        raise InputError(f"{reference.path}: {len(reference)} showers to judge by; a trial needs {FEWEST} or more")
+    x, y = (high_level_features(summarise(showers, threshold=threshold)) for showers in (reference, generated))
+    with threadpool_limits(1, "blas"):  # many small matrices: on two busy cores threads made the FPD 100 times slower
+        figures = {name: metric.function(x, y, seed).value for name, metric in FEATURE_METRICS.items()}
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise TrialFailed(f"{name} of {generated.path} is {value}")
+    return figures
