@@ -6,6 +6,7 @@ import math
 from typing import cast
 
 import torch
+from pydantic import Field
 from torch import Generator, Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
@@ -26,9 +27,9 @@ class CouplingFlowConfig(Config):
     """
 
     network: NetworkConfig = NetworkConfig(width=192, blocks=1)
-    couplings: int = 6
-    bins: int = 8
-    bound: float = 8.0
+    couplings: int = Field(default=6, gt=0)
+    bins: int = Field(default=8, gt=0)
+    bound: float = Field(default=8.0, gt=0)
 
 
 class SplineCoupling(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from pydantic import Field
 from torch import Generator, Tensor
 
 from caloforge.config import Config
@@ -25,8 +26,8 @@ class DiffusionConfig(Config):
     """
 
     network: NetworkConfig = NetworkConfig()
-    times: int = 1000
-    steps: int = 25
+    times: int = Field(default=1000, gt=0)
+    steps: int = Field(default=25, gt=0)
 
 
 class Diffusion(VoxelModel):

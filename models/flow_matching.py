@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Generator, Tensor
 
 from caloforge.config import Config
@@ -22,7 +23,7 @@ class FlowMatchingConfig(Config):
     """
 
     network: NetworkConfig = NetworkConfig()
-    steps: int = 12
+    steps: int = Field(default=12, gt=0)
 
 
 class FlowMatching(VoxelModel):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,13 +27,21 @@ class NetworkConfig(Config):
         backbone: ``mlp`` or ``layers``.
         width: hidden features (mlp) or features per token (layers).
         blocks: number of residual or transformer blocks.
-        heads: attention heads, for ``layers``.
+        heads: attention heads, for ``layers``; they divide the width.
     """
 
     backbone: Literal["mlp", "layers"] = "mlp"
-    width: int = 256
-    blocks: int = 3
-    heads: int = 4
+    width: int = Field(default=256, gt=0)
+    blocks: int = Field(default=3, gt=0)
+    heads: int = Field(default=4, gt=0)
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.backbone == "layers" and self.width % self.heads:
+            text = f"width {self.width} must be a multiple of heads, {self.heads}"
+            # A plain ValueError's text would get pydantic's own prefix.
+            raise PydanticCustomError("heads", "{text}", {"text": text})
+        return self
 
 
 class ResidualMLP(nn.Module):

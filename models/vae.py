@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
@@ -24,8 +25,8 @@ class VAEConfig(Config):
     """
 
     network: NetworkConfig = NetworkConfig()
-    latent: int = 24
-    beta: float = 1.0
+    latent: int = Field(default=24, gt=0)
+    beta: float = Field(default=1.0, ge=0)
 
 
 class VAE(VoxelModel):

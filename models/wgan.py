@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -24,8 +25,8 @@ class WGANConfig(Config):
     """
 
     network: NetworkConfig = NetworkConfig()
-    latent: int = 32
-    penalty: float = 10.0
+    latent: int = Field(default=32, gt=0)
+    penalty: float = Field(default=10.0, ge=0)
 
 
 class WGAN(VoxelModel):

@@ -84,7 +84,7 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
 
 
 def test_a_typo_in_a_verb_is_answered_with_the_nearest() -> None:
-    assert "Did you mean 'train'" in refused("trian")
+    assert "'train'" in refused("trian")
 
 
 # Showers that cannot be read --------------------------------------------------------------------

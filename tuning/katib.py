@@ -36,6 +36,7 @@ PATIENCE_SECONDS = 300.0
 """An API server that does not answer for so long is given up."""
 
 _STATES: dict[str, State] = {"Succeeded": "succeeded", "EarlyStopped": "stopped early"}
+_ENDS = {"Succeeded", "EarlyStopped", "Failed", "MetricsUnavailable", "Killed"}
 _PLAIN = re.compile(r"[\w@%+=:,./$\{\}-]*", re.ASCII)
 """Katib joins the command with spaces and gives it to a shell."""
 
@@ -158,7 +159,7 @@ class _Katib:
         objective = self.experiment["spec"]["objective"]
         name = objective["objectiveMetricName"]
         strategies = {entry["name"]: entry["value"] for entry in objective["metricStrategies"]}
-        trials = [_trial(item, name, strategies) for item in found["items"]]
+        trials = [_trial(item, name, strategies) for item in found["items"] if _reached(item) & _ENDS]
         trials.sort(key=lambda trial: trial.name)
         result = Tuning(name, objective["type"] == "maximize", trials)
         if not result.ranked:
@@ -217,13 +218,12 @@ class _Katib:
 
 def _trial(item: dict[str, Any], objective: str, strategies: Mapping[str, str]) -> Trial:
     status = item.get("status", {})
-    reached = [entry["type"] for entry in status.get("conditions", []) if entry["status"] == "True"]
     metrics = {}
     for metric in status.get("observation", {}).get("metrics", []):
         value = parse_value(str(metric.get(strategies.get(metric["name"], "latest"), "")))
         if isinstance(value, int | float):  # not the text "unavailable"
             metrics[metric["name"]] = float(value)
-    state = next((_STATES[kind] for kind in reached if kind in _STATES), "failed")
+    state: State = next((_STATES[kind] for kind in _STATES if kind in _reached(item)), "failed")
     if state == "succeeded" and objective not in metrics:
         state = "failed"
     given = item["spec"]["parameterAssignments"]
@@ -231,6 +231,10 @@ def _trial(item: dict[str, Any], objective: str, strategies: Mapping[str, str]) 
     start, end = status.get("startTime"), status.get("completionTime")
     seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() if start and end else None
     return Trial(item["metadata"]["name"], state, parameters, metrics, seconds)
+
+
+def _reached(item: dict[str, Any]) -> set[str]:
+    return {entry["type"] for entry in item.get("status", {}).get("conditions", []) if entry["status"] == "True"}
 
 
 def _check_command(experiment: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -7,6 +8,8 @@ from click.testing import CliRunner, Result
 from caloforge import cli
 from caloforge.errors import InputError
 from caloforge.files import read_json
+from caloforge.tuning.result import Trial, Tuning
+from caloforge.tuning.rules import check_experiment
 from caloforge.tuning.tune import tune
 
 QUICK = ["training.steps=4", "energies.steps=4", "model.network.width=16", "model.network.blocks=1"]
@@ -44,6 +47,35 @@ def test_tune_on_the_command_line(small_showers: Path, tmp_path: Path) -> None:
     assert "| tune-coupling-flow-0000 |" in result.stdout
     (trial,) = read_json(output / "trials.json")
     assert set(trial["metrics"]) == {"fpd", "auc"}
+
+
+def test_on_a_cluster_the_pods_prepare_and_write_for_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def run_on_katib(experiment: dict[str, Any], api: object) -> Tuning:
+        given.append(experiment)
+        parameters = {"training.learning_rate": 0.001, "model.network.width": 96}
+        return Tuning("fpd", False, [Trial("tune-vae-x7", "succeeded", parameters, {"fpd": 1.0}, None)])
+
+    monkeypatch.setattr("caloforge.tuning.katib.connect", object)
+    monkeypatch.setattr("caloforge.tuning.katib.run_on_katib", run_on_katib)
+    pod = tmp_path / "pod.yaml"
+    pod.write_text("namespace: physics\nimage: registry/caloforge:1\nclaims: {showers: /data}\n")
+    options = ["--backend", "katib", "--pod", pod, "--geometry", "dataset_2", "--trials", 3, "--algorithm", "sobol"]
+    result = invoke("tune", "--data", "/data/showers.hdf5", "--family", "vae", *options, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    (experiment,) = given
+    check_experiment(experiment)
+    assert experiment["metadata"]["namespace"] == "physics"
+    job = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+    words = [*job["containers"][0]["command"], *job["containers"][0]["args"]]
+    assert {"--data=/data/showers.hdf5", "--geometry=dataset_2", "--output=/scratch/${trialParameters.trial}"} <= set(
+        words
+    )
+    assert not [word for word in words if "prepared" in word]
+    assert read_json(tmp_path / "out" / "overrides.json")["model"] == {"network": {"width": 96}}
 
 
 def test_wrong_options_start_nothing(small_showers: Path, tmp_path: Path) -> None:
