@@ -35,12 +35,16 @@ def write_report(metrics: Mapping[str, Any], plots: Sequence[Plot], path: Path) 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters.update(number=_number, uncertainty=_uncertainty)
     source = (files("caloforge.validation") / "templates" / "report.html.j2").read_text()
-    titles = {name: (o.title, o.unit) for name, o in OBSERVABLES.items()} | {"voxel_energy": ("Voxel energy", "")}
+    titles = {name: (o.title, o.unit) for name, o in OBSERVABLES.items()} | {
+        "voxel_energy": ("Voxel energy", ""),
+        "response_by_energy": ("Total response at each incident energy", ""),
+    }
+    board = leaderboard(metrics)
     html = environment.from_string(source).render(
         metrics=metrics,
-        board=leaderboard(metrics),
+        board=board,
         headline=headline(metrics),
-        headline_labels=headline_labels(),
+        headline_labels=headline_labels(metrics["generators"][board["winner"]]),
         distribution_labels={name: metric.label for name, metric in DISTRIBUTION_METRICS.items()},
         titles=titles,
         notable=NOTABLE,
@@ -60,10 +64,11 @@ def headline(metrics: Mapping[str, Any]) -> str:
         f"{label} {_number(best[key]['value'])} (Geant4 against itself: {_number(best[key]['floor'])})"
         for key, label in (("auc", "classifier AUC"), ("fpd", "FPD"), ("mean_separation", "mean separation power"))
     )
-    apart = [label for key, label in headline_labels().items() if _differs(best[key])]
+    labels = headline_labels(best)
+    apart = [label for key, label in labels.items() if _differs(best[key])]
     verdict = (
         f"differs from Geant4 by more than {NOTABLE:g} standard deviations in {len(apart)} of "
-        f"{len(headline_labels())} headline metrics"
+        f"{len(labels)} headline metrics"
         if apart
         else f"cannot be told from Geant4 by the headline metrics with {metrics['n']} showers of each"
     )

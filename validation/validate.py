@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import ks_2samp
 
-from caloforge.errors import InputError
+from caloforge.errors import InputError, unknown_name
 from caloforge.files import atomic_directory, write_json
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.steps import step
-from caloforge.validation.metrics import Comparison, compare
+from caloforge.validation.metrics import Comparison, Sample
 from caloforge.validation.plots import write_plots
+from caloforge.validation.protocols import PROTOCOLS
 from caloforge.validation.report import write_report
 from caloforge.validation.result import Result
 from caloforge.validation.summary import Summary, summarise
@@ -36,6 +37,7 @@ def validate(
     *,
     floor: Showers | None = None,
     timings: Mapping[str, float] | None = None,
+    protocol: str = "quick",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compare samples with the reference and write ``metrics.json``, ``report.html`` and ``plots/``.
@@ -50,15 +52,19 @@ def validate(
         floor: a second sample of Geant4; without it the reference is halved at random, which
             halves the number of showers that everything is compared with.
         timings: generator name to milliseconds per shower.
+        protocol: name in :data:`caloforge.validation.protocols.PROTOCOLS`.
         seed: of the random choices.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        InputError: a sample is too small, has other voxels or units than the reference, or holds
+        InputError: there is no such protocol, or it says nothing about the geometry; a sample is too small, has other voxels or units than the reference, or holds
             energies that are no energies.
     """
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, PROTOCOLS)
+    rules = PROTOCOLS[protocol]
     with step("validate"):
         timings = dict(timings or {})
         if not generated:
@@ -69,25 +75,24 @@ def validate(
         _check_units(reference, others)
         _check_timings(timings)
         samples = _choose(reference, generated, floor, seed=seed)
-        threshold = max(s.threshold or 0.0 for s in (reference, *others.values()))
+        threshold = rules.threshold((reference, *others.values()))
         logger.info(
             "validate: %d showers of each sample, %d voxels, threshold %.4g MeV",
             len(samples.reference), reference.geometry.n_voxels, threshold,
         )  # fmt: skip
-        truth = summarise(samples.reference, threshold=threshold)
-        second = summarise(samples.floor, threshold=threshold)
-        summaries = {}
-        for name, showers in samples.generated.items():
-            summaries[name] = summarise(showers, threshold=threshold)
+        truth, second = (_sample(showers, threshold) for showers in (samples.reference, samples.floor))
+        judged = {name: _sample(showers, threshold) for name, showers in samples.generated.items()}
+        summaries = {name: sample.summary for name, sample in judged.items()}
         logger.info("validate: comparing Geant4 with itself")
-        floors = compare(truth, second, seed=seed)
+        floors = rules.compare(truth, second, seed=seed)
         comparisons = {}
-        for name, summary in summaries.items():
+        for name, sample in judged.items():
             logger.info("validate: comparing %s with Geant4", name)
-            comparisons[name] = compare(truth, summary, seed=seed)
+            comparisons[name] = rules.compare(truth, sample, seed=seed)
         metrics = {
             "schema": SCHEMA,
-            "n": len(truth),
+            "protocol": {"name": protocol, "description": rules.description},
+            "n": len(truth.summary),
             "reference": {"file": reference.path.name, "showers": len(reference)},
             "floor": {
                 "kind": "halves of the reference" if floor is None else "second sample",
@@ -95,7 +100,7 @@ def validate(
             },
             "geometry": reference.geometry.name,
             "threshold_mev": threshold,
-            "warnings": _energy_warnings(truth, summaries),
+            "warnings": _energy_warnings(truth.summary, summaries),
             "generators": {
                 name: _as_json(comparison, floors, timings.get(name)) for name, comparison in comparisons.items()
             },
@@ -105,10 +110,14 @@ def validate(
         }
         logger.info("validate: drawing")
         with atomic_directory(output) as folder:
-            plots = write_plots(truth, summaries, metrics, folder / "plots")
+            plots = write_plots(truth.summary, summaries, metrics, folder / "plots")
             write_report(metrics, plots, folder / "report.html")
             write_json(folder / "metrics.json", metrics)
         return metrics
+
+
+def _sample(showers: Showers, threshold: float) -> Sample:
+    return Sample(showers, summarise(showers, threshold=threshold))
 
 
 @dataclass(frozen=True)
