@@ -15,9 +15,10 @@ from caloforge.files import atomic_file
 from caloforge.validation.leaderboard import leaderboard
 from caloforge.validation.metrics import DISTRIBUTION_METRICS, headline_labels
 from caloforge.validation.observables import OBSERVABLES
+from caloforge.validation.physics import N_BOOTSTRAPS
 from caloforge.validation.plots import Plot
 
-GROUPS = ("Profiles", "Energy", "Shape", "Moments", "Voxels", "Average shower", "Classifier")
+GROUPS = ("Profiles", "Energy", "Shape", "Moments", "Voxels", "Layers", "Average shower", "Classifier")
 """Headings of the plots in their order; a group that is not here comes last."""
 
 NOTABLE = 3.0
@@ -48,6 +49,7 @@ def write_report(metrics: Mapping[str, Any], plots: Sequence[Plot], path: Path) 
         distribution_labels={name: metric.label for name, metric in DISTRIBUTION_METRICS.items()},
         titles=titles,
         notable=NOTABLE,
+        n_bootstraps=N_BOOTSTRAPS,
         groups=_grouped(plots),
         provenance=json.dumps(metrics["provenance"], indent=2),
     )

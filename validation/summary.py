@@ -53,6 +53,7 @@ class Summary:
         hottest_voxel: (N,) largest voxel energy in MeV.
         centre: for eta, phi and r the (N, L) centre of energy in mm, 0 for an empty layer.
         width: for eta, phi and r the (N, L) energy-weighted standard deviation in mm.
+        ring_energy: (N, B) MeV between the common r edges.
         lateral: mean energy per area against r, MeV/mm^2 (edges in mm). Rings of unlike layers are
             spread over the common r edges in proportion to area.
         image: the same per layer, (L, B).
@@ -67,6 +68,7 @@ class Summary:
     hottest_voxel: FloatArray
     centre: dict[str, FloatArray]
     width: dict[str, FloatArray]
+    ring_energy: FloatArray
     lateral: Profile
     image: Profile
     spectrum: Profile
@@ -107,7 +109,7 @@ def summarise_voxels(
     weights = _layer_weights(geometry, r_edges)
     starts = [place.start for place in geometry.layer_slices]
     n_bins = len(SPECTRUM_EDGES) - 1
-    sums, hits, hottest = [], [], []
+    sums, hits, hottest, rings = [], [], [], []
     lateral, image = _Moments(len(r_edges) - 1), _Moments((geometry.n_layers, len(r_edges) - 1))
     spectrum = _Moments(n_bins)
     for chunk in chunks:
@@ -119,7 +121,8 @@ def summarise_voxels(
         moments = np.stack(layers, axis=1)  # (n, L, 7 + rings)
         sums.append(moments[:, :, :7])
         image.add(moments[:, :, 7:])
-        lateral.add(moments[:, :, 7:].sum(axis=1))
+        rings.append(moments[:, :, 7:].sum(axis=1))
+        lateral.add(rings[-1])
         hottest.append(voxels.max(axis=1).astype(np.float64))
         hits.append(np.add.reduceat(voxels > 0, starts, axis=1, dtype=np.float64))
         spectrum.add(_spectrum(voxels))
@@ -136,6 +139,7 @@ def summarise_voxels(
         hottest_voxel=np.concatenate(hottest),
         centre=centre,
         width=width,
+        ring_energy=np.concatenate(rings),
         lateral=lateral.profile(r_edges, scale=1 / area),
         image=image.profile(r_edges, scale=1 / area),
         spectrum=spectrum.profile(SPECTRUM_EDGES),

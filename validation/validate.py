@@ -17,11 +17,14 @@ from caloforge.files import atomic_directory, write_json
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.steps import step
+from caloforge.validation.histogram import energy_edges
 from caloforge.validation.metrics import Comparison, Sample
+from caloforge.validation.physics import FIGURES, Figures, correlation_difference, figures
 from caloforge.validation.plots import write_plots
 from caloforge.validation.protocols import PROTOCOLS
 from caloforge.validation.report import write_report
 from caloforge.validation.result import Result
+from caloforge.validation.significance import LARGEST, either_way
 from caloforge.validation.summary import Summary, summarise
 
 logger = logging.getLogger(__name__)
@@ -104,6 +107,7 @@ def validate(
             "generators": {
                 name: _as_json(comparison, floors, timings.get(name)) for name, comparison in comparisons.items()
             },
+            "physics": _physics(truth.summary, second.summary, summaries, seed=seed),
             "provenance": provenance(
                 inputs={"reference": reference.path, **{name: s.path for name, s in generated.items()}}, seed=seed
             ),
@@ -226,6 +230,52 @@ def _energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[s
             logger.warning("validate: %s", text)
             found.append(text)
     return found
+
+
+def _physics(truth: Summary, second: Summary, summaries: Mapping[str, Summary], *, seed: int) -> dict[str, Any]:
+    """Return the physics figures of all samples that the reference has, and the difference of correlations."""
+    edges = energy_edges(truth.incident_energy)
+    reference, floor = (figures(summary, edges, seed=seed) for summary in (truth, second))
+    others = {name: figures(summary, edges, seed=seed) for name, summary in summaries.items()}
+    table: dict[str, Any] = {}
+    for key, figure in FIGURES.items():
+        if not all(math.isfinite(x) for f in (reference, floor) for x in (f.value[key], f.error[key])):
+            continue
+        table[key] = {
+            "title": figure.title,
+            "unit": figure.unit,
+            "tested": figure.tested,
+            "value": reference.value[key],
+            "error": reference.error[key],
+            "floor": _figure(floor, reference, key),
+            "generators": {name: _figure(other, reference, key) for name, other in others.items()},
+        }
+    differences = {name: correlation_difference(truth, summary) for name, summary in summaries.items()}
+    difference = correlation_difference(truth, second)
+    table["layer_correlation"] = {
+        "title": "Correlations between layers, r.m.s. difference",
+        "unit": "",
+        "tested": True,
+        "value": 0.0,
+        "error": 0.0,
+        "floor": {"value": difference.value, "error": difference.error, "sigma": 0.0},
+        "generators": {
+            name: {"value": result.value, "error": result.error, "sigma": result.sigma_from(difference)}
+            for name, result in differences.items()
+        },
+    }
+    return table
+
+
+def _figure(figures: Figures, reference: Figures, key: str) -> dict[str, float | None]:
+    """Return a figure and its distance from the reference's; one that is undefined is as far as can be."""
+    value, error = figures.value[key], figures.error[key]
+    if not (math.isfinite(value) and math.isfinite(error)):
+        return {"value": None, "error": None, "sigma": LARGEST}
+    spread = math.hypot(error, reference.error[key])
+    difference = value - reference.value[key]
+    sigma = either_way(difference / spread) if spread > 0 else LARGEST * (difference != 0)
+    return {"value": value, "error": error, "sigma": sigma}
 
 
 def _as_json(comparison: Comparison, floors: Comparison, milliseconds: float | None) -> dict[str, Any]:
