@@ -24,6 +24,12 @@ def layer_energy(summary: Summary) -> FloatArray:
     return summary.layer_energy
 
 
+def layer_share(summary: Summary) -> FloatArray:
+    """Return the share of each layer in the energy of all voxels, (N, L)."""
+    share: FloatArray = summary.layer_energy / (summary.total_energy + EPSILON)[:, None]
+    return share
+
+
 def centre(summary: Summary, axis: str) -> FloatArray:
     """Return the centre of energy of each layer along eta, phi or r, (N, layers) mm."""
     return _where_defined(summary, summary.centre[axis], axis)
@@ -164,6 +170,14 @@ OBSERVABLES: dict[str, Observable] = {
         log=True,
         label="Energy of the hottest layer",
         shown=_hottest_layer,
+    ),
+    "layer_share": Observable(
+        "Share of a layer",
+        "",
+        "Energy",
+        layer_share,
+        label="Share of the hottest layer",
+        shown=lambda s: layer_share(s).max(axis=1),
     ),
     "centre_eta": Observable(
         "Centre of energy in eta", "mm", "Shape", lambda s: centre(s, "eta"), label=r"Centre of energy in $\eta$"

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit, nnls
 from scipy.special import gammaln
+from scipy.stats import f as f_distribution
+from scipy.stats import norm
 
 from caloforge.validation.result import Result
+from caloforge.validation.significance import LARGEST
 from caloforge.validation.summary import EPSILON, Summary
 
 FloatArray = NDArray[np.float64]
@@ -302,3 +305,70 @@ def correlation_difference(reference: Summary, generated: Summary) -> Result:
     ]
     error = math.sqrt((N_GROUPS - 1) * float(np.var(left)))
     return Result(distance(*pair), error, n=len(reference))
+
+
+def repeated_showers(summary: Summary) -> Result:
+    """Return the share of showers that repeat an earlier one, up to their energy.
+
+    Two showers are the same if the shares of all layers agree to five digits and as many voxels
+    have energy; showers with less than two layers do not count. The error is a binomial one of at
+    least one shower.
+    """
+    shares = np.round(summary.layer_energy / (summary.total_energy + EPSILON)[:, None], 5)
+    several = (summary.layer_hits > 0).sum(axis=1) > 1
+    prints = np.hstack([shares, summary.layer_hits])[several]
+    repeated = (len(prints) - len(np.unique(prints, axis=0))) / len(summary)
+    chance = max(repeated, 1 / len(summary))
+    return Result(repeated, math.sqrt(chance * (1 - chance) / len(summary)), n=len(summary))
+
+
+@dataclass(frozen=True)
+class ProfileShift:
+    """By how much the mean energies of the layers differ, at given incident energy.
+
+    Attributes:
+        value: root mean square over layers of the difference over the standard deviation of showers.
+        error: what it is expected to be between equal samples.
+        sigma: how improbable the differences of all layers together are between equal samples.
+        layer: the one that differs most from what the other layers make expect.
+    """
+
+    value: float
+    error: float
+    sigma: float
+    layer: int
+
+
+def profile_shift(reference: Summary, generated: Summary) -> ProfileShift:
+    """Compare the mean longitudinal profiles with the test of Hotelling (1931).
+
+    The test knows the correlations between layers: showers fluctuate in depth, but hardly in one
+    layer alone. It looks at the root of E_layer / E_inc, which is less skewed, after a parabola in
+    ln E, fitted to the reference, is taken off both samples, so that what depends on the energy
+    does not blur the comparison.
+    """
+    logs = [np.log(summary.incident_energy) for summary in (reference, generated)]
+    roots = [np.sqrt(s.layer_energy / s.incident_energy[:, None]) for s in (reference, generated)]
+    middle, width = logs[0].mean(), logs[0].std() or 1.0
+    designs = [np.vander((x - middle) / width, 3) for x in logs]
+    fit = np.linalg.lstsq(designs[0], roots[0], rcond=None)[0]
+    left = [root - design @ fit for root, design in zip(roots, designs, strict=True)]
+    n1, n2 = len(reference), len(generated)
+    spread = np.sqrt((n1 * left[0].var(axis=0) + n2 * left[1].var(axis=0)) / (n1 + n2 - 2))
+    varies = np.flatnonzero(spread > 1e-9)
+    left = [x[:, varies] / spread[varies] for x in left]
+    p, freedom = len(varies), n1 + n2 - len(varies) - 1
+    if p == 0 or freedom < 2 * p:
+        return ProfileShift(0.0, 0.0, 0.0, 0)
+    difference = left[1].mean(axis=0) - left[0].mean(axis=0)
+    covariance = sum(len(x) * np.cov(x, rowvar=False, ddof=0).reshape(p, p) for x in left) / (n1 + n2 - 2)
+    inverse = np.linalg.pinv(covariance, rcond=1e-10, hermitian=True)
+    pull = inverse @ difference
+    t_squared = float(difference @ pull) * n1 * n2 / (n1 + n2)
+    chance = f_distribution.sf(t_squared * freedom / ((n1 + n2 - 2) * p), p, freedom)
+    return ProfileShift(
+        value=float(np.sqrt((difference**2).mean())),
+        error=math.sqrt(1 / n1 + 1 / n2),
+        sigma=float(np.clip(norm.isf(chance), -LARGEST, LARGEST)),
+        layer=int(varies[np.argmax(np.abs(pull) / np.sqrt(np.maximum(np.diag(inverse), EPSILON)))]),
+    )

@@ -59,8 +59,16 @@ class Result:
         if not self.parts:
             sigma = _sigma(self.value, self.error, floor.value, floor.error)
             return either_way(sigma) if self.two_sided else sigma
+        return worst_of(self._part_sigmas(floor))
+
+    def worst_part(self, floor: Result) -> int:
+        """Return which part lies furthest above the floor's."""
+        sigmas = self._part_sigmas(floor)
+        return sigmas.index(max(sigmas))
+
+    def _part_sigmas(self, floor: Result) -> list[float]:
         rows = zip(self.parts, self.part_errors, floor.parts, floor.part_errors, strict=True)
-        return worst_of([_sigma(*row) for row in rows])
+        return [_sigma(*row) for row in rows]
 
 
 def _sigma(value: float, error: float, floor: float, floor_error: float) -> float:

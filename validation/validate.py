@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,28 @@ from scipy.stats import ks_2samp
 
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import atomic_directory, write_json
+from caloforge.geometry import Geometry
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.steps import step
 from caloforge.validation.histogram import energy_edges
+from caloforge.validation.leaderboard import leaderboard
 from caloforge.validation.metrics import Comparison, Sample
-from caloforge.validation.physics import FIGURES, Figures, correlation_difference, figures
+from caloforge.validation.physics import (
+    FIGURES,
+    Figures,
+    correlation_difference,
+    figures,
+    profile_shift,
+    repeated_showers,
+)
 from caloforge.validation.plots import write_plots
 from caloforge.validation.protocols import PROTOCOLS
 from caloforge.validation.report import write_report
 from caloforge.validation.result import Result
 from caloforge.validation.significance import LARGEST, either_way
 from caloforge.validation.summary import Summary, summarise
+from caloforge.validation.verdict import overall, verdict
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +102,7 @@ def validate(
         for name, sample in judged.items():
             logger.info("validate: comparing %s with Geant4", name)
             comparisons[name] = rules.compare(truth, sample, seed=seed)
-        metrics = {
-            "schema": SCHEMA,
+        metrics: dict[str, Any] = {
             "protocol": {"name": protocol, "description": rules.description},
             "n": len(truth.summary),
             "reference": {"file": reference.path.name, "showers": len(reference)},
@@ -105,13 +114,18 @@ def validate(
             "threshold_mev": threshold,
             "warnings": _energy_warnings(truth.summary, summaries),
             "generators": {
-                name: _as_json(comparison, floors, timings.get(name)) for name, comparison in comparisons.items()
+                name: _as_json(comparison, floors, timings.get(name), reference.geometry)
+                for name, comparison in comparisons.items()
             },
             "physics": _physics(truth.summary, second.summary, summaries, seed=seed),
             "provenance": provenance(
                 inputs={"reference": reference.path, **{name: s.path for name, s in generated.items()}}, seed=seed
             ),
         }
+        for name, record in metrics["generators"].items():
+            record["verdict"] = verdict(metrics, name)
+        metrics = {"schema": SCHEMA, "verdict": overall(metrics, leaderboard(metrics)["winner"]), **metrics}
+        logger.info("validate: %s", metrics["verdict"]["sentence"])
         logger.info("validate: drawing")
         with atomic_directory(output) as folder:
             plots = write_plots(truth.summary, summaries, metrics, folder / "plots")
@@ -250,21 +264,44 @@ def _physics(truth: Summary, second: Summary, summaries: Mapping[str, Summary], 
             "floor": _figure(floor, reference, key),
             "generators": {name: _figure(other, reference, key) for name, other in others.items()},
         }
-    differences = {name: correlation_difference(truth, summary) for name, summary in summaries.items()}
-    difference = correlation_difference(truth, second)
-    table["layer_correlation"] = {
-        "title": "Correlations between layers, r.m.s. difference",
+    table["layer_correlation"] = _pairwise(
+        "Correlations between layers, r.m.s. difference",
+        Result(0.0, 0.0, n=len(truth)),
+        correlation_difference(truth, second),
+        {name: correlation_difference(truth, summary) for name, summary in summaries.items()},
+    )
+    table["repeated_showers"] = _pairwise(
+        "Showers that repeat another",
+        repeated_showers(truth),
+        repeated_showers(second),
+        {name: repeated_showers(summary) for name, summary in summaries.items()},
+    )
+    table["layer_profile"] = {
+        "title": "Energies of the layers at given incident energy, r.m.s. difference in std. dev.",
         "unit": "",
         "tested": True,
         "value": 0.0,
         "error": 0.0,
-        "floor": {"value": difference.value, "error": difference.error, "sigma": 0.0},
-        "generators": {
-            name: {"value": result.value, "error": result.error, "sigma": result.sigma_from(difference)}
-            for name, result in differences.items()
-        },
+        "floor": asdict(profile_shift(truth, second)),
+        "generators": {name: asdict(profile_shift(truth, summary)) for name, summary in summaries.items()},
     }
     return table
+
+
+def _pairwise(title: str, reference: Result, floor: Result, others: Mapping[str, Result]) -> dict[str, Any]:
+    """Return an entry of the physics figures whose distances are counted from the floor."""
+    return {
+        "title": title,
+        "unit": "",
+        "tested": True,
+        "value": reference.value,
+        "error": reference.error,
+        "floor": {"value": floor.value, "error": floor.error, "sigma": 0.0},
+        "generators": {
+            name: {"value": result.value, "error": result.error, "sigma": result.sigma_from(floor)}
+            for name, result in others.items()
+        },
+    }
 
 
 def _figure(figures: Figures, reference: Figures, key: str) -> dict[str, float | None]:
@@ -278,7 +315,9 @@ def _figure(figures: Figures, reference: Figures, key: str) -> dict[str, float |
     return {"value": value, "error": error, "sigma": sigma}
 
 
-def _as_json(comparison: Comparison, floors: Comparison, milliseconds: float | None) -> dict[str, Any]:
+def _as_json(
+    comparison: Comparison, floors: Comparison, milliseconds: float | None, geometry: Geometry
+) -> dict[str, Any]:
     sigmas = comparison.sigmas_from(floors)
     record: dict[str, Any] = {
         name: {**_entry(result, floors.headline[name]), "sigma": sigmas[name]}
@@ -288,7 +327,11 @@ def _as_json(comparison: Comparison, floors: Comparison, milliseconds: float | N
         record[metric] = {}
         for key, result in results.items():
             floor = floors.distributions[metric][key]
-            record[metric][key] = {**_entry(result, floor), "sigma": result.sigma_from(floor)}
+            entry = {**_entry(result, floor), "sigma": result.sigma_from(floor)}
+            if len(result.parts) in (geometry.n_layers, len(geometry.alpha_layers)) and key != "response_by_energy":
+                part = result.worst_part(floor)
+                entry["worst_layer"] = geometry.alpha_layers[part] if key.endswith(("eta", "phi")) else part
+            record[metric][key] = entry
     for result in comparison.features.values():
         if result.roc is not None:
             record["roc"] = {key: list(getattr(result.roc, key)) for key in ("fpr", "tpr", "thresholds")}

@@ -6,7 +6,14 @@ import pytest
 from caloforge.geometry import Geometry, Layer
 from caloforge.validation.histogram import energy_edges
 from caloforge.validation.observables import containment_radius, empty_layers, hottest_voxel_share
-from caloforge.validation.physics import FIGURES, correlation_difference, figures, layer_correlation
+from caloforge.validation.physics import (
+    FIGURES,
+    correlation_difference,
+    figures,
+    layer_correlation,
+    profile_shift,
+    repeated_showers,
+)
 from caloforge.validation.summary import summarise_voxels
 
 N, LAYERS = 6000, 20
@@ -81,6 +88,23 @@ def test_correlations_agree_with_numpy_and_their_difference_is_seen():
     floor, other = correlation_difference(x, y), correlation_difference(x, z)
     assert other.sigma_from(floor) > 3
     assert correlation_difference(x, x).value == 0
+
+
+def test_a_scaled_layer_shifts_its_share_and_equal_samples_do_not():
+    x, y = showers(7), showers(8)
+    assert profile_shift(x, y).sigma < 3
+    y.layer_energy[:, 6] *= 1.04
+    shift = profile_shift(x, y)
+    assert shift.sigma > 3
+    assert shift.layer == 6
+    assert profile_shift(x, x).value == 0
+
+
+def test_repeated_showers_are_counted_whatever_their_energy():
+    x = showers(9)
+    assert repeated_showers(x).value == 0
+    x.layer_energy[100:200] = 1.3 * x.layer_energy[:100]
+    assert repeated_showers(x).value == 100 / N
 
 
 def test_observables_of_single_showers():
