@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 N_BINS = 50
+N_ENERGY_BINS = 8
 
 
 def bin_edges(values: FloatArray, *, log: bool = False, n_bins: int = N_BINS) -> FloatArray:
@@ -49,3 +50,17 @@ def histogram(values: FloatArray, edges: FloatArray) -> FloatArray:
     place = np.searchsorted(edges, values, side="right")
     place[values == edges[-1]] -= 1  # the last bin is closed
     return np.bincount(place, minlength=len(edges) + 1) / len(values)
+
+
+def energy_edges(energies: FloatArray) -> FloatArray:
+    """Return edges in MeV: eight bins, or one bin around each energy if there are few of them."""
+    levels = np.unique(energies)
+    if len(levels) > 2 * N_ENERGY_BINS:
+        edges = np.geomspace(levels[0], levels[-1], N_ENERGY_BINS + 1)
+        edges[-1] *= 1 + 1e-9
+        return edges
+    middles = np.sqrt(levels[1:] * levels[:-1])
+    first, last = (
+        (levels[0] ** 2 / middles[0], levels[-1] ** 2 / middles[-1]) if len(middles) else (levels[0] / 2, levels[0] * 2)
+    )
+    return np.asarray([first, *middles, last])

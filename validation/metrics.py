@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.showers import Showers
 from caloforge.validation.classifier import classifier_auc
 from caloforge.validation.features import high_level_features
 from caloforge.validation.frechet import fpd
@@ -71,6 +72,23 @@ DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {
     ),
 }
 
+CHALLENGE_LABELS = {
+    "kpd": "KPD",
+    "precision": "Precision",
+    "recall": "Recall",
+    "density": "Density",
+    "coverage": "Coverage",
+}
+"""Names in tables of what the CaloChallenge protocol adds."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Showers and their summary, made with a threshold that the voxels in the file have not seen."""
+
+    showers: Showers
+    summary: Summary
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -105,10 +123,16 @@ class Comparison:
         return features | means
 
 
-def headline_labels() -> dict[str, str]:
-    """Return the names of the headline metrics in tables, in their order."""
+def headline_labels(present: Iterable[str]) -> dict[str, str]:
+    """Return the names in tables of the headline metrics that are ``present``, in their order."""
     features = {name: metric.label for name, metric in FEATURE_METRICS.items()}
-    return features | {f"mean_{name}": metric.mean_label for name, metric in DISTRIBUTION_METRICS.items()}
+    labels = (
+        features
+        | CHALLENGE_LABELS
+        | {f"mean_{name}": metric.mean_label for name, metric in DISTRIBUTION_METRICS.items()}
+    )
+    names = set(present)
+    return {name: label for name, label in labels.items() if name in names}
 
 
 def mean_result(results: Mapping[str, Result]) -> Result:
@@ -125,12 +149,17 @@ def compare(reference: Summary, generated: Summary, *, seed: int) -> Comparison:
     """Return all metrics of ``generated`` against ``reference``, samples of the same size."""
     x, y = high_level_features(reference), high_level_features(generated)
     features = {name: metric.function(x, y, seed) for name, metric in FEATURE_METRICS.items()}
-    columns = {name: (o.columns(reference), o.columns(generated)) for name, o in OBSERVABLES.items()}
-    distributions = {}
-    for name, metric in DISTRIBUTION_METRICS.items():
-        results = {
-            key: metric.function(OBSERVABLES[key], *pair) for key, pair in columns.items() if pair[0].shape[1] > 0
-        }
-        results["voxel_energy"] = metric.of_profiles(reference.spectrum, generated.spectrum, len(reference))
-        distributions[name] = results
-    return Comparison(features, distributions)
+    return Comparison(
+        features, {name: distances(metric, reference, generated) for name, metric in DISTRIBUTION_METRICS.items()}
+    )
+
+
+def distances(metric: DistributionMetric, reference: Summary, generated: Summary) -> dict[str, Result]:
+    """Return a metric of each observable that the geometry has, and of the voxel spectrum."""
+    results = {}
+    for name, observable in OBSERVABLES.items():
+        pair = observable.columns(reference), observable.columns(generated)
+        if pair[0].shape[1] > 0:
+            results[name] = metric.function(observable, *pair)
+    results["voxel_energy"] = metric.of_profiles(reference.spectrum, generated.spectrum, len(reference))
+    return results

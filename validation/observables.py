@@ -24,6 +24,12 @@ def layer_energy(summary: Summary) -> FloatArray:
     return summary.layer_energy
 
 
+def layer_share(summary: Summary) -> FloatArray:
+    """Return the share of each layer in the energy of all voxels, (N, L)."""
+    share: FloatArray = summary.layer_energy / (summary.total_energy + EPSILON)[:, None]
+    return share
+
+
 def centre(summary: Summary, axis: str) -> FloatArray:
     """Return the centre of energy of each layer along eta, phi or r, (N, layers) mm."""
     return _where_defined(summary, summary.centre[axis], axis)
@@ -70,6 +76,34 @@ def lateral_second_moment(summary: Summary) -> FloatArray:
     """Return the energy-weighted variance of r over all voxels, (N,) mm^2."""
     square = _over_layers(summary, summary.width["r"] ** 2 + summary.centre["r"] ** 2)
     return np.maximum(square - lateral_first_moment(summary) ** 2, 0)
+
+
+def containment_radius(summary: Summary, fraction: float) -> FloatArray:
+    """Return the radius that holds a fraction of each shower's energy, (N,) mm; 0 for an empty shower.
+
+    Within a ring the energy is taken as even in area.
+    """
+    area = summary.lateral.edges**2
+    inside = np.cumsum(summary.ring_energy, axis=1)
+    wanted = fraction * inside[:, -1]
+    ring = (inside < wanted[:, None]).sum(axis=1)
+    rows = np.arange(len(summary))
+    before = np.where(ring > 0, inside[rows, ring - 1], 0.0)
+    part = (wanted - before) / (summary.ring_energy[rows, ring] + EPSILON)
+    radius = np.sqrt(area[ring] + part * (area[ring + 1] - area[ring]))
+    return np.where(inside[:, -1] > 0, radius, 0.0)
+
+
+def hottest_voxel_share(summary: Summary) -> FloatArray:
+    """Return the energy of the hottest voxel over that of all voxels, (N,)."""
+    share: FloatArray = summary.hottest_voxel / (summary.total_energy + EPSILON)
+    return share
+
+
+def empty_layers(summary: Summary) -> FloatArray:
+    """Return the fraction of layers without energy, (N,)."""
+    fraction: FloatArray = (summary.layer_hits == 0).mean(axis=1)
+    return fraction
 
 
 def _where_defined(summary: Summary, values: FloatArray, axis: str) -> FloatArray:
@@ -137,6 +171,14 @@ OBSERVABLES: dict[str, Observable] = {
         label="Energy of the hottest layer",
         shown=_hottest_layer,
     ),
+    "layer_share": Observable(
+        "Share of a layer",
+        "",
+        "Energy",
+        layer_share,
+        label="Share of the hottest layer",
+        shown=lambda s: layer_share(s).max(axis=1),
+    ),
     "centre_eta": Observable(
         "Centre of energy in eta", "mm", "Shape", lambda s: centre(s, "eta"), label=r"Centre of energy in $\eta$"
     ),
@@ -157,6 +199,14 @@ OBSERVABLES: dict[str, Observable] = {
     ),
     "lateral_first_moment": Observable("Lateral first moment", "mm", "Moments", lateral_first_moment),
     "lateral_second_moment": Observable("Lateral second moment", "mm²", "Moments", lateral_second_moment),
+    "radius_90": Observable(
+        "Radius of 90 % of the energy", "mm", "Shape", lambda s: containment_radius(s, 0.9), label="$R_{90}$"
+    ),
+    "radius_95": Observable(
+        "Radius of 95 % of the energy", "mm", "Shape", lambda s: containment_radius(s, 0.95), label="$R_{95}$"
+    ),
+    "hottest_voxel_share": Observable("Share of the hottest voxel", "", "Voxels", hottest_voxel_share),
+    "empty_layers": Observable("Fraction of empty layers", "", "Voxels", empty_layers),
     "sparsity": Observable("Sparsity", "", "Voxels", sparsity),
     "number_of_voxels": Observable("Voxels above threshold", "", "Voxels", number_of_voxels),
 }

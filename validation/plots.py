@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator, FixedLocator, FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from caloforge.validation.histogram import bin_edges, histogram
-from caloforge.validation.observables import OBSERVABLES, Observable, response
+from caloforge.validation.histogram import bin_edges, energy_edges, histogram
+from caloforge.validation.observables import OBSERVABLES, Observable, empty_layers, response
+from caloforge.validation.physics import layer_correlation, maxima_by_energy
 from caloforge.validation.summary import Profile, Summary
 
 FloatArray = NDArray[np.float64]
@@ -27,7 +28,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 FILL, LINE, BAND = "#dcdce0", "#52525b", "#a1a1aa"
 REFERENCE = "Geant4"
 DPI = 130
-N_ENERGY_BINS = 8
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,15 @@ def write_plots(
     keep(lateral_profile(reference, generated, note), "lateral_profile", "Lateral profile", "Profiles")
     keep(voxel_spectrum(reference, generated, note), "voxel_spectrum", "Voxel energies", "Profiles")
     keep(response_against_energy(reference, generated, note), "response_energy", "Response", "Energy")
-    keep(resolution_against_energy(reference, generated, note), "resolution_energy", "Resolution", "Energy")
+    keep(
+        resolution_against_energy(reference, generated, note, fitted_terms(metrics["physics"])),
+        "resolution_energy", "Resolution", "Energy",
+    )  # fmt: skip
+    keep(empty_layers_against_energy(reference, generated, note), "empty_layers_energy", "Empty layers", "Energy")
+    if reference.geometry.n_layers > 2:
+        keep(maximum_against_energy(reference, generated, note), "shower_maximum_energy", "Shower maximum", "Energy")
+    if reference.geometry.n_layers > 1:
+        keep(correlations(reference, generated), "correlations", "Correlations between layers", "Layers")
     for name, observable in OBSERVABLES.items():
         if observable.columns(reference).shape[1] > 0:
             keep(distribution(observable, reference, generated, note), name, observable.title, observable.group)
@@ -162,8 +170,20 @@ def response_against_energy(reference: Summary, generated: Mapping[str, Summary]
     return with_ratio(edges / 1000, _response(reference, edges), curves, axis, note, filled=False)
 
 
-def resolution_against_energy(reference: Summary, generated: Mapping[str, Summary], note: str) -> Figure:
-    """Draw the relative width of the response in bins of the incident energy."""
+def resolution_against_energy(
+    reference: Summary,
+    generated: Mapping[str, Summary],
+    note: str,
+    terms: Mapping[str, tuple[float, float, float]] | None = None,
+) -> Figure:
+    """Draw the relative width of the response in bins of the incident energy, and fits of it.
+
+    Args:
+        reference: the Geant4 sample.
+        generated: generator name to its sample.
+        note: what the showers are.
+        terms: fitted a, b, c of a/sqrt(E) (+) b/E (+) c (E in GeV) by generator name, the reference's by its own.
+    """
     edges = energy_edges(reference.incident_energy)
 
     def curve(summary: Summary) -> Curve:
@@ -174,21 +194,69 @@ def resolution_against_energy(reference: Summary, generated: Mapping[str, Summar
 
     axis = Axis(r"$E_\mathrm{inc}$ [GeV]", r"Resolution $\sigma\,/\,\mathrm{mean}$", log_x=True)
     curves = {name: curve(summary) for name, summary in generated.items()}
+    figure = with_ratio(edges / 1000, curve(reference), curves, axis, note, filled=False)
+    energy = np.geomspace(edges[0], edges[-1], 100) / 1000
+    for name, colour in zip((REFERENCE, *generated), (LINE, *_colours(len(generated))), strict=True):
+        if terms and name in terms:
+            a, b, c = terms[name]
+            fit = np.sqrt(a**2 / energy + (b / energy) ** 2 + c**2)
+            figure.axes[0].plot(energy, fit, color=colour, linewidth=1, linestyle=":")
+    return figure
+
+
+def fitted_terms(physics: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Return a, b and c of each sample that has them, from the physics figures of ``metrics.json``."""
+    found = [physics[name] for name in ("stochastic_term", "noise_term", "constant_term") if name in physics]
+    if len(found) < 3:
+        return {}
+    a, b, c = found
+    terms = {name: (a["generators"][name], b["generators"][name], c["generators"][name]) for name in a["generators"]}
+    terms[REFERENCE] = (a, b, c)
+    values = {name: tuple(term["value"] for term in three) for name, three in terms.items()}
+    return {name: (x, y, z) for name, (x, y, z) in values.items() if None not in (x, y, z)}
+
+
+def empty_layers_against_energy(reference: Summary, generated: Mapping[str, Summary], note: str) -> Figure:
+    """Draw the mean fraction of layers without energy in bins of the incident energy."""
+    edges = energy_edges(reference.incident_energy)
+    curves = {name: _mean(empty_layers(summary), summary, edges) for name, summary in generated.items()}
+    axis = Axis(r"$E_\mathrm{inc}$ [GeV]", "Mean fraction of empty layers", log_x=True)
+    truth = _mean(empty_layers(reference), reference, edges)
+    return with_ratio(edges / 1000, truth, curves, axis, note, filled=False)
+
+
+def maximum_against_energy(reference: Summary, generated: Mapping[str, Summary], note: str) -> Figure:
+    """Draw the layer where the mean profile is highest in bins of the incident energy, which are even in ln E."""
+    edges = energy_edges(reference.incident_energy)
+
+    def curve(summary: Summary) -> Curve:
+        value, error = maxima_by_energy(summary, edges)
+        return Curve(value, error)
+
+    axis = Axis(r"$E_\mathrm{inc}$ [GeV]", "Shower maximum [layer]", log_x=True, ratio=(0.8, 1.2))
+    curves = {name: curve(summary) for name, summary in generated.items()}
     return with_ratio(edges / 1000, curve(reference), curves, axis, note, filled=False)
 
 
-def energy_edges(energies: FloatArray) -> FloatArray:
-    """Return edges in MeV: eight bins, or one bin around each energy if there are few of them."""
-    levels = np.unique(energies)
-    if len(levels) > 2 * N_ENERGY_BINS:
-        edges = np.geomspace(levels[0], levels[-1], N_ENERGY_BINS + 1)
-        edges[-1] *= 1 + 1e-9
-        return edges
-    middles = np.sqrt(levels[1:] * levels[:-1])
-    first, last = (
-        (levels[0] ** 2 / middles[0], levels[-1] ** 2 / middles[-1]) if len(middles) else (levels[0] / 2, levels[0] * 2)
-    )
-    return np.asarray([first, *middles, last])
+def correlations(reference: Summary, generated: Mapping[str, Summary]) -> Figure:
+    """Draw the correlation matrix of the layer energies, and each generator's difference from it."""
+    truth = layer_correlation(reference)
+    maps = [(REFERENCE, truth, "RdBu_r", 1.0)]
+    maps += [(name, layer_correlation(s) - truth, "PuOr_r", 0.3) for name, s in generated.items()]
+    n_columns = min(len(maps), 3)
+    n_rows = -(-len(maps) // n_columns)
+    figure = Figure(figsize=(3.75 * n_columns, 3.3 * n_rows), layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes, (name, matrix, colours, high) in zip(grid, maps, strict=False):
+        image = axes.imshow(matrix, cmap=colours, vmin=-high, vmax=high, origin="lower", interpolation="nearest")
+        difference = "" if name == REFERENCE else f" minus {REFERENCE}"
+        axes.set_title(f"{_escaped(name)}{difference}", fontsize=10, weight="bold")
+        axes.set_xlabel("Layer", loc="right")
+        axes.set_ylabel("Layer", loc="top")
+        figure.colorbar(image, ax=axes, shrink=0.85)
+    for axes in grid[len(maps) :]:
+        axes.set_axis_off()
+    return figure
 
 
 def _numbers(summary: Summary, edges: FloatArray) -> FloatArray:
@@ -197,7 +265,12 @@ def _numbers(summary: Summary, edges: FloatArray) -> FloatArray:
 
 def _response(summary: Summary, edges: FloatArray) -> Curve:
     """Return the mean response per energy bin and its error; NaN with fewer than 2 showers."""
-    values, energy = response(summary), summary.incident_energy
+    return _mean(response(summary), summary, edges)
+
+
+def _mean(values: FloatArray, summary: Summary, edges: FloatArray) -> Curve:
+    """Return the mean of (N,) values per energy bin and its error; NaN with fewer than 2 showers."""
+    energy = summary.incident_energy
     n = _numbers(summary, edges)
     n[n < 2] = np.nan
     mean = np.histogram(energy, edges, weights=values)[0] / n

@@ -14,14 +14,12 @@ from jinja2 import Environment, StrictUndefined
 from caloforge.files import atomic_file
 from caloforge.validation.leaderboard import leaderboard
 from caloforge.validation.metrics import DISTRIBUTION_METRICS, headline_labels
-from caloforge.validation.observables import OBSERVABLES
+from caloforge.validation.physics import N_BOOTSTRAPS
 from caloforge.validation.plots import Plot
+from caloforge.validation.verdict import NOTABLE, TITLES
 
-GROUPS = ("Profiles", "Energy", "Shape", "Moments", "Voxels", "Average shower", "Classifier")
+GROUPS = ("Profiles", "Energy", "Shape", "Moments", "Voxels", "Layers", "Average shower", "Classifier")
 """Headings of the plots in their order; a group that is not here comes last."""
-
-NOTABLE = 3.0
-"""From how many standard deviations above the floor a value is called different from Geant4."""
 
 
 def write_report(metrics: Mapping[str, Any], plots: Sequence[Plot], path: Path) -> None:
@@ -35,15 +33,16 @@ def write_report(metrics: Mapping[str, Any], plots: Sequence[Plot], path: Path) 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters.update(number=_number, uncertainty=_uncertainty)
     source = (files("caloforge.validation") / "templates" / "report.html.j2").read_text()
-    titles = {name: (o.title, o.unit) for name, o in OBSERVABLES.items()} | {"voxel_energy": ("Voxel energy", "")}
+    board = leaderboard(metrics)
     html = environment.from_string(source).render(
         metrics=metrics,
-        board=leaderboard(metrics),
+        board=board,
         headline=headline(metrics),
-        headline_labels=headline_labels(),
+        headline_labels=headline_labels(metrics["generators"][board["winner"]]),
         distribution_labels={name: metric.label for name, metric in DISTRIBUTION_METRICS.items()},
-        titles=titles,
+        titles=TITLES,
         notable=NOTABLE,
+        n_bootstraps=N_BOOTSTRAPS,
         groups=_grouped(plots),
         provenance=json.dumps(metrics["provenance"], indent=2),
     )
@@ -52,27 +51,14 @@ def write_report(metrics: Mapping[str, Any], plots: Sequence[Plot], path: Path) 
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """Say in one sentence which generator is best and how far from Geant4 it is."""
+    """Return the verdict about the best generator, and its figures."""
     board = leaderboard(metrics)
-    name, n = board["winner"], len(board["rows"])
-    best = metrics["generators"][name]
+    best = metrics["generators"][board["winner"]]
     figures = ", ".join(
         f"{label} {_number(best[key]['value'])} (Geant4 against itself: {_number(best[key]['floor'])})"
         for key, label in (("auc", "classifier AUC"), ("fpd", "FPD"), ("mean_separation", "mean separation power"))
     )
-    apart = [label for key, label in headline_labels().items() if _differs(best[key])]
-    verdict = (
-        f"differs from Geant4 by more than {NOTABLE:g} standard deviations in {len(apart)} of "
-        f"{len(headline_labels())} headline metrics"
-        if apart
-        else f"cannot be told from Geant4 by the headline metrics with {metrics['n']} showers of each"
-    )
-    subject = f"Best of {n} generators, {name}," if n > 1 else name
-    return f"{subject} {verdict}: {figures}."
-
-
-def _differs(entry: Mapping[str, float]) -> bool:
-    return entry["sigma"] > NOTABLE
+    return f"{metrics['verdict']['sentence']} {figures[0].upper()}{figures[1:]}."
 
 
 def _grouped(plots: Sequence[Plot]) -> dict[str, list[dict[str, str]]]:

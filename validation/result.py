@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from caloforge.validation.significance import worst_of
+from caloforge.validation.significance import either_way, worst_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Result:
         part_errors: their errors.
         absolute: the value in the observable's own unit, where ``value`` is in another.
         roc: the curve that the value is the area of, for a classifier.
+        two_sided: a value below the floor's is as bad as one above it.
     """
 
     value: float
@@ -44,17 +45,30 @@ class Result:
     part_errors: tuple[float, ...] = ()
     absolute: float | None = None
     roc: Roc | None = None
+    two_sided: bool = False
 
     def sigma_from(self, floor: Result) -> float:
         """Return by how many standard deviations (both errors) this value lies above the floor's.
+
+        Of a two-sided metric it is the distance either way, expressed as the one-sided number of
+        standard deviations that is as improbable.
 
         With several parts it is that of the worst part, corrected for their number: one bad layer
         among many good ones hardly moves the mean.
         """
         if not self.parts:
-            return _sigma(self.value, self.error, floor.value, floor.error)
+            sigma = _sigma(self.value, self.error, floor.value, floor.error)
+            return either_way(sigma) if self.two_sided else sigma
+        return worst_of(self._part_sigmas(floor))
+
+    def worst_part(self, floor: Result) -> int:
+        """Return which part lies furthest above the floor's."""
+        sigmas = self._part_sigmas(floor)
+        return sigmas.index(max(sigmas))
+
+    def _part_sigmas(self, floor: Result) -> list[float]:
         rows = zip(self.parts, self.part_errors, floor.parts, floor.part_errors, strict=True)
-        return worst_of([_sigma(*row) for row in rows])
+        return [_sigma(*row) for row in rows]
 
 
 def _sigma(value: float, error: float, floor: float, floor_error: float) -> float:

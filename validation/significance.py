@@ -20,3 +20,8 @@ def worst_of(sigmas: Sequence[float]) -> float:
     chance = norm.sf(min(max(sigmas), LARGEST))
     corrected = norm.isf(-np.expm1(len(sigmas) * np.log1p(-min(chance, 1 - 1e-16))))
     return float(np.clip(corrected, -LARGEST, LARGEST))
+
+
+def either_way(sigma: float) -> float:
+    """Return the one-sided significance that is as improbable as ``sigma`` in either direction."""
+    return float(np.clip(norm.isf(2 * norm.sf(min(abs(sigma), LARGEST))), -LARGEST, LARGEST))

@@ -13,6 +13,7 @@ from caloforge.geometry import Geometry
 from caloforge.showers import Showers, VoxelArray
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 AXES = ("eta", "phi", "r")
 """The transverse coordinates, all in mm: eta = r cos(alpha) and phi = r sin(alpha)."""
@@ -49,8 +50,10 @@ class Summary:
         incident_energy: (N,) MeV.
         layer_energy: (N, L) MeV.
         layer_hits: (N, L) number of voxels above the threshold.
+        hottest_voxel: (N,) largest voxel energy in MeV.
         centre: for eta, phi and r the (N, L) centre of energy in mm, 0 for an empty layer.
         width: for eta, phi and r the (N, L) energy-weighted standard deviation in mm.
+        ring_energy: (N, B) MeV between the common r edges.
         lateral: mean energy per area against r, MeV/mm^2 (edges in mm). Rings of unlike layers are
             spread over the common r edges in proportion to area.
         image: the same per layer, (L, B).
@@ -62,8 +65,10 @@ class Summary:
     incident_energy: FloatArray
     layer_energy: FloatArray
     layer_hits: FloatArray
+    hottest_voxel: FloatArray
     centre: dict[str, FloatArray]
     width: dict[str, FloatArray]
+    ring_energy: FloatArray
     lateral: Profile
     image: Profile
     spectrum: Profile
@@ -104,7 +109,7 @@ def summarise_voxels(
     weights = _layer_weights(geometry, r_edges)
     starts = [place.start for place in geometry.layer_slices]
     n_bins = len(SPECTRUM_EDGES) - 1
-    sums, hits = [], []
+    sums, hits, hottest, rings = [], [], [], []
     lateral, image = _Moments(len(r_edges) - 1), _Moments((geometry.n_layers, len(r_edges) - 1))
     spectrum = _Moments(n_bins)
     for chunk in chunks:
@@ -116,7 +121,9 @@ def summarise_voxels(
         moments = np.stack(layers, axis=1)  # (n, L, 7 + rings)
         sums.append(moments[:, :, :7])
         image.add(moments[:, :, 7:])
-        lateral.add(moments[:, :, 7:].sum(axis=1))
+        rings.append(moments[:, :, 7:].sum(axis=1))
+        lateral.add(rings[-1])
+        hottest.append(voxels.max(axis=1).astype(np.float64))
         hits.append(np.add.reduceat(voxels > 0, starts, axis=1, dtype=np.float64))
         spectrum.add(_spectrum(voxels))
     energy, first, second = _split_moments(np.concatenate(sums))
@@ -129,12 +136,31 @@ def summarise_voxels(
         incident_energy=np.asarray(incident_energy, dtype=np.float64),
         layer_energy=energy,
         layer_hits=np.concatenate(hits),
+        hottest_voxel=np.concatenate(hottest),
         centre=centre,
         width=width,
+        ring_energy=np.concatenate(rings),
         lateral=lateral.profile(r_edges, scale=1 / area),
         image=image.profile(r_edges, scale=1 / area),
         spectrum=spectrum.profile(SPECTRUM_EDGES),
     )
+
+
+def voxel_histogram(showers: Showers, edges: FloatArray, *, threshold: float = 0.0) -> Profile:
+    """Return the mean number of voxels per shower in each bin; what lies outside is dropped.
+
+    The bins are those of ``numpy.histogram``: the last one is closed.
+    """
+    n_bins = len(edges) - 1
+    moments = _Moments(n_bins)
+    for chunk in showers.chunks():
+        row, column = np.nonzero((chunk >= threshold) & (chunk > 0))
+        values = chunk[row, column]
+        place = np.searchsorted(edges, values, side="right") - 1
+        place[values == edges[-1]] = n_bins - 1
+        inside = (place >= 0) & (place < n_bins)
+        moments.add(_count(row[inside], place[inside], len(chunk), n_bins))
+    return moments.profile(edges)
 
 
 def common_r_edges(geometry: Geometry) -> FloatArray:
@@ -174,8 +200,12 @@ def _spectrum(voxels: VoxelArray) -> FloatArray:
     n_bins = len(SPECTRUM_EDGES) - 1
     row, _ = np.nonzero(voxels)
     place = np.searchsorted(SPECTRUM_EDGES, voxels[voxels > 0], side="right") - 1
-    flat = row * n_bins + np.clip(place, 0, n_bins - 1)
-    return np.bincount(flat, minlength=len(voxels) * n_bins).reshape(-1, n_bins).astype(np.float64)
+    return _count(row, np.clip(place, 0, n_bins - 1), len(voxels), n_bins)
+
+
+def _count(row: IntArray, place: IntArray, n_rows: int, n_bins: int) -> FloatArray:
+    """Return how often each bin occurs in each row, (n_rows, n_bins)."""
+    return np.bincount(row * n_bins + place, minlength=n_rows * n_bins).reshape(-1, n_bins).astype(np.float64)
 
 
 class _Moments:

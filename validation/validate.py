@@ -5,23 +5,37 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import ks_2samp
 
-from caloforge.errors import InputError
+from caloforge.errors import InputError, unknown_name
 from caloforge.files import atomic_directory, write_json
+from caloforge.geometry import Geometry
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.steps import step
-from caloforge.validation.metrics import Comparison, compare
+from caloforge.validation.histogram import energy_edges
+from caloforge.validation.leaderboard import leaderboard
+from caloforge.validation.metrics import Comparison, Sample
+from caloforge.validation.physics import (
+    FIGURES,
+    Figures,
+    correlation_difference,
+    figures,
+    profile_shift,
+    repeated_showers,
+)
 from caloforge.validation.plots import write_plots
+from caloforge.validation.protocols import PROTOCOLS
 from caloforge.validation.report import write_report
 from caloforge.validation.result import Result
+from caloforge.validation.significance import LARGEST, either_way
 from caloforge.validation.summary import Summary, summarise
+from caloforge.validation.verdict import overall, verdict
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +50,7 @@ def validate(
     *,
     floor: Showers | None = None,
     timings: Mapping[str, float] | None = None,
+    protocol: str = "quick",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compare samples with the reference and write ``metrics.json``, ``report.html`` and ``plots/``.
@@ -50,15 +65,19 @@ def validate(
         floor: a second sample of Geant4; without it the reference is halved at random, which
             halves the number of showers that everything is compared with.
         timings: generator name to milliseconds per shower.
+        protocol: name in :data:`caloforge.validation.protocols.PROTOCOLS`.
         seed: of the random choices.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        InputError: a sample is too small, has other voxels or units than the reference, or holds
+        InputError: there is no such protocol, or it says nothing about the geometry; a sample is too small, has other voxels or units than the reference, or holds
             energies that are no energies.
     """
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, PROTOCOLS)
+    rules = PROTOCOLS[protocol]
     with step("validate"):
         timings = dict(timings or {})
         if not generated:
@@ -69,25 +88,23 @@ def validate(
         _check_units(reference, others)
         _check_timings(timings)
         samples = _choose(reference, generated, floor, seed=seed)
-        threshold = max(s.threshold or 0.0 for s in (reference, *others.values()))
+        threshold = rules.threshold((reference, *others.values()))
         logger.info(
             "validate: %d showers of each sample, %d voxels, threshold %.4g MeV",
             len(samples.reference), reference.geometry.n_voxels, threshold,
         )  # fmt: skip
-        truth = summarise(samples.reference, threshold=threshold)
-        second = summarise(samples.floor, threshold=threshold)
-        summaries = {}
-        for name, showers in samples.generated.items():
-            summaries[name] = summarise(showers, threshold=threshold)
+        truth, second = (_sample(showers, threshold) for showers in (samples.reference, samples.floor))
+        judged = {name: _sample(showers, threshold) for name, showers in samples.generated.items()}
+        summaries = {name: sample.summary for name, sample in judged.items()}
         logger.info("validate: comparing Geant4 with itself")
-        floors = compare(truth, second, seed=seed)
+        floors = rules.compare(truth, second, seed=seed)
         comparisons = {}
-        for name, summary in summaries.items():
+        for name, sample in judged.items():
             logger.info("validate: comparing %s with Geant4", name)
-            comparisons[name] = compare(truth, summary, seed=seed)
-        metrics = {
-            "schema": SCHEMA,
-            "n": len(truth),
+            comparisons[name] = rules.compare(truth, sample, seed=seed)
+        metrics: dict[str, Any] = {
+            "protocol": {"name": protocol, "description": rules.description},
+            "n": len(truth.summary),
             "reference": {"file": reference.path.name, "showers": len(reference)},
             "floor": {
                 "kind": "halves of the reference" if floor is None else "second sample",
@@ -95,20 +112,30 @@ def validate(
             },
             "geometry": reference.geometry.name,
             "threshold_mev": threshold,
-            "warnings": _energy_warnings(truth, summaries),
+            "warnings": _energy_warnings(truth.summary, summaries),
             "generators": {
-                name: _as_json(comparison, floors, timings.get(name)) for name, comparison in comparisons.items()
+                name: _as_json(comparison, floors, timings.get(name), reference.geometry)
+                for name, comparison in comparisons.items()
             },
+            "physics": _physics(truth.summary, second.summary, summaries, seed=seed),
             "provenance": provenance(
                 inputs={"reference": reference.path, **{name: s.path for name, s in generated.items()}}, seed=seed
             ),
         }
+        for name, record in metrics["generators"].items():
+            record["verdict"] = verdict(metrics, name)
+        metrics = {"schema": SCHEMA, "verdict": overall(metrics, leaderboard(metrics)["winner"]), **metrics}
+        logger.info("validate: %s", metrics["verdict"]["sentence"])
         logger.info("validate: drawing")
         with atomic_directory(output) as folder:
-            plots = write_plots(truth, summaries, metrics, folder / "plots")
+            plots = write_plots(truth.summary, summaries, metrics, folder / "plots")
             write_report(metrics, plots, folder / "report.html")
             write_json(folder / "metrics.json", metrics)
         return metrics
+
+
+def _sample(showers: Showers, threshold: float) -> Sample:
+    return Sample(showers, summarise(showers, threshold=threshold))
 
 
 @dataclass(frozen=True)
@@ -219,7 +246,78 @@ def _energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[s
     return found
 
 
-def _as_json(comparison: Comparison, floors: Comparison, milliseconds: float | None) -> dict[str, Any]:
+def _physics(truth: Summary, second: Summary, summaries: Mapping[str, Summary], *, seed: int) -> dict[str, Any]:
+    """Return the physics figures of all samples that the reference has, and the difference of correlations."""
+    edges = energy_edges(truth.incident_energy)
+    reference, floor = (figures(summary, edges, seed=seed) for summary in (truth, second))
+    others = {name: figures(summary, edges, seed=seed) for name, summary in summaries.items()}
+    table: dict[str, Any] = {}
+    for key, figure in FIGURES.items():
+        if not all(math.isfinite(x) for f in (reference, floor) for x in (f.value[key], f.error[key])):
+            continue
+        table[key] = {
+            "title": figure.title,
+            "unit": figure.unit,
+            "tested": figure.tested,
+            "value": reference.value[key],
+            "error": reference.error[key],
+            "floor": _figure(floor, reference, key),
+            "generators": {name: _figure(other, reference, key) for name, other in others.items()},
+        }
+    table["layer_correlation"] = _pairwise(
+        "Correlations between layers, r.m.s. difference",
+        Result(0.0, 0.0, n=len(truth)),
+        correlation_difference(truth, second),
+        {name: correlation_difference(truth, summary) for name, summary in summaries.items()},
+    )
+    table["repeated_showers"] = _pairwise(
+        "Showers that repeat another",
+        repeated_showers(truth),
+        repeated_showers(second),
+        {name: repeated_showers(summary) for name, summary in summaries.items()},
+    )
+    table["layer_profile"] = {
+        "title": "Energies of the layers at given incident energy, r.m.s. difference in std. dev.",
+        "unit": "",
+        "tested": True,
+        "value": 0.0,
+        "error": 0.0,
+        "floor": asdict(profile_shift(truth, second)),
+        "generators": {name: asdict(profile_shift(truth, summary)) for name, summary in summaries.items()},
+    }
+    return table
+
+
+def _pairwise(title: str, reference: Result, floor: Result, others: Mapping[str, Result]) -> dict[str, Any]:
+    """Return an entry of the physics figures whose distances are counted from the floor."""
+    return {
+        "title": title,
+        "unit": "",
+        "tested": True,
+        "value": reference.value,
+        "error": reference.error,
+        "floor": {"value": floor.value, "error": floor.error, "sigma": 0.0},
+        "generators": {
+            name: {"value": result.value, "error": result.error, "sigma": result.sigma_from(floor)}
+            for name, result in others.items()
+        },
+    }
+
+
+def _figure(figures: Figures, reference: Figures, key: str) -> dict[str, float | None]:
+    """Return a figure and its distance from the reference's; one that is undefined is as far as can be."""
+    value, error = figures.value[key], figures.error[key]
+    if not (math.isfinite(value) and math.isfinite(error)):
+        return {"value": None, "error": None, "sigma": LARGEST}
+    spread = math.hypot(error, reference.error[key])
+    difference = value - reference.value[key]
+    sigma = either_way(difference / spread) if spread > 0 else LARGEST * (difference != 0)
+    return {"value": value, "error": error, "sigma": sigma}
+
+
+def _as_json(
+    comparison: Comparison, floors: Comparison, milliseconds: float | None, geometry: Geometry
+) -> dict[str, Any]:
     sigmas = comparison.sigmas_from(floors)
     record: dict[str, Any] = {
         name: {**_entry(result, floors.headline[name]), "sigma": sigmas[name]}
@@ -229,7 +327,11 @@ def _as_json(comparison: Comparison, floors: Comparison, milliseconds: float | N
         record[metric] = {}
         for key, result in results.items():
             floor = floors.distributions[metric][key]
-            record[metric][key] = {**_entry(result, floor), "sigma": result.sigma_from(floor)}
+            entry = {**_entry(result, floor), "sigma": result.sigma_from(floor)}
+            if len(result.parts) in (geometry.n_layers, len(geometry.alpha_layers)) and key != "response_by_energy":
+                part = result.worst_part(floor)
+                entry["worst_layer"] = geometry.alpha_layers[part] if key.endswith(("eta", "phi")) else part
+            record[metric][key] = entry
     for result in comparison.features.values():
         if result.roc is not None:
             record["roc"] = {key: list(getattr(result.roc, key)) for key in ("fpr", "tpr", "thresholds")}

@@ -354,11 +354,21 @@ def generate(
 @click.option("--reference", type=_PATH, required=True, help="Shower file to judge by.")
 @click.option("--generated", type=_PATH, required=True, multiple=True, help="Shower file to judge; may be repeated.")
 @click.option("--floor", type=_PATH, help="Second sample like the reference: what a perfect generator would reach.")
+@click.option(
+    "--protocol", type=click.Choice(("quick", "challenge")), default="quick", show_default=True,
+    help="challenge: binnings, thresholds and samplings of CaloChallenge, for its four datasets.",
+)  # fmt: skip
 @_geometry
 @_seed
 @_output("Folder")
 def validate(
-    reference: Path, generated: tuple[Path, ...], floor: Path | None, geometry: str | None, seed: int, output: Path
+    reference: Path,
+    generated: tuple[Path, ...],
+    floor: Path | None,
+    protocol: str,
+    geometry: str | None,
+    seed: int,
+    output: Path,
 ) -> None:
     """Compare shower files with a reference: metrics.json, report.html and plots."""
     from caloforge.showers import open_showers
@@ -371,7 +381,7 @@ def validate(
     second = open_showers(floor, geometry) if floor else None
     from caloforge.validation.validate import validate as validate_showers
 
-    validate_showers(target, judged, output, floor=second, seed=seed)
+    validate_showers(target, judged, output, floor=second, protocol=protocol, seed=seed)
     click.echo(f"wrote {output / 'metrics.json'} and {output / 'report.html'}")
 
 

@@ -3,10 +3,13 @@ import io
 import numpy as np
 import pytest
 
+from caloforge.validation.histogram import energy_edges
 from caloforge.validation.plots import (
-    energy_edges,
+    correlations,
+    empty_layers_against_energy,
     images,
     lateral_profile,
+    maximum_against_energy,
     resolution_against_energy,
     response_against_energy,
     voxel_spectrum,
@@ -15,14 +18,24 @@ from caloforge.validation.summary import summarise_voxels
 
 
 @pytest.mark.parametrize(
-    "draw", [response_against_energy, resolution_against_energy, lateral_profile, voxel_spectrum, images]
+    "draw",
+    [
+        response_against_energy,
+        resolution_against_energy,
+        lateral_profile,
+        voxel_spectrum,
+        images,
+        empty_layers_against_energy,
+        maximum_against_energy,
+        correlations,
+    ],
 )
 def test_unlike_layers_one_energy_and_an_empty_sample_can_be_drawn(draw, irregular_mesh, toy_showers):
     energy, voxels = toy_showers(irregular_mesh, 60, seed=1)
     energy[:] = 5000
     reference = summarise_voxels([voxels], energy, irregular_mesh)
     empty = summarise_voxels([np.zeros_like(voxels)], energy, irregular_mesh)
-    arguments = () if draw is images else ("note",)
+    arguments = () if draw in (images, correlations) else ("note",)
     draw(reference, {"_$odd name": empty}, *arguments).savefig(io.BytesIO(), dpi=40)
 
 
