@@ -29,7 +29,9 @@ def main() -> None:
     rows = np.linspace(0, len(showers) - 1, 1000).astype(int)
     conditions = showers.select(rows).conditions
     geant4 = GEANT4_MS_PER_GEV * conditions.incident_energy.mean() / 1000
-    print(f"{len(conditions)} showers of {conditions.incident_energy.mean() / 1000:.1f} GeV in the mean, batch {batch or 'default'}")
+    print(
+        f"{len(conditions)} showers of {conditions.incident_energy.mean() / 1000:.1f} GeV in the mean, batch {batch or 'default'}"
+    )
     print(f"{'generator':28s} {'ms/shower':>10s} {'Geant4 / it':>12s}")
     print(f"{'Geant4':28s} {geant4:10.2f} {1:12.0f}")
     for bundle in [*sorted((folder / "bundles").iterdir()), folder / "bundle"]:
