@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from caloforge import __version__
 from caloforge.config import Config
 from caloforge.tuning.space import Categorical, Parameter, SearchSpace, format_value
 
@@ -19,7 +20,7 @@ class TrialPod(Config):
     """What a trial gets on a cluster; a local run gives it the environment variables only.
 
     Attributes:
-        image: container image with this package; without a tag ``latest``, which Kubernetes caches.
+        image: container image with this package; never tag it ``latest``.
         namespace: where experiment and trials run.
         cpu: cores, as Kubernetes writes them.
         memory: as Kubernetes writes it.
@@ -30,7 +31,7 @@ class TrialPod(Config):
         service_account: account that the trial runs as; the namespace's default without it.
     """
 
-    image: str = "caloforge"
+    image: str = f"ghcr.io/caloforge/python-caloforge:{__version__}"
     namespace: str = "default"
     cpu: str = "2"
     memory: str = "8G"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
 from caloforge.tuning.experiment import TrialPod
 from caloforge.tuning.katib import connect, run_on_katib
@@ -222,6 +223,10 @@ def test_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     with pytest.raises(InputError, match="--backend local"):
         connect()
+
+
+def test_trials_run_in_the_image_of_the_components() -> None:
+    assert TrialPod().image == IMAGE
 
 
 def test_pods_have_what_was_asked_for(toy: Toy) -> None:
