@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoMinorLocator, FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import AutoMinorLocator, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from caloforge.validation.events import Event
 from caloforge.validation.histogram import bin_edges, energy_edges, histogram
 from caloforge.validation.observables import OBSERVABLES, Observable, empty_layers, response
 from caloforge.validation.physics import layer_correlation, maxima_by_energy
@@ -65,7 +66,11 @@ class Axis:
 
 
 def write_plots(
-    reference: Summary, generated: Mapping[str, Summary], metrics: Mapping[str, Any], folder: Path
+    reference: Summary,
+    generated: Mapping[str, Summary],
+    metrics: Mapping[str, Any],
+    showers: Mapping[str, Sequence[Event]],
+    folder: Path,
 ) -> list[Plot]:
     """Draw everything and write it as PNG files.
 
@@ -73,6 +78,7 @@ def write_plots(
         reference: the Geant4 sample.
         generated: generator name to its sample.
         metrics: content of ``metrics.json``.
+        showers: sample name to its single showers, the reference's first.
         folder: where the files go; it is made.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +111,7 @@ def write_plots(
         if observable.columns(reference).shape[1] > 0:
             keep(distribution(observable, reference, generated, note), name, observable.title, observable.group)
     keep(images(reference, generated), "images", "Average shower, energy per area", "Average shower")
+    keep(event_display(reference, showers), "showers", "Single showers from the side", "Single showers")
     rocs = {name: (values["roc"], values["auc"]["value"]) for name, values in metrics["generators"].items()}
     keep(roc_curves(rocs, note), "roc", "ROC of the classifier on the high-level features", "Classifier")
     return written
@@ -253,6 +260,8 @@ def correlations(reference: Summary, generated: Mapping[str, Summary]) -> Figure
         axes.set_title(f"{_escaped(name)}{difference}", fontsize=10, weight="bold")
         axes.set_xlabel("Layer", loc="right")
         axes.set_ylabel("Layer", loc="top")
+        for scale in (axes.xaxis, axes.yaxis):
+            scale.set_major_locator(MaxNLocator(6, integer=True))
         figure.colorbar(image, ax=axes, shrink=0.85)
     for axes in grid[len(maps) :]:
         axes.set_axis_off()
@@ -467,6 +476,44 @@ def images(reference: Summary, generated: Mapping[str, Summary]) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("Layer", loc="right")
     return figure
+
+
+def event_display(reference: Summary, showers: Mapping[str, Sequence[Event]]) -> Figure:
+    """Draw single showers from the side, a row for each sample and a column for each energy.
+
+    Args:
+        reference: for the mesh.
+        showers: sample name to its showers, as many of each sample.
+    """
+    layers = np.arange(reference.geometry.n_layers + 1) - 0.5
+    r_edges = reference.lateral.edges
+    signed = np.concatenate([-r_edges[:0:-1], [0.0], r_edges[1:]])
+    n_columns = max(len(row) for row in showers.values())
+    highest = max(float(event.density.max()) for row in showers.values() for event in row) or 1.0
+    figure = Figure(figsize=(11.2, 0.5 + 1.75 * len(showers)), layout="constrained")
+    grid = figure.subplots(len(showers), n_columns, sharex=True, sharey=True, squeeze=False)
+    scale = LogNorm(highest * 1e-5, highest)
+    for axes_row, (name, row) in zip(grid, showers.items(), strict=True):
+        for axes, event in zip(axes_row, row, strict=True):
+            view = np.ma.masked_less_equal(_padded(event.density, signed), 0)
+            image = axes.pcolormesh(layers, signed, view.T, norm=scale, cmap="viridis", rasterized=True)
+            text = f"{_escaped(name)}, {event.incident_energy / 1000:.3g} GeV"
+            axes.text(
+                0.98, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, weight="bold",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.5},
+            )  # fmt: skip
+        axes_row[0].set_ylabel("$r$ [mm]")
+    for axes in grid[-1]:
+        axes.set_xlabel("Layer", loc="right")
+    figure.colorbar(image, ax=grid, extend="min", aspect=40, pad=0.01).set_label("MeV/mm²", fontsize=9)
+    return figure
+
+
+def _padded(density: FloatArray, signed: FloatArray) -> FloatArray:
+    """Insert an empty bin at the axis where the innermost ring is hollow."""
+    missing = len(signed) - 1 - density.shape[1]
+    middle = density.shape[1] // 2
+    return np.insert(density, [middle] * missing, 0.0, axis=1)
 
 
 def _colour_bar(

@@ -18,7 +18,17 @@ from caloforge.validation.physics import N_BOOTSTRAPS
 from caloforge.validation.plots import Plot
 from caloforge.validation.verdict import NOTABLE, TITLES
 
-GROUPS = ("Profiles", "Energy", "Shape", "Moments", "Voxels", "Layers", "Average shower", "Classifier")
+GROUPS = (
+    "Profiles",
+    "Energy",
+    "Shape",
+    "Moments",
+    "Voxels",
+    "Layers",
+    "Average shower",
+    "Single showers",
+    "Classifier",
+)
 """Headings of the plots in their order; a group that is not here comes last."""
 
 

@@ -18,6 +18,7 @@ from caloforge.geometry import Geometry
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.steps import step
+from caloforge.validation.events import events, typical_energies
 from caloforge.validation.histogram import energy_edges
 from caloforge.validation.leaderboard import leaderboard
 from caloforge.validation.metrics import Comparison, Sample
@@ -29,12 +30,13 @@ from caloforge.validation.physics import (
     profile_shift,
     repeated_showers,
 )
-from caloforge.validation.plots import write_plots
+from caloforge.validation.plots import REFERENCE, write_plots
 from caloforge.validation.protocols import PROTOCOLS
 from caloforge.validation.report import write_report
 from caloforge.validation.result import Result
 from caloforge.validation.significance import LARGEST, either_way
 from caloforge.validation.summary import Summary, summarise
+from caloforge.validation.tables import summary_markdown, tables_csv
 from caloforge.validation.verdict import overall, verdict
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,8 @@ def validate(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compare samples with the reference and write ``metrics.json``, ``report.html`` and ``plots/``.
+
+    Beside them ``summary.md`` and ``tables.csv`` hold the same figures for notes and spreadsheets.
 
     Every comparison is made with the same number of showers: the smallest sample's. The floor is
     the value that each metric takes between two samples of Geant4 of that size.
@@ -127,9 +131,16 @@ def validate(
         metrics = {"schema": SCHEMA, "verdict": overall(metrics, leaderboard(metrics)["winner"]), **metrics}
         logger.info("validate: %s", metrics["verdict"]["sentence"])
         logger.info("validate: drawing")
+        energies = typical_energies(samples.reference)
+        shown = {
+            name: events(showers, energies, threshold=threshold)
+            for name, showers in {REFERENCE: samples.reference, **samples.generated}.items()
+        }
         with atomic_directory(output) as folder:
-            plots = write_plots(truth.summary, summaries, metrics, folder / "plots")
+            plots = write_plots(truth.summary, summaries, metrics, shown, folder / "plots")
             write_report(metrics, plots, folder / "report.html")
+            (folder / "summary.md").write_text(summary_markdown(metrics))
+            (folder / "tables.csv").write_text(tables_csv(metrics))
             write_json(folder / "metrics.json", metrics)
         return metrics
 

@@ -55,7 +55,7 @@ def verdict(metrics: Mapping[str, Any], generator: str) -> dict[str, Any]:
         differ, the worst first; ``sentence``.
     """
     tests = _tests(metrics, generator)
-    sigma = worst_of([test.sigma for test in tests])
+    sigma = max(worst_of([test.sigma for test in tests]), 0.0)
     rejected = _holm(tests)
     telling = [test for test in rejected if test.explains] or rejected
     # Without any that differs, the nearest to it; otherwise what says most about the defect.

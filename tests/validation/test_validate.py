@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 import re
@@ -22,7 +23,8 @@ def numbers(content):
         yield content
 
 
-def test_two_generators_against_a_second_sample(mesh, toy_showers, write, tmp_path):
+def test_two_generators_against_a_second_sample(mesh, toy_showers, write, tmp_path, monkeypatch):
+    monkeypatch.setattr("caloforge.validation.plots.DPI", 50)  # seconds saved
     reference = write("reference", mesh, *toy_showers(mesh, 400, 1))
     floor = write("floor", mesh, *toy_showers(mesh, 350, 2))
     energy, voxels = toy_showers(mesh, 300, 3)
@@ -50,6 +52,11 @@ def test_two_generators_against_a_second_sample(mesh, toy_showers, write, tmp_pa
     report = (output / "report.html").read_text()
     plots = list((output / "plots").glob("*.png"))
     assert report.count("data:image/png;base64,") == len(plots) > 20
+    rows = list(csv.DictReader((output / "tables.csv").read_text().splitlines()))
+    bad = next(row for row in rows if (row["generator"], row["kind"], row["name"]) == ("<b>$bad", "headline", "auc"))
+    assert float(bad["value"]) == metrics["generators"]["<b>$bad"]["auc"]["value"]
+    assert {row["kind"] for row in rows} == {"headline", "separation", "wasserstein", "physics"}
+    assert metrics["verdict"]["sentence"] in (output / "summary.md").read_text()
     assert len(report) < 3_000_000
     assert "<b>$bad" not in report
     assert "&lt;b&gt;$bad" in report

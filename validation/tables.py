@@ -1,0 +1,67 @@
+"""The tables of a validation as CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from caloforge.validation.leaderboard import leaderboard, leaderboard_markdown
+from caloforge.validation.metrics import DISTRIBUTION_METRICS, headline_labels
+from caloforge.validation.verdict import TITLES
+
+COLUMNS = ("generator", "kind", "name", "title", "value", "error", "floor", "floor_error", "sigma", "n")
+
+
+def tables_csv(metrics: Mapping[str, Any]) -> str:
+    """Return every figure of a ``metrics.json`` as a row, with its floor, errors and number of showers.
+
+    The kind is ``headline``, ``physics`` or a distribution metric. A physics figure's floor is the
+    value of Geant4 itself.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in _rows(metrics):
+        writer.writerow([*row, metrics["n"]])
+    return text.getvalue()
+
+
+def _rows(metrics: Mapping[str, Any]) -> Iterator[list[Any]]:
+    for generator, record in metrics["generators"].items():
+        for name, label in headline_labels(record).items():
+            yield [generator, "headline", name, label, *_numbers(record[name])]
+        for metric in DISTRIBUTION_METRICS:
+            for name, entry in record[metric].items():
+                yield [generator, metric, name, TITLES[name], *_numbers(entry)]
+        for name, figure in metrics["physics"].items():
+            entry = figure["generators"][generator]
+            unit = f" [{figure['unit']}]" if figure["unit"] else ""
+            numbers = [entry["value"], entry["error"], figure["value"], figure["error"], entry["sigma"]]
+            yield [generator, "physics", name, figure["title"] + unit, *numbers]
+
+
+def _numbers(entry: Mapping[str, float]) -> list[float]:
+    return [entry[key] for key in ("value", "error", "floor", "floor_error", "sigma")]
+
+
+def summary_markdown(metrics: Mapping[str, Any]) -> str:
+    """Return the verdicts, the leaderboard and the physics figures as Markdown."""
+    names = list(metrics["generators"])
+    lines = ["# Generated showers against Geant4", "", f"**{metrics['verdict']['sentence']}**", ""]
+    lines += [*(f"- {record['verdict']['sentence']}" for record in metrics["generators"].values()), ""]
+    lines += [
+        f"Geometry {metrics['geometry']}, {metrics['n']} showers of each, protocol {metrics['protocol']['name']}."
+    ]
+    lines += ["", leaderboard_markdown(leaderboard(metrics)), "", "## Physics figures", ""]
+    lines += [f"| figure | Geant4 | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for figure in metrics["physics"].values():
+        unit = f" [{figure['unit']}]" if figure["unit"] else ""
+        cells = [_cell(figure), *(_cell(figure["generators"][name]) for name in names)]
+        lines.append(f"| {figure['title']}{unit} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", metrics["verdict"]["rule"], ""])
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    return "-" if entry["value"] is None else f"{entry['value']:.4g} ± {entry['error']:.1g}"
