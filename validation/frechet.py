@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, eigh, eigvalsh
 from scipy.optimize import curve_fit, nnls
+from threadpoolctl import threadpool_limits
 
 from caloforge.validation.result import Result
 
@@ -79,11 +80,13 @@ def _distances(reference: FloatArray, generated: FloatArray, sizes: NDArray[np.i
     middle = reference.mean(axis=0)  # so that the products of a covariance do not cancel
     reference, generated = reference - middle, generated - middle
     distances = np.empty((len(sizes), N_DRAWS))
-    for i, size in enumerate(sizes):
-        for j in range(N_DRAWS):
-            x = _moments(reference, rng.choice(len(reference), size))
-            y = _moments(generated, rng.choice(len(generated), size))
-            distances[i, j] = frechet_distance(*x, *y)
+    # Threads that wait for each other cost more than they give on matrices this small.
+    with threadpool_limits(1, "blas"):
+        for i, size in enumerate(sizes):
+            for j in range(N_DRAWS):
+                x = _moments(reference, rng.choice(len(reference), size))
+                y = _moments(generated, rng.choice(len(generated), size))
+                distances[i, j] = frechet_distance(*x, *y)
     return distances
 
 
