@@ -94,10 +94,10 @@ def fit(
     optimiser_of = dict(zip(optimisers, wrapped, strict=True))
     progress = Progress(name, config.steps, unit="step", initial=state.step)
     started, spent_before, saved = time.monotonic(), state.seconds, time.monotonic()
-    share_before, bad = 0.0, 0
+    share_before, share = 0.0, _share_done(state.step, config.steps, state.seconds, seconds)
+    bad = 0
     with _stop_requested() as stop:
         while not state.finished:
-            share = _share_done(state.step, config.steps, state.seconds, seconds)
             record = state.step == 0 or int(100 * share) > int(100 * share_before)
             for i, part in enumerate(model.parts):
                 generator = torch.Generator(fabric.device).manual_seed(_step_seed(seed, state.step, i))
