@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field
-
 from caloforge import __version__
-from caloforge.config import Config
+from caloforge.pods import Pod, pod_template
 from caloforge.tuning.space import Categorical, Parameter, SearchSpace, format_value
 
 PRIMARY_CONTAINER = "trial"
@@ -16,29 +14,17 @@ SCRATCH = "/scratch"
 """Where a trial writes on a cluster: an empty folder of its pod, whose root may be read-only."""
 
 
-class TrialPod(Config):
-    """What a trial gets on a cluster; a local run gives it the environment variables only.
+class TrialPod(Pod):
+    """What a trial gets on a cluster, and where.
 
     Attributes:
         image: container image with this package; never tag it ``latest``.
         namespace: where experiment and trials run.
-        cpu: cores, as Kubernetes writes them.
-        memory: as Kubernetes writes it.
-        gpus: number of GPUs.
-        gpu_type: Kubernetes' name of the GPU resource.
-        claims: persistent volume claims to the paths where trials find them.
-        env: environment variables.
         service_account: account that the trial runs as; the namespace's default without it.
     """
 
     image: str = f"ghcr.io/caloforge/python-caloforge:{__version__}"
     namespace: str = "default"
-    cpu: str = "2"
-    memory: str = "8G"
-    gpus: int = Field(default=0, ge=0)
-    gpu_type: str = "nvidia.com/gpu"
-    claims: dict[str, str] = Field(default_factory=dict)
-    env: dict[str, str] = Field(default_factory=dict)
     service_account: str | None = None
 
 
@@ -130,31 +116,13 @@ def _parameter(path: str, parameter: Parameter) -> dict[str, Any]:
 
 def _job(command: Sequence[str], args: Sequence[str], pod: TrialPod) -> dict[str, Any]:
     """Return the batch Job of a trial, not tried twice: Katib counts failures itself."""
-    resources: dict[str, Any] = {"cpu": pod.cpu, "memory": pod.memory}
-    if pod.gpus:
-        resources[pod.gpu_type] = str(pod.gpus)
-    container: dict[str, Any] = {
-        "name": PRIMARY_CONTAINER,
-        "image": pod.image,
-        "command": list(command),
-        "args": list(args),
-        "resources": {"requests": dict(resources), "limits": dict(resources)},
-    }
-    spec: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
-    if pod.env:
-        container["env"] = [{"name": name, "value": value} for name, value in pod.env.items()]
-    container["volumeMounts"] = [{"name": "scratch", "mountPath": SCRATCH}]
-    spec["volumes"] = [{"name": "scratch", "emptyDir": {}}]
-    for number, (claim, path) in enumerate(pod.claims.items()):
-        container["volumeMounts"].append({"name": f"claim-{number}", "mountPath": path})
-        spec["volumes"].append({"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim}})
-    if pod.service_account is not None:
-        spec["serviceAccountName"] = pod.service_account
-    # A trial with Istio's sidecar never ends. Old versions of Istio read the annotation, new ones the label.
-    sidecar: Mapping[str, str] = {"sidecar.istio.io/inject": "false"}
-    metadata = {"labels": dict(sidecar), "annotations": dict(sidecar)}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "spec": {"backoffLimit": 0, "template": {"metadata": metadata, "spec": spec}},
-    }
+    template = pod_template(
+        pod,
+        container=PRIMARY_CONTAINER,
+        image=pod.image,
+        command=command,
+        args=args,
+        scratch=SCRATCH,
+        service_account=pod.service_account,
+    )
+    return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": 0, "template": template}}

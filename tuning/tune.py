@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from caloforge.errors import InputError
 from caloforge.files import write_json
+from caloforge.pods import in_pod
 from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
@@ -20,8 +21,6 @@ from caloforge.tuning.result import Tuning, write_tuning
 from caloforge.tuning.space import load_space
 
 Backend = Literal["local", "katib", "auto"]
-IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Every pod that may talk to its cluster has this."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ def tune(
     if max_minutes is not None and max_minutes <= 0:
         raise InputError(f"max_minutes must be positive, got {max_minutes}")
     searched = load_space(family, preset, space)
-    on_cluster = backend == "katib" or (backend == "auto" and IN_POD.exists())
+    on_cluster = backend == "katib" or (backend == "auto" and in_pod())
     check_algorithm(algorithm, searched.parameters, local=not on_cluster)
     pod = pod or TrialPod()
     with step(f"tune {family}"):
@@ -107,10 +106,11 @@ def tune(
 
 
 def _on_cluster(experiment: dict[str, Any], output: Path) -> Tuning:
-    from caloforge.tuning.katib import connect, run_on_katib
+    from caloforge.cluster import connect
+    from caloforge.tuning.katib import run_on_katib
 
     write_json(output / "experiment.json", experiment)
-    return run_on_katib(experiment, connect())
+    return run_on_katib(experiment, connect(experiment["metadata"]["namespace"]))
 
 
 def prepare_once(showers: Path, prepared: Path, *, geometry: str | None, seed: int) -> Path:

@@ -59,7 +59,7 @@ def test_on_a_cluster_the_pods_prepare_and_write_for_themselves(
         parameters = {"training.learning_rate": 0.001, "model.network.width": 96}
         return Tuning("fpd", False, [Trial("tune-vae-x7", "succeeded", parameters, {"fpd": 1.0}, None)])
 
-    monkeypatch.setattr("caloforge.tuning.katib.connect", object)
+    monkeypatch.setattr("caloforge.cluster.connect", lambda _: object())
     monkeypatch.setattr("caloforge.tuning.katib.run_on_katib", run_on_katib)
     pod = tmp_path / "pod.yaml"
     pod.write_text("namespace: physics\nimage: registry/caloforge:1\nclaims: {showers: /data}\n")

@@ -1,0 +1,258 @@
+"""Ask a Kubernetes cluster: one way to connect, to bear its faults and to explain its refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client
+from kubernetes import config as cluster_config
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from caloforge.errors import InputError
+from caloforge.pods import ACCOUNT
+
+logger = logging.getLogger(__name__)
+
+DIGEST = "caloforge/digest"
+"""Label by which a step that is tried again knows an object that its first attempt made."""
+
+POLL_SECONDS = 10.0
+PATIENCE_SECONDS = 300.0
+"""An API server that does not answer for so long is given up."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object.
+
+    Attributes:
+        group: its API group.
+        version: of the group.
+        plural: name in addresses.
+        name: as objects have it.
+        product: what must be installed for it.
+    """
+
+    group: str
+    version: str
+    plural: str
+    name: str
+    product: str
+
+    @property
+    def api_version(self) -> str:
+        """Group and version, as objects have them."""
+        return f"{self.group}/{self.version}"
+
+
+EXPERIMENT = Kind("kubeflow.org", "v1beta1", "experiments", "Experiment", "Katib")
+TRIAL = Kind("kubeflow.org", "v1beta1", "trials", "Trial", "Katib")
+INFERENCE_SERVICE = Kind("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService", "KServe")
+TRAIN_JOB = Kind("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob", "Kubeflow Trainer 2")
+
+
+class ClusterError(RuntimeError):
+    """The cluster does not answer any more."""
+
+
+class Refused(InputError):
+    """The cluster refused a request; ``status`` is the HTTP status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def connect(namespace: str | None = None, *, context: str | None = None) -> Cluster:
+    """Return the cluster that this runs in, or that the kubeconfig names.
+
+    Args:
+        namespace: where to work; without it the pod's, or that of the kubeconfig's context.
+        context: of the kubeconfig; without it the current one.
+
+    Raises:
+        InputError: there is neither, or there is no such context.
+    """
+    configuration = client.Configuration()
+    configuration.retries = False  # we ask again ourselves, and say so
+    try:
+        if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+            cluster_config.load_incluster_config(client_configuration=configuration)
+            default = (ACCOUNT / "namespace").read_text().strip()
+        else:
+            cluster_config.load_kube_config(context=context, client_configuration=configuration)
+            contexts, active = cluster_config.list_kube_config_contexts()
+            chosen = next((one for one in contexts if one["name"] == context), active)
+            default = chosen["context"].get("namespace", "default")
+    except (cluster_config.ConfigException, OSError) as error:
+        raise InputError(f"no cluster: {error}; set KUBECONFIG, or use the local backend") from None
+    return Cluster(client.ApiClient(configuration), namespace or default)
+
+
+class Cluster:
+    """One namespace of a cluster.
+
+    Faults that pass (429, 5xx, broken connections) are borne for ``patience`` seconds; each method
+    raises :class:`ClusterError` after that, and :class:`Refused` with a text that says what to do
+    when the cluster does not want to.
+
+    Attributes:
+        api: connection, for what this class has no method for.
+        namespace: where objects are.
+        poll_seconds: time between two looks at an object that is waited for.
+        patience: seconds without an answer that are borne.
+    """
+
+    def __init__(
+        self,
+        api: client.ApiClient,
+        namespace: str,
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.api, self.namespace = api, namespace
+        self.poll_seconds, self.patience = poll_seconds, patience
+        self._objects = client.CustomObjectsApi(api)
+
+    def create(self, kind: Kind, body: dict[str, Any]) -> dict[str, Any]:
+        """Create an object with the digest of its content as a label.
+
+        An object of the same name and content that is there already is taken as ours: an attempt
+        before, or a request whose answer was lost, made it.
+
+        Raises:
+            InputError: an object of that name and other content is there.
+        """
+        name: str = body["metadata"]["name"]
+        digest = digest_of(body)
+        body = deepcopy(body)
+        body["metadata"].setdefault("labels", {})[DIGEST] = digest
+        try:
+            return self._ask("create", kind, name, self._objects.create_namespaced_custom_object, body=body)
+        except Refused as error:
+            if error.status != 409:
+                raise
+        found = self.get(kind, name)
+        if found["metadata"].get("labels", {}).get(DIGEST) != digest:
+            text = (
+                f"{kind.name} {name!r} in namespace {self.namespace!r} is there with other content; delete it: "
+                f"{self.command('delete', kind, name)}"
+            )
+            raise InputError(text)
+        logger.info("%s: is there from an earlier attempt", name)
+        return found
+
+    def get(self, kind: Kind, name: str) -> dict[str, Any]:
+        """Return an object."""
+        return self._ask("read", kind, name, self._objects.get_namespaced_custom_object, name=name)
+
+    def find(self, kind: Kind, *, selector: str = "") -> list[dict[str, Any]]:
+        """Return the objects whose labels fit."""
+        call = self._objects.list_namespaced_custom_object
+        items: list[dict[str, Any]] = self._ask("list", kind, "", call, label_selector=selector)["items"]
+        return items
+
+    def patch(self, kind: Kind, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Merge changes into an object (JSON merge patch: None removes a key)."""
+        call = self._objects.patch_namespaced_custom_object
+        return self._ask("change", kind, name, call, name=name, body=changes)
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Delete an object; one that is gone is fine, and what hinders is only said: it ends a step in any case."""
+        try:
+            self._ask("delete", kind, name, self._objects.delete_namespaced_custom_object, name=name)
+        except (Refused, ClusterError) as error:
+            if getattr(error, "status", None) != 404:
+                logger.warning("%s; do it yourself: %s", error, self.command("delete", kind, name))
+
+    def watch(self, kind: Kind, name: str, *, timeout: float | None = None) -> Iterator[dict[str, Any]]:
+        """Yield an object again and again until the caller has seen enough.
+
+        Raises:
+            TimeoutError: it went on for longer than ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            yield self.get(kind, name)
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"{kind.name} {name} is not done after {timeout:g} s")
+            time.sleep(self.poll_seconds)
+
+    def events(self, prefix: str) -> list[str]:
+        """Return the latest events of objects whose name begins so, oldest first; none if they may not be read."""
+        try:
+            found = client.CoreV1Api(self.api).list_namespaced_event(self.namespace).items
+        except (ApiException, HTTPError) as error:
+            logger.warning("events cannot be read: %s", reason(error))
+            return []
+        ours = [event for event in found if event.involved_object.name.startswith(prefix)]
+        ours.sort(key=lambda event: str(event.last_timestamp or event.metadata.creation_timestamp))
+        return [
+            f"{event.involved_object.kind} {event.involved_object.name}: {event.reason}: {event.message}"
+            for event in ours[-20:]
+        ]
+
+    def command(self, verb: str, kind: Kind, name: str) -> str:
+        """Return the kubectl command for what could not be done."""
+        return f"kubectl {verb} {kind.plural}.{kind.group} {name} --namespace {self.namespace}".replace("  ", " ")
+
+    def _ask(self, verb: str, kind: Kind, name: str, call: Callable[..., Any], /, **arguments: Any) -> dict[str, Any]:
+        """Call the API server; ask again while it is overloaded, broken or away."""
+        start, pause = time.monotonic(), min(1.0, self.poll_seconds)
+        while True:
+            try:
+                answer = call(kind.group, kind.version, self.namespace, kind.plural, **arguments)
+            except (ApiException, HTTPError) as error:
+                if isinstance(error, ApiException) and error.status not in (429, 500, 502, 503, 504):
+                    raise self._refused(verb, kind, name, error) from None
+                if time.monotonic() - start > self.patience:
+                    text = f"the cluster has not answered for {self.patience:g} s: {reason(error)}"
+                    raise ClusterError(text) from None
+                logger.warning("%s: %s; asking again", name or kind.plural, reason(error))
+            else:
+                if not isinstance(answer, dict):
+                    raise InputError(f"{self.api.configuration.host}: answers, but not as a Kubernetes API server")
+                return answer
+            time.sleep(pause)
+            pause = min(2 * pause, 30.0)
+
+    def _refused(self, verb: str, kind: Kind, name: str, error: ApiException) -> Refused:
+        what = f"cannot {verb} {kind.name} {name!r}" if name else f"cannot {verb} {kind.plural}"
+        what += f" in namespace {self.namespace!r}"
+        text = {
+            401: "the cluster does not know who asks; log in again",
+            403: "forbidden; apply manifests/rbac there, or take your profile's namespace",
+            404: f"it is not there, or {kind.product} is not installed (kubectl get crd {kind.plural}.{kind.group})",
+        }.get(error.status, reason(error))
+        return Refused(f"{what}: {text}", error.status)
+
+
+def conditions(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the conditions in an object's status by their type."""
+    return {entry["type"]: entry for entry in item.get("status", {}).get("conditions", [])}
+
+
+def digest_of(body: dict[str, Any]) -> str:
+    """Return the digest of an object, short enough for a label."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def reason(error: Exception) -> str:
+    """Return one line of what went wrong; the body of an answer may be a page of HTML."""
+    if not isinstance(error, ApiException):
+        return f"{type(error).__name__}: {error}"
+    try:
+        message = json.loads(error.body or "")["message"]
+    except (ValueError, KeyError, TypeError):
+        message = error.reason
+    return f"{error.status} {message}"

@@ -1,0 +1,194 @@
+"""A local HTTP server that speaks as much Kubernetes as the steps need, faults included."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from kubernetes import client
+
+from caloforge.cluster import Cluster
+
+Object = dict[str, Any]
+Controller = Callable[[Object], None]
+
+_ADDRESS = re.compile(
+    r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[^/]+)"
+    r"(?:/(?P<name>[^/]+))?(?:/(?P<part>status|log))?"
+)
+
+
+class KubernetesApi:
+    """A cluster that holds objects, and lets controllers play with them.
+
+    Attributes:
+        kinds: names of the kinds that are installed, e.g. ``experiments``; others are answered 404.
+        objects: (plural, namespace, name) to the object.
+        controllers: plural to what happens to an object whenever somebody reads it, as a
+            controller would change its status.
+        script: what goes wrong, one entry for each request: ``"none"``, an HTTP status, ``"reset"``
+            for a connection that breaks before the work is done, ``"lost"`` for one that breaks after it.
+        requests: (method, path with query, headers) of all requests.
+        logs: name of a pod to its log.
+    """
+
+    def __init__(self, *kinds: str) -> None:
+        self.kinds = {*kinds, "events", "pods", "namespaces"}
+        self.objects: dict[tuple[str, str, str], Object] = {}
+        self.controllers: dict[str, Controller] = {}
+        self.script: list[int | str] = []
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.logs: dict[str, str] = {}
+        self.url = ""
+        self._lock = threading.Lock()
+
+    def add(self, plural: str, body: Object, *, namespace: str = "default") -> Object:
+        """Put an object there, as a request would."""
+        body = deepcopy(body)
+        body["metadata"].update(
+            namespace=namespace,
+            uid=f"uid-{len(self.objects)}",
+            resourceVersion="1",
+            creationTimestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        self.objects[plural, namespace, body["metadata"]["name"]] = body
+        return body
+
+    def of(self, plural: str) -> list[Object]:
+        """Return all objects of a kind."""
+        return [item for (kind, _, _), item in self.objects.items() if kind == plural]
+
+    def answer(self, method: str, address: str, body: Object | None) -> tuple[int, Any]:
+        """Return status and content of an answer."""
+        parts = urlsplit(address)
+        found = _ADDRESS.fullmatch(parts.path)
+        if found is None or found["plural"] not in self.kinds:
+            return 404, _status(404, f"the server could not find {parts.path}")
+        plural, namespace, name = found["plural"], found["namespace"] or "", found["name"]
+        if found["part"] == "log":
+            return (200, self.logs[name]) if name in self.logs else (404, _status(404, f"no pod {name}"))
+        if method == "POST":
+            assert body is not None
+            if (plural, namespace, body["metadata"]["name"]) in self.objects:
+                return 409, _status(409, "already exists")
+            return 201, self.add(plural, body, namespace=namespace)
+        if name is None:
+            selector = parse_qs(parts.query).get("labelSelector", [""])[0]
+            items = [
+                self._seen(plural, item)
+                for (kind, place, _), item in sorted(self.objects.items())
+                if kind == plural and place in (namespace, "" if namespace else place) and _fits(item, selector)
+            ]
+            return 200, {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}
+        key = plural, namespace, name
+        if key not in self.objects:
+            return 404, _status(404, f"{plural} {name!r} not found")
+        if method == "DELETE":
+            return 200, self.objects.pop(key)
+        if method in ("PATCH", "PUT"):
+            assert body is not None
+            old = self.objects[key]
+            self.objects[key] = _merged(old, body) if method == "PATCH" else {**body, "metadata": old["metadata"]}
+            version = int(old["metadata"]["resourceVersion"]) + 1
+            self.objects[key]["metadata"]["resourceVersion"] = str(version)
+        return 200, self._seen(plural, self.objects[key])
+
+    def _seen(self, plural: str, item: Object) -> Object:
+        if plural in self.controllers:
+            self.controllers[plural](item)
+        return item
+
+    def respond(self, handler: BaseHTTPRequestHandler) -> None:
+        """Serve one request."""
+        length = int(handler.headers.get("Content-Length") or 0)
+        body = json.loads(handler.rfile.read(length)) if length else None
+        with self._lock:
+            self.requests.append(
+                (handler.command, handler.path, {key.lower(): value for key, value in handler.headers.items()})
+            )
+            fault = self.script.pop(0) if self.script else "none"
+            if fault == "reset":
+                handler.close_connection = True
+                return
+            if isinstance(fault, int):
+                code, answer = fault, _status(fault, "as the script says")
+            else:
+                code, answer = self.answer(handler.command, handler.path, body)
+            if handler.command == "PATCH" and handler.headers["Content-Type"] != "application/merge-patch+json":
+                code, answer = 415, _status(415, "custom resources know merge patches only")
+            if fault == "lost":
+                handler.close_connection = True
+                return
+            text = answer if isinstance(answer, str) else json.dumps(answer)
+        content = (b"<html>a proxy's page</html>") if fault == 502 else text.encode()
+        handler.send_response(code)
+        handler.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+
+def _status(code: int, message: str) -> Object:
+    return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
+
+
+def _fits(item: Object, selector: str) -> bool:
+    labels = item["metadata"].get("labels", {})
+    wanted = [one.split("=", 1) for one in selector.split(",") if one]
+    return all(labels.get(key) == value for key, value in wanted)
+
+
+def _merged(old: Any, changes: Any) -> Any:
+    """Apply a JSON merge patch (RFC 7396)."""
+    if not isinstance(changes, dict):
+        return changes
+    result = dict(old) if isinstance(old, dict) else {}
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return result
+
+
+@contextmanager
+def running(api: KubernetesApi) -> Iterator[KubernetesApi]:
+    """Serve the cluster on a free port of this machine; its address is ``api.url``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            api.respond(self)
+
+        do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    api.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def connected(api: KubernetesApi, **options: Any) -> Iterator[Cluster]:
+    """Return our side of a running cluster, quick to look and quick to give up."""
+    configuration = client.Configuration(host=api.url)
+    configuration.retries = False
+    with client.ApiClient(configuration) as connection:
+        yield Cluster(connection, "default", **{"poll_seconds": 0.01, "patience": 1.0, **options})
+        connection.rest_client.pool_manager.clear()
