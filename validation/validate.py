@@ -356,6 +356,7 @@ def _entry(result: Result, floor: Result) -> dict[str, Any]:
         "error": result.error,
         "floor": floor.value,
         "floor_error": floor.error,
+        "n": result.n,
     }
     if result.absolute is not None:
         entry["absolute"] = result.absolute
