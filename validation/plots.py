@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from caloforge.validation.events import Event
 from caloforge.validation.histogram import bin_edges, energy_edges, histogram
+from caloforge.validation.metrics import headline_labels
 from caloforge.validation.observables import OBSERVABLES, Observable, empty_layers, response
 from caloforge.validation.physics import layer_correlation, maxima_by_energy
 from caloforge.validation.summary import Profile, Summary
@@ -112,8 +113,11 @@ def write_plots(
             keep(distribution(observable, reference, generated, note), name, observable.title, observable.group)
     keep(images(reference, generated), "images", "Average shower, energy per area", "Average shower")
     keep(event_display(reference, showers), "showers", "Single showers from the side", "Single showers")
-    rocs = {name: (values["roc"], values["auc"]["value"]) for name, values in metrics["generators"].items()}
-    keep(roc_curves(rocs, note), "roc", "ROC of the classifier on the high-level features", "Classifier")
+    generators = metrics["generators"]
+    for key, label in headline_labels(next(iter(generators.values()))["rocs"]).items():
+        rocs = {name: (values["rocs"][key], values[key]["value"]) for name, values in generators.items()}
+        stem = "roc" if key == "auc" else f"roc_{key.removeprefix('auc_')}"
+        keep(roc_curves(rocs, note), stem, f"ROC, {label}", "Classifier")
     return written
 
 
