@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.showers import Showers, VoxelArray
+from caloforge.validation.channels import channel_wasserstein, checkerboard_channels
 from caloforge.validation.classifier import classifier_auc
 from caloforge.validation.features import high_level_features
 from caloforge.validation.frechet import fpd
 from caloforge.validation.kernel import BATCH_SIZE, kpd
 from caloforge.validation.observables import OBSERVABLES, Observable
 from caloforge.validation.prdc import log_voxels, prdc
+from caloforge.validation.precision_recall import precision_recall
 from caloforge.validation.result import Result
 from caloforge.validation.separation import separation_of_profiles, separation_power
 from caloforge.validation.significance import worst_of
@@ -26,6 +28,8 @@ FloatArray = NDArray[np.float64]
 
 PRDC_SHOWERS = 2000
 """Showers of each sample that the quick protocol computes distances of: their number counts squared."""
+CLUSTERED_SHOWERS = 5000
+"""Showers of each sample that are clustered."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,21 @@ class Sample:
     def features(self) -> FloatArray:
         """The high-level features of CaloChallenge, (N, d)."""
         return high_level_features(self.summary)
+
+    @property
+    def channels(self) -> FloatArray:
+        """Energies of the layers; of a mesh of one layer those of a checkerboard over its cells, (N, channels) MeV."""
+        layer, *others = self.summary.geometry.active_layers
+        if others or min(layer.n_alpha, layer.n_r) < 2:
+            return self.summary.layer_energy
+        shape = (layer.n_alpha, layer.n_r)
+        threshold = self.summary.threshold
+        return np.concatenate(
+            [
+                checkerboard_channels(np.where(chunk < threshold, 0, chunk).reshape(-1, *shape))
+                for chunk in self.showers.chunks()
+            ]
+        )
 
     def voxels(self, rows: NDArray[np.int64] | None = None) -> VoxelArray:
         """Read some of the showers, or all, with the threshold applied: (n, V) float32 MeV."""
@@ -102,10 +121,36 @@ def _prdc_of_some(reference: Sample, generated: Sample, seed: int) -> dict[str, 
     return prdc(log_voxels(reference.voxels(rows)), log_voxels(generated.voxels(rows)))
 
 
+def _precision_recall(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    """Cluster the standardised features and the energies of voxels of some showers."""
+    rows = some_rows(len(reference.summary), CLUSTERED_SHOWERS, seed=seed)
+    x, y = reference.features[rows], generated.features[rows]
+    scale = x.std(axis=0)
+    scale[scale == 0] = 1.0
+    found = {
+        "features": precision_recall(x / scale, y / scale, seed=seed),
+        "voxels": precision_recall(reference.voxels(rows), generated.voxels(rows), seed=seed),
+    }
+    return {f"prd_{score}_{space}": result for space, scores in found.items() for score, result in scores.items()}
+
+
+def _channels(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    del seed
+    return {"channel_wasserstein": channel_wasserstein(reference.channels, generated.channels)}
+
+
 SAMPLE_METRICS: dict[str, SampleMetric] = {
     "prdc": SampleMetric(
         {"precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage"}, _prdc_of_some
     ),
+    "precision_recall": SampleMetric(
+        {
+            "prd_auc_features": "Precision-recall AUC, features",
+            "prd_auc_voxels": "Precision-recall AUC, voxels",
+        },
+        _precision_recall,  # its F scores are in metrics.json and not in tables
+    ),
+    "channel_wasserstein": SampleMetric({"channel_wasserstein": "Wasserstein-1 of channels (MeV)"}, _channels),
 }
 
 DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {
