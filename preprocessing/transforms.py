@@ -9,7 +9,7 @@ values, so that it can be part of an ONNX graph.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -253,8 +253,12 @@ class VoxelFit:
         self._moments.fill(self._standardise)
 
 
-VOXEL_SCALINGS = ("censored_log", "logit", "power")
-"""Names of the voxel codings that preprocessing offers."""
+VOXEL_SCALINGS: dict[str, Callable[[], list[VoxelStep]]] = {
+    "censored_log": lambda: [CensoredLog()],
+    "logit": lambda: [EnergyFraction(), Logit()],
+    "power": lambda: [EnergyFraction(), Power()],
+}
+"""The voxel codings that preprocessing offers; its settings know the names without importing torch."""
 
 
 class VoxelTransform(nn.Module):
@@ -266,15 +270,10 @@ class VoxelTransform(nn.Module):
 
     def __init__(self, geometry: Geometry, scaling: str) -> None:
         super().__init__()
-        chains: dict[str, list[VoxelStep]] = {
-            "censored_log": [CensoredLog()],
-            "logit": [EnergyFraction(), Logit()],
-            "power": [EnergyFraction(), Power()],
-        }
-        if scaling not in chains:
-            raise unknown_name("voxel scaling", scaling, chains)
+        if scaling not in VOXEL_SCALINGS:
+            raise unknown_name("voxel scaling", scaling, VOXEL_SCALINGS)
         self.scaling = scaling
-        self._chain = (*chains[scaling], Standardise(geometry.n_voxels))
+        self._chain = (*VOXEL_SCALINGS[scaling](), Standardise(geometry.n_voxels))
         self.steps = nn.ModuleList(self._chain)
 
     def encode(self, voxels: Tensor, context: ShowerContext, draws: Draws) -> Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ def toy_showers(geometry: Geometry, n: int = 200) -> torch.Tensor:
     voxels[:3] = 0
     voxels[0, 0] = voxels[1, -1] = voxels[2, geometry.n_voxels // 2] = 7.0
     return torch.from_numpy(voxels[voxels.sum(1) > 0]).float()
+
+
+def test_the_settings_know_every_coding() -> None:
+    names = get_args(PrepareSettings.model_fields["voxel_scaling"].annotation)
+    assert set(names) == set(VOXEL_SCALINGS)
 
 
 @pytest.mark.parametrize("name", ["dataset_1_photons", "dataset_1_pions", "dataset_2"])
