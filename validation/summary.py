@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry
 from caloforge.showers import Showers, VoxelArray
+from caloforge.validation.threads import one_blas_thread
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -91,7 +92,8 @@ def summarise(showers: Showers, *, threshold: float = 0.0) -> Summary:
         InputError: a voxel energy is NaN, infinite or negative.
     """
     energy = showers.conditions.incident_energy
-    return summarise_voxels(_checked(showers), energy, showers.geometry, threshold=threshold)
+    with one_blas_thread():
+        return summarise_voxels(_checked(showers), energy, showers.geometry, threshold=threshold)
 
 
 def summarise_voxels(
@@ -198,8 +200,9 @@ def _root(variance: FloatArray) -> FloatArray:
 def _spectrum(voxels: VoxelArray) -> FloatArray:
     """Count each shower's voxels above 0 in the bins of the spectrum, (n, B)."""
     n_bins = len(SPECTRUM_EDGES) - 1
-    row, _ = np.nonzero(voxels)
-    place = np.searchsorted(SPECTRUM_EDGES, voxels[voxels > 0], side="right") - 1
+    hit = voxels > 0
+    row = np.repeat(np.arange(len(voxels)), np.count_nonzero(hit, axis=1))
+    place = np.searchsorted(SPECTRUM_EDGES, voxels[hit], side="right") - 1
     return _count(row, np.clip(place, 0, n_bins - 1), len(voxels), n_bins)
 
 
