@@ -38,14 +38,15 @@ def validate(
 
     with task():
         output = Path(judgement.path)
-        reference, floor = (
-            open_split(Path(showers.path), Path(prepared.path), split) for split in ("test", "validation")
+        reference, floor, training = (
+            open_split(Path(showers.path), Path(prepared.path), split) for split in ("test", "validation", "train")
         )
         figures = validate_showers(
             reference,
             {sample.metadata["generator"]: open_showers(Path(sample.path)) for sample in generated},
             output,
             floor=floor,
+            training=training,
             timings={sample.metadata["generator"]: sample.metadata["ms_per_shower"] for sample in generated},
             seed=seed,
         )

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer, load_geometry
 from caloforge.validation.classifier import classifier_auc
-from caloforge.validation.features import high_level_features
 from caloforge.validation.frechet import challenge_fpd
 from caloforge.validation.kernel import kpd
 from caloforge.validation.metrics import DISTRIBUTION_METRICS, Comparison, Sample, distances
@@ -53,12 +52,12 @@ def compare_challenge(reference: Sample, generated: Sample, *, seed: int) -> Com
 
     ``seed`` is only the classifier's: FPD and KPD have the seeds that the challenge published with.
     """
-    x, y = high_level_features(reference.summary), high_level_features(generated.summary)
+    x, y = reference.features, generated.features
     features = {
         "auc": classifier_auc(x, y, seed=seed),
         "fpd": challenge_fpd(x, y),
         "kpd": kpd(x, y),
-        **prdc(_log_voxels(reference), _log_voxels(generated)),
+        **prdc(log_voxels(reference.voxels()), log_voxels(generated.voxels())),
     }
     return Comparison(
         features,
@@ -195,9 +194,3 @@ def _voxel_separation(reference: Sample, generated: Sample) -> Result:
     edges = _energy_edges(threshold, hottest, generated.summary.hottest_voxel, 50)
     spectra = (voxel_histogram(s.showers, edges, threshold=threshold) for s in (reference, generated))
     return separation_of_profiles(*spectra, n=len(hottest))
-
-
-def _log_voxels(sample: Sample) -> NDArray[np.float32]:
-    voxels = sample.showers.read()
-    voxels[voxels < sample.summary.threshold] = 0
-    return log_voxels(voxels)

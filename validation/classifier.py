@@ -52,7 +52,7 @@ def classifier_auc(reference: FloatArray, generated: FloatArray, *, seed: int = 
         areas.append(roc_auc_score(label[test], score[test]))
     value = float(np.mean(areas))
     scatter = float(np.std(areas, ddof=1) / np.sqrt(N_FOLDS))
-    return Result(value, max(scatter, auc_error(value, n)), n=n, roc=_roc(label, score))
+    return Result(value, max(scatter, auc_error(value, n)), n=n, roc=roc(label, score))
 
 
 def auc_error(auc: float, n: int) -> float:
@@ -61,7 +61,8 @@ def auc_error(auc: float, n: int) -> float:
     return float(np.sqrt((auc * (1 - auc) + (n - 1) * (q1 + q2 - 2 * auc**2)) / n**2))
 
 
-def _roc(label: NDArray[np.int_], score: FloatArray) -> Roc:
+def roc(label: NDArray[np.generic], score: FloatArray) -> Roc:
+    """Return the curve of scores that rise with the chance of label 1, thinned out."""
     fpr, tpr, thresholds = roc_curve(label, score)
     thresholds[0] = 1.0  # sklearn starts at infinity, which JSON does not have; no score is above 1
     kept = np.unique(np.linspace(0, len(fpr) - 1, min(ROC_POINTS, len(fpr))).astype(int))

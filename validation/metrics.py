@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.showers import Showers
+from caloforge.showers import Showers, VoxelArray
+from caloforge.validation.channels import channel_wasserstein, checkerboard_channels
 from caloforge.validation.classifier import classifier_auc
 from caloforge.validation.features import high_level_features
 from caloforge.validation.frechet import fpd
+from caloforge.validation.kernel import BATCH_SIZE, kpd
 from caloforge.validation.observables import OBSERVABLES, Observable
+from caloforge.validation.prdc import log_voxels, prdc
+from caloforge.validation.precision_recall import precision_recall
 from caloforge.validation.result import Result
 from caloforge.validation.separation import separation_of_profiles, separation_power
 from caloforge.validation.significance import worst_of
@@ -20,6 +25,45 @@ from caloforge.validation.summary import Profile, Summary
 from caloforge.validation.wasserstein import wasserstein, wasserstein_of_profiles
 
 FloatArray = NDArray[np.float64]
+
+PRDC_SHOWERS = 2000
+"""Showers of each sample that the quick protocol computes distances of: their number counts squared."""
+CLUSTERED_SHOWERS = 5000
+"""Showers of each sample that are clustered."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Showers and their summary, made with a threshold that the voxels in the file have not seen."""
+
+    showers: Showers
+    summary: Summary
+
+    @cached_property
+    def features(self) -> FloatArray:
+        """The high-level features of CaloChallenge, (N, d)."""
+        return high_level_features(self.summary)
+
+    @property
+    def channels(self) -> FloatArray:
+        """Energies of the layers; of a mesh of one layer those of a checkerboard over its cells, (N, channels) MeV."""
+        layer, *others = self.summary.geometry.active_layers
+        if others or min(layer.n_alpha, layer.n_r) < 2:
+            return self.summary.layer_energy
+        shape = (layer.n_alpha, layer.n_r)
+        threshold = self.summary.threshold
+        return np.concatenate(
+            [
+                checkerboard_channels(np.where(chunk < threshold, 0, chunk).reshape(-1, *shape))
+                for chunk in self.showers.chunks()
+            ]
+        )
+
+    def voxels(self, rows: NDArray[np.int64] | None = None) -> VoxelArray:
+        """Read some of the showers, or all, with the threshold applied: (n, V) float32 MeV."""
+        voxels = (self.showers if rows is None else self.showers.select(rows)).read()
+        voxels[voxels < self.summary.threshold] = 0
+        return voxels
 
 
 @dataclass(frozen=True)
@@ -33,6 +77,19 @@ class FeatureMetric:
 
     label: str
     function: Callable[[FloatArray, FloatArray, int], Result]
+
+
+@dataclass(frozen=True)
+class SampleMetric:
+    """Metrics of two samples as a whole that need more than their features, computed together.
+
+    Attributes:
+        labels: names in tables by key.
+        function: (reference, generated) samples of the same size and a seed to the results by key.
+    """
+
+    labels: Mapping[str, str]
+    function: Callable[[Sample, Sample, int], Mapping[str, Result]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +112,45 @@ class DistributionMetric:
 FEATURE_METRICS: dict[str, FeatureMetric] = {
     "auc": FeatureMetric("Classifier AUC", lambda x, y, seed: classifier_auc(x, y, seed=seed)),
     "fpd": FeatureMetric("FPD", lambda x, y, seed: fpd(x, y, seed=seed)),
+    "kpd": FeatureMetric("KPD", lambda x, y, seed: kpd(x, y, seed=seed, batch_size=min(BATCH_SIZE, len(x)))),
+}
+
+
+def _prdc_of_some(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    rows = some_rows(len(reference.summary), PRDC_SHOWERS, seed=seed)
+    return prdc(log_voxels(reference.voxels(rows)), log_voxels(generated.voxels(rows)))
+
+
+def _precision_recall(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    """Cluster the standardised features and the energies of voxels of some showers."""
+    rows = some_rows(len(reference.summary), CLUSTERED_SHOWERS, seed=seed)
+    x, y = reference.features[rows], generated.features[rows]
+    scale = x.std(axis=0)
+    scale[scale == 0] = 1.0
+    found = {
+        "features": precision_recall(x / scale, y / scale, seed=seed),
+        "voxels": precision_recall(reference.voxels(rows), generated.voxels(rows), seed=seed),
+    }
+    return {f"prd_{score}_{space}": result for space, scores in found.items() for score, result in scores.items()}
+
+
+def _channels(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    del seed
+    return {"channel_wasserstein": channel_wasserstein(reference.channels, generated.channels)}
+
+
+SAMPLE_METRICS: dict[str, SampleMetric] = {
+    "prdc": SampleMetric(
+        {"precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage"}, _prdc_of_some
+    ),
+    "precision_recall": SampleMetric(
+        {
+            "prd_auc_features": "Precision-recall AUC, features",
+            "prd_auc_voxels": "Precision-recall AUC, voxels",
+        },
+        _precision_recall,  # its F scores are in metrics.json and not in tables
+    ),
+    "channel_wasserstein": SampleMetric({"channel_wasserstein": "Wasserstein-1 of channels (MeV)"}, _channels),
 }
 
 DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {
@@ -71,23 +167,6 @@ DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {
         lambda x, y, n: wasserstein_of_profiles(x, y, n=n),
     ),
 }
-
-CHALLENGE_LABELS = {
-    "kpd": "KPD",
-    "precision": "Precision",
-    "recall": "Recall",
-    "density": "Density",
-    "coverage": "Coverage",
-}
-"""Names in tables of what the CaloChallenge protocol adds."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Showers and their summary, made with a threshold that the voxels in the file have not seen."""
-
-    showers: Showers
-    summary: Summary
 
 
 @dataclass(frozen=True)
@@ -125,12 +204,10 @@ class Comparison:
 
 def headline_labels(present: Iterable[str]) -> dict[str, str]:
     """Return the names in tables of the headline metrics that are ``present``, in their order."""
-    features = {name: metric.label for name, metric in FEATURE_METRICS.items()}
-    labels = (
-        features
-        | CHALLENGE_LABELS
-        | {f"mean_{name}": metric.mean_label for name, metric in DISTRIBUTION_METRICS.items()}
-    )
+    labels = {name: metric.label for name, metric in FEATURE_METRICS.items()}
+    for several in SAMPLE_METRICS.values():
+        labels |= several.labels
+    labels |= {f"mean_{name}": metric.mean_label for name, metric in DISTRIBUTION_METRICS.items()}
     names = set(present)
     return {name: label for name, label in labels.items() if name in names}
 
@@ -145,13 +222,28 @@ def mean_result(results: Iterable[Result]) -> Result:
     )
 
 
-def compare(reference: Summary, generated: Summary, *, seed: int) -> Comparison:
+def compare(reference: Sample, generated: Sample, *, seed: int) -> Comparison:
     """Return all metrics of ``generated`` against ``reference``, samples of the same size."""
-    x, y = high_level_features(reference), high_level_features(generated)
+    x, y = reference.features, generated.features
     features = {name: metric.function(x, y, seed) for name, metric in FEATURE_METRICS.items()}
+    for several in SAMPLE_METRICS.values():
+        features |= several.function(reference, generated, seed)
     return Comparison(
-        features, {name: distances(metric, reference, generated) for name, metric in DISTRIBUTION_METRICS.items()}
+        features,
+        {
+            name: distances(metric, reference.summary, generated.summary)
+            for name, metric in DISTRIBUTION_METRICS.items()
+        },
     )
+
+
+def some_rows(n: int, most: int, *, seed: int) -> NDArray[np.int64]:
+    """Return the rising numbers of at most ``most`` of n showers, chosen at random.
+
+    The same of both samples are to be taken: generated showers have the incident energies of the
+    reference's rows.
+    """
+    return np.sort(np.random.default_rng(seed).permutation(n)[:most])
 
 
 def distances(metric: DistributionMetric, reference: Summary, generated: Summary) -> dict[str, Result]:

@@ -19,8 +19,9 @@ def log_voxels(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
     CaloChallenge takes log10 of MeV, which is 1 lower everywhere: distances are the same, and with
     most voxels at exactly 0 they lose no digits.
     """
-    filled = np.where(voxels == 0, np.float32(EMPTY), voxels)
-    return np.log10(filled / np.float32(EMPTY))
+    logs = np.where(voxels == 0, np.float32(EMPTY), voxels)
+    logs /= np.float32(EMPTY)
+    return np.log10(logs, out=logs)
 
 
 def prdc(
@@ -74,20 +75,31 @@ def prdc(
 
 
 def _radii(x: NDArray[np.floating], squares: NDArray[np.float64], nearest: int) -> NDArray[np.float64]:
-    """Return the squared distance of each point to its ``nearest``-th neighbour."""
-    radii = np.empty(len(x))
+    """Return the squared distance of each point to its ``nearest``-th neighbour.
+
+    Each block of the symmetric matrix of distances serves its rows and its columns.
+    """
+    best = np.full((len(x), nearest), np.inf)
     for i in range(0, len(x), BLOCK):
         rows = slice(i, i + BLOCK)
         own = np.asarray(x[rows], dtype=np.float64)
-        best = np.full((len(own), nearest), np.inf)
-        for j in range(0, len(x), BLOCK):
-            others = np.asarray(x[j : j + BLOCK], dtype=np.float64)
-            distance = _distances(own, others, squares[rows], squares[j : j + BLOCK])
+        for j in range(i, len(x), BLOCK):
+            columns = slice(j, j + BLOCK)
+            others = own if i == j else np.asarray(x[columns], dtype=np.float64)
+            distance = _distances(own, others, squares[rows], squares[columns])
             if i == j:
                 np.fill_diagonal(distance, np.inf)  # a point is not its own neighbour
-            best = np.partition(np.hstack([best, distance]), nearest - 1, axis=1)[:, :nearest]
-        radii[rows] = best.max(axis=1)
+            else:
+                best[columns] = _nearest(best[columns], distance.T)
+            best[rows] = _nearest(best[rows], distance)
+    radii: NDArray[np.float64] = best.max(axis=1)
     return radii
+
+
+def _nearest(best: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the smallest distances of each row among those kept so far and new ones."""
+    kept = best.shape[1]
+    return np.partition(np.hstack([best, distance]), kept - 1, axis=1)[:, :kept]
 
 
 def _distances(

@@ -8,7 +8,7 @@ from typing import Protocol as Interface
 
 from caloforge.showers import Showers
 from caloforge.validation.challenge import THRESHOLDS, compare_challenge, dataset_of
-from caloforge.validation.metrics import Comparison, Sample, compare
+from caloforge.validation.metrics import PRDC_SHOWERS, Comparison, Sample, compare
 
 
 class Compare(Interface):
@@ -33,16 +33,13 @@ class Protocol:
     compare: Compare
 
 
-def _quick(reference: Sample, generated: Sample, *, seed: int) -> Comparison:
-    return compare(reference.summary, generated.summary, seed=seed)
-
-
 PROTOCOLS: dict[str, Protocol] = {
     "quick": Protocol(
-        "classifier of boosted trees on the high-level features; FPD with sample sizes that fit the number of showers; "
+        "classifier of boosted trees on the high-level features; FPD and KPD with sample sizes that fit the number of "
+        f"showers; precision, recall, density and coverage of at most {PRDC_SHOWERS} showers on log10 voxel energies; "
         "separation power in bins that span the reference, with what lies outside as bins of its own.",
         lambda samples: max(showers.threshold or 0.0 for showers in samples),
-        _quick,
+        compare,
     ),
     "challenge": Protocol(
         "CaloChallenge's thresholds, binnings (what lies outside is dropped), FPD and KPD draw for draw, precision, "

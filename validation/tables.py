@@ -24,22 +24,22 @@ def tables_csv(metrics: Mapping[str, Any]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in _rows(metrics):
-        writer.writerow([*row, metrics["n"]])
+        writer.writerow(row)
     return text.getvalue()
 
 
 def _rows(metrics: Mapping[str, Any]) -> Iterator[list[Any]]:
     for generator, record in metrics["generators"].items():
         for name, label in headline_labels(record).items():
-            yield [generator, "headline", name, label, *_numbers(record[name])]
+            yield [generator, "headline", name, label, *_numbers(record[name]), record[name]["n"]]
         for metric in DISTRIBUTION_METRICS:
             for name, entry in record[metric].items():
-                yield [generator, metric, name, TITLES[name], *_numbers(entry)]
+                yield [generator, metric, name, TITLES[name], *_numbers(entry), entry["n"]]
         for name, figure in metrics["physics"].items():
             entry = figure["generators"][generator]
             unit = f" [{figure['unit']}]" if figure["unit"] else ""
             numbers = [entry["value"], entry["error"], figure["value"], figure["error"], entry["sigma"]]
-            yield [generator, "physics", name, figure["title"] + unit, *numbers]
+            yield [generator, "physics", name, figure["title"] + unit, *numbers, metrics["n"]]
 
 
 def _numbers(entry: Mapping[str, float]) -> list[float]:

@@ -18,11 +18,13 @@ from caloforge.geometry import Geometry
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.steps import step
+from caloforge.validation.conditioning import conditioning
 from caloforge.validation.events import events, typical_energies
 from caloforge.validation.histogram import energy_edges
 from caloforge.validation.impact import expect_centres
 from caloforge.validation.key_figures import in_bins
 from caloforge.validation.leaderboard import leaderboard
+from caloforge.validation.memorisation import memorisation
 from caloforge.validation.metrics import Comparison, Sample
 from caloforge.validation.physics import (
     FIGURES,
@@ -46,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 FEWEST = 50
+MOST_COPIES = 0.01
+"""Share of the reference's showers that may be in the training sample by chance, empty ones for example."""
 
 
 def validate(
@@ -54,6 +58,7 @@ def validate(
     output: Path,
     *,
     floor: Showers | None = None,
+    training: Showers | None = None,
     timings: Mapping[str, float] | None = None,
     protocol: str = "quick",
     seed: int = 0,
@@ -71,6 +76,7 @@ def validate(
         output: folder to write; it appears only when complete.
         floor: a second sample of Geant4; without it the reference is halved at random, which
             halves the number of showers that everything is compared with.
+        training: what the generators were trained on; with it, showers that repeat it are found.
         timings: generator name to milliseconds per shower.
         protocol: name in :data:`caloforge.validation.protocols.PROTOCOLS`.
         seed: of the random choices.
@@ -90,6 +96,8 @@ def validate(
         if not generated:
             raise InputError("validate: no generated sample given")
         others = dict(generated) if floor is None else {**generated, "second Geant4 sample": floor}
+        if training is not None:
+            others["training sample"] = training
         _check_sizes(reference, others, halved=floor is None)
         _check_geometries(reference, others)
         _check_units(reference, others)
@@ -126,9 +134,18 @@ def validate(
             "physics": _physics(truth.summary, second.summary, summaries, seed=seed),
             "in_bins": in_bins(truth.summary, second.summary, summaries),
             "provenance": provenance(
-                inputs={"reference": reference.path, **{name: s.path for name, s in generated.items()}}, seed=seed
+                inputs={
+                    "reference": reference.path,
+                    **{name: s.path for name, s in others.items() if s.path != reference.path},
+                },
+                seed=seed,
             ),
         }
+        if training is not None:
+            logger.info("validate: comparing with the training sample")
+            found = memorisation(training, truth, second, judged, seed=seed)
+            metrics["physics"] |= found
+            metrics["warnings"] += _overlap_warnings(found["memorisation"]["reference_copies"], training)
         for name, record in metrics["generators"].items():
             record["verdict"] = verdict(metrics, name)
         metrics = {"schema": SCHEMA, "verdict": overall(metrics, leaderboard(metrics)["winner"]), **metrics}
@@ -265,6 +282,18 @@ def _energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[s
     return found
 
 
+def _overlap_warnings(copies: float, training: Showers) -> list[str]:
+    """Say if the reference was trained on: then nothing about memorisation can be said."""
+    if copies <= MOST_COPIES:
+        return []
+    text = (
+        f"{100 * copies:.0f} % of the reference's showers are in the training sample {training.path.name}: they are not "
+        "held out, so that memorisation goes unseen"
+    )
+    logger.warning("validate: %s", text)
+    return [text]
+
+
 def _physics(truth: Summary, second: Summary, summaries: Mapping[str, Summary], *, seed: int) -> dict[str, Any]:
     """Return the physics figures of all samples that the reference has, and the difference of correlations."""
     edges = energy_edges(truth.incident_energy)
@@ -295,6 +324,7 @@ def _physics(truth: Summary, second: Summary, summaries: Mapping[str, Summary], 
         repeated_showers(second),
         {name: repeated_showers(summary) for name, summary in summaries.items()},
     )
+    table |= conditioning(truth, second, summaries, edges, seed=seed)
     table["layer_profile"] = {
         "title": "Energies of the layers at given incident energy, r.m.s. difference in std. dev.",
         "unit": "",
@@ -366,6 +396,7 @@ def _entry(result: Result, floor: Result) -> dict[str, Any]:
         "error": result.error,
         "floor": floor.value,
         "floor_error": floor.error,
+        "n": result.n,
     }
     if result.absolute is not None:
         entry["absolute"] = result.absolute

@@ -110,7 +110,7 @@ def _tests(metrics: Mapping[str, Any], generator: str) -> list[Difference]:
         if figure["tested"]:
             entry = figure["generators"][generator]
             title = figure["title"].partition(",")[0].lower() + (
-                f", layer {entry['layer']}" if "layer" in entry else ""
+                f", layer {entry['layer']}" if "layer" in entry else f" {entry['where']}" if "where" in entry else ""
             )
             tests.append(Difference(title, entry["sigma"], explains=True))
     for table in metrics["in_bins"].values():

@@ -354,6 +354,7 @@ def generate(
 @click.option("--reference", type=_PATH, required=True, help="Shower file to judge by.")
 @click.option("--generated", type=_PATH, required=True, multiple=True, help="Shower file to judge; may be repeated.")
 @click.option("--floor", type=_PATH, help="Second sample like the reference: what a perfect generator would reach.")
+@click.option("--training", type=_PATH, help="What the generators were trained on: finds showers that repeat it.")
 @click.option(
     "--protocol", type=click.Choice(("quick", "challenge")), default="quick", show_default=True,
     help="challenge: binnings, thresholds and samplings of CaloChallenge, for its four datasets.",
@@ -365,6 +366,7 @@ def validate(
     reference: Path,
     generated: tuple[Path, ...],
     floor: Path | None,
+    training: Path | None,
     protocol: str,
     geometry: str | None,
     seed: int,
@@ -378,10 +380,10 @@ def validate(
         names = [str(path.with_suffix("")) for path in generated]
     target = open_showers(reference, geometry)
     judged = {name: open_showers(path, geometry) for name, path in zip(names, generated, strict=True)}
-    second = open_showers(floor, geometry) if floor else None
+    second, trained = (open_showers(path, geometry) if path else None for path in (floor, training))
     from caloforge.validation.validate import validate as validate_showers
 
-    validate_showers(target, judged, output, floor=second, protocol=protocol, seed=seed)
+    validate_showers(target, judged, output, floor=second, training=trained, protocol=protocol, seed=seed)
     click.echo(f"wrote {output / 'metrics.json'} and {output / 'report.html'}")
 
 
