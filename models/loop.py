@@ -67,6 +67,8 @@ def fit(
     seconds: float | None,
     checkpoint: Path,
     fabric: Fabric,
+    watch: Callable[[nn.Module], None] | None = None,
+    looks: int = 0,
 ) -> Fit:
     """Train until the steps are done or the time is up, from the last checkpoint if there is one.
 
@@ -82,6 +84,8 @@ def fit(
         seconds: time limit over all attempts, None for none.
         checkpoint: file for checkpoints.
         fabric: device and precision.
+        watch: is given the averaged network while the training goes on; what it takes does not count as time.
+        looks: how often, at equal shares of the training; the end is none of them.
 
     Raises:
         RuntimeError: gradients stay NaN or infinite.
@@ -126,6 +130,11 @@ def fit(
             state.finished = share >= 1
             note = ", ".join(f"{part} loss {values[-1][1]:.4g}" for part, values in state.losses.items())
             progress.update(state.step, note, total=round(state.step / share))
+            due = int((looks + 1) * share) > int((looks + 1) * share_before) and not state.finished
+            if due and watch is not None and fabric.is_global_zero:
+                began = time.monotonic()
+                watch(averaged.module)
+                started += time.monotonic() - began
             if stop.is_set() and not state.finished:
                 state.save()
                 logger.warning("%s: asked to end; checkpoint saved at step %d", name, state.step)
