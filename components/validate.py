@@ -15,6 +15,7 @@ def validate(
     report: Output[HTML],
     metrics: Output[Metrics],
     seed: int = 0,
+    code_version: str = "",
 ) -> None:
     """Compare every generator with held-out Geant4 showers, beside the Geant4-Geant4 floor.
 
@@ -26,6 +27,7 @@ def validate(
         report: self-contained report.
         metrics: high-level AUC of each generator and the floor.
         seed: seed of the classifiers.
+        code_version: another version makes another cache entry.
     """
     import shutil
     from pathlib import Path
@@ -38,14 +40,15 @@ def validate(
 
     with task():
         output = Path(judgement.path)
-        reference, floor = (
-            open_split(Path(showers.path), Path(prepared.path), split) for split in ("test", "validation")
+        reference, floor, training = (
+            open_split(Path(showers.path), Path(prepared.path), split) for split in ("test", "validation", "train")
         )
         figures = validate_showers(
             reference,
             {sample.metadata["generator"]: open_showers(Path(sample.path)) for sample in generated},
             output,
             floor=floor,
+            training=training,
             timings={sample.metadata["generator"]: sample.metadata["ms_per_shower"] for sample in generated},
             seed=seed,
         )

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.showers import Showers, VoxelArray
+from caloforge.validation.channels import channel_wasserstein, checkerboard_channels
 from caloforge.validation.classifier import VOXEL_TREES, classifier_auc
 from caloforge.validation.features import high_level_features
 from caloforge.validation.frechet import fpd
 from caloforge.validation.kernel import BATCH_SIZE, kpd
 from caloforge.validation.observables import OBSERVABLES, Observable
 from caloforge.validation.prdc import log_voxels, prdc
+from caloforge.validation.precision_recall import precision_recall
 from caloforge.validation.result import Result
 from caloforge.validation.separation import separation_of_profiles, separation_power
 from caloforge.validation.significance import worst_of
@@ -27,6 +29,8 @@ FloatArray = NDArray[np.float64]
 
 PRDC_SHOWERS = 2000
 """Showers of each sample that the quick protocol computes distances of: their number counts squared."""
+CLUSTERED_SHOWERS = 5000
+"""Showers of each sample that are clustered."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,21 @@ class Sample:
         chunks = (np.where(chunk < threshold, np.float32(0), chunk) for chunk in self.showers.chunks())
         energy = np.log10(self.summary.incident_energy[:, None]).astype(np.float32)
         return np.hstack([energy, voxel_features(chunks, self.summary.geometry)])
+
+    @property
+    def channels(self) -> FloatArray:
+        """Energies of the layers; of a mesh of one layer those of a checkerboard over its cells, (N, channels) MeV."""
+        layer, *others = self.summary.geometry.active_layers
+        if others or min(layer.n_alpha, layer.n_r) < 2:
+            return self.summary.layer_energy
+        shape = (layer.n_alpha, layer.n_r)
+        threshold = self.summary.threshold
+        return np.concatenate(
+            [
+                checkerboard_channels(np.where(chunk < threshold, 0, chunk).reshape(-1, *shape))
+                for chunk in self.showers.chunks()
+            ]
+        )
 
     def voxels(self, rows: NDArray[np.int64] | None = None) -> VoxelArray:
         """Read some of the showers, or all, with the threshold applied: (n, V) float32 MeV."""
@@ -128,11 +147,37 @@ def _voxel_auc(reference: Sample, generated: Sample, seed: int) -> dict[str, Res
     return {"auc_low": classifier_auc(x, y, seed=seed, trees=VOXEL_TREES)}
 
 
+def _precision_recall(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    """Cluster the standardised features and the energies of voxels of some showers."""
+    rows = some_rows(len(reference.summary), CLUSTERED_SHOWERS, seed=seed)
+    x, y = reference.features[rows], generated.features[rows]
+    scale = x.std(axis=0)
+    scale[scale == 0] = 1.0
+    found = {
+        "features": precision_recall(x / scale, y / scale, seed=seed),
+        "voxels": precision_recall(reference.voxels(rows), generated.voxels(rows), seed=seed),
+    }
+    return {f"prd_{score}_{space}": result for space, scores in found.items() for score, result in scores.items()}
+
+
+def _channels(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    del seed
+    return {"channel_wasserstein": channel_wasserstein(reference.channels, generated.channels)}
+
+
 SAMPLE_METRICS: dict[str, SampleMetric] = {
     "prdc": SampleMetric(
         {"precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage"}, _prdc_of_some
     ),
     "auc_low": SampleMetric({"auc_low": CLASSIFIER_LABELS["auc_low"]}, _voxel_auc),
+    "precision_recall": SampleMetric(
+        {
+            "prd_auc_features": "Precision-recall AUC, features",
+            "prd_auc_voxels": "Precision-recall AUC, voxels",
+        },
+        _precision_recall,  # its F scores are in metrics.json and not in tables
+    ),
+    "channel_wasserstein": SampleMetric({"channel_wasserstein": "Wasserstein-1 of channels (MeV)"}, _channels),
 }
 
 DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {
@@ -166,7 +211,7 @@ class Comparison:
     @property
     def headline(self) -> dict[str, Result]:
         """The feature metrics, and the mean over observables of each distribution metric."""
-        means = {f"mean_{name}": mean_result(results) for name, results in self.distributions.items()}
+        means = {f"mean_{name}": mean_result(results.values()) for name, results in self.distributions.items()}
         return {**self.features, **means}
 
     def sigmas_from(self, floor: Comparison) -> dict[str, float]:
@@ -194,9 +239,9 @@ def headline_labels(present: Iterable[str]) -> dict[str, str]:
     return {name: label for name, label in labels.items() if name in names}
 
 
-def mean_result(results: Mapping[str, Result]) -> Result:
-    """Return the mean over observables; its error takes them as fully correlated, an upper bound."""
-    values = list(results.values())
+def mean_result(results: Iterable[Result]) -> Result:
+    """Return the mean of several results; its error takes them as fully correlated, an upper bound."""
+    values = list(results)
     return Result(
         float(np.mean([result.value for result in values])),
         float(np.mean([result.error for result in values])),
@@ -236,4 +281,18 @@ def distances(metric: DistributionMetric, reference: Summary, generated: Summary
         if pair[0].shape[1] > 0:
             results[name] = metric.function(observable, *pair)
     results["voxel_energy"] = metric.of_profiles(reference.spectrum, generated.spectrum, len(reference))
+    if reference.geometry.n_layers > 1:
+        groups = [
+            metric.of_profiles(x, y, len(reference))
+            for x, y in zip(_spectra(reference), _spectra(generated), strict=True)
+        ]
+        results["voxel_energy_groups"] = replace(
+            mean_result(groups), parts=tuple(g.value for g in groups), part_errors=tuple(g.error for g in groups)
+        )
     return results
+
+
+def _spectra(summary: Summary) -> list[Profile]:
+    """Return the voxel spectrum of each group of layers."""
+    both = summary.group_spectra
+    return [Profile(both.edges, mean, error) for mean, error in zip(both.mean, both.error, strict=True)]

@@ -92,7 +92,8 @@ def _radii(x: NDArray[np.floating], squares: NDArray[np.float64], nearest: int) 
             else:
                 best[columns] = _nearest(best[columns], distance.T)
             best[rows] = _nearest(best[rows], distance)
-    return best.max(axis=1)
+    radii: NDArray[np.float64] = best.max(axis=1)
+    return radii
 
 
 def _nearest(best: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.float64]:

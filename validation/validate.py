@@ -18,9 +18,13 @@ from caloforge.geometry import Geometry
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.steps import step
+from caloforge.validation.conditioning import conditioning
 from caloforge.validation.events import events, typical_energies
 from caloforge.validation.histogram import energy_edges
+from caloforge.validation.impact import expect_centres
+from caloforge.validation.key_figures import in_bins
 from caloforge.validation.leaderboard import leaderboard
+from caloforge.validation.memorisation import memorisation
 from caloforge.validation.metrics import Comparison, Sample
 from caloforge.validation.physics import (
     FIGURES,
@@ -30,12 +34,13 @@ from caloforge.validation.physics import (
     profile_shift,
     repeated_showers,
 )
-from caloforge.validation.plots import REFERENCE, write_plots
+from caloforge.validation.plot_style import REFERENCE
+from caloforge.validation.plots import write_plots
 from caloforge.validation.protocols import PROTOCOLS
 from caloforge.validation.report import write_report
 from caloforge.validation.result import Result
 from caloforge.validation.significance import LARGEST, either_way
-from caloforge.validation.summary import Summary, summarise
+from caloforge.validation.summary import Summary, layer_groups, layer_range, summarise
 from caloforge.validation.tables import summary_markdown, tables_csv
 from caloforge.validation.verdict import overall, verdict
 
@@ -43,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 FEWEST = 50
+MOST_COPIES = 0.01
+"""Share of the reference's showers that may be in the training sample by chance, empty ones for example."""
 
 
 def validate(
@@ -51,6 +58,7 @@ def validate(
     output: Path,
     *,
     floor: Showers | None = None,
+    training: Showers | None = None,
     timings: Mapping[str, float] | None = None,
     protocol: str = "quick",
     seed: int = 0,
@@ -68,6 +76,7 @@ def validate(
         output: folder to write; it appears only when complete.
         floor: a second sample of Geant4; without it the reference is halved at random, which
             halves the number of showers that everything is compared with.
+        training: what the generators were trained on; with it, showers that repeat it are found.
         timings: generator name to milliseconds per shower.
         protocol: name in :data:`caloforge.validation.protocols.PROTOCOLS`.
         seed: of the random choices.
@@ -87,6 +96,8 @@ def validate(
         if not generated:
             raise InputError("validate: no generated sample given")
         others = dict(generated) if floor is None else {**generated, "second Geant4 sample": floor}
+        if training is not None:
+            others["training sample"] = training
         _check_sizes(reference, others, halved=floor is None)
         _check_geometries(reference, others)
         _check_units(reference, others)
@@ -97,8 +108,7 @@ def validate(
             "validate: %d showers of each sample, %d voxels, threshold %.4g MeV",
             len(samples.reference), reference.geometry.n_voxels, threshold,
         )  # fmt: skip
-        truth, second = (_sample(showers, threshold) for showers in (samples.reference, samples.floor))
-        judged = {name: _sample(showers, threshold) for name, showers in samples.generated.items()}
+        truth, second, judged = _summarised(samples, threshold)
         summaries = {name: sample.summary for name, sample in judged.items()}
         logger.info("validate: comparing Geant4 with itself")
         floors = rules.compare(truth, second, seed=seed)
@@ -122,10 +132,20 @@ def validate(
                 for name, comparison in comparisons.items()
             },
             "physics": _physics(truth.summary, second.summary, summaries, seed=seed),
+            "in_bins": in_bins(truth.summary, second.summary, summaries),
             "provenance": provenance(
-                inputs={"reference": reference.path, **{name: s.path for name, s in generated.items()}}, seed=seed
+                inputs={
+                    "reference": reference.path,
+                    **{name: s.path for name, s in others.items() if s.path != reference.path},
+                },
+                seed=seed,
             ),
         }
+        if training is not None:
+            logger.info("validate: comparing with the training sample")
+            found = memorisation(training, truth, second, judged, seed=seed)
+            metrics["physics"] |= found
+            metrics["warnings"] += _overlap_warnings(found["memorisation"]["reference_copies"], training)
         for name, record in metrics["generators"].items():
             record["verdict"] = verdict(metrics, name)
         metrics = {"schema": SCHEMA, "verdict": overall(metrics, leaderboard(metrics)["winner"]), **metrics}
@@ -145,10 +165,6 @@ def validate(
         return metrics
 
 
-def _sample(showers: Showers, threshold: float) -> Sample:
-    return Sample(showers, summarise(showers, threshold=threshold))
-
-
 @dataclass(frozen=True)
 class _Samples:
     """The rows that are compared, the same number of each."""
@@ -156,6 +172,15 @@ class _Samples:
     reference: Showers
     floor: Showers
     generated: Mapping[str, Showers]
+
+
+def _summarised(samples: _Samples, threshold: float) -> tuple[Sample, Sample, dict[str, Sample]]:
+    """Read all samples once; return the reference, the floor and the generated ones with their summaries."""
+    others = {"": samples.floor, **samples.generated}
+    found = {name: summarise(showers, threshold=threshold) for name, showers in others.items()}
+    truth, found = expect_centres(summarise(samples.reference, threshold=threshold), found)
+    judged = {name: Sample(showers, found[name]) for name, showers in others.items()}
+    return Sample(samples.reference, truth), judged.pop(""), judged
 
 
 def _choose(reference: Showers, generated: Mapping[str, Showers], floor: Showers | None, *, seed: int) -> _Samples:
@@ -257,6 +282,18 @@ def _energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[s
     return found
 
 
+def _overlap_warnings(copies: float, training: Showers) -> list[str]:
+    """Say if the reference was trained on: then nothing about memorisation can be said."""
+    if copies <= MOST_COPIES:
+        return []
+    text = (
+        f"{100 * copies:.0f} % of the reference's showers are in the training sample {training.path.name}: they are not "
+        "held out, so that memorisation goes unseen"
+    )
+    logger.warning("validate: %s", text)
+    return [text]
+
+
 def _physics(truth: Summary, second: Summary, summaries: Mapping[str, Summary], *, seed: int) -> dict[str, Any]:
     """Return the physics figures of all samples that the reference has, and the difference of correlations."""
     edges = energy_edges(truth.incident_energy)
@@ -287,6 +324,7 @@ def _physics(truth: Summary, second: Summary, summaries: Mapping[str, Summary], 
         repeated_showers(second),
         {name: repeated_showers(summary) for name, summary in summaries.items()},
     )
+    table |= conditioning(truth, second, summaries, edges, seed=seed)
     table["layer_profile"] = {
         "title": "Energies of the layers at given incident energy, r.m.s. difference in std. dev.",
         "unit": "",
@@ -339,7 +377,9 @@ def _as_json(
         for key, result in results.items():
             floor = floors.distributions[metric][key]
             entry = {**_entry(result, floor), "sigma": result.sigma_from(floor)}
-            if len(result.parts) in (geometry.n_layers, len(geometry.alpha_layers)) and key != "response_by_energy":
+            if key == "voxel_energy_groups":
+                entry["worst_group"] = layer_range(layer_groups(geometry)[result.worst_part(floor)]).lower()
+            elif len(result.parts) in (geometry.n_layers, len(geometry.alpha_layers)) and key != "response_by_energy":
                 part = result.worst_part(floor)
                 entry["worst_layer"] = geometry.alpha_layers[part] if key.endswith(("eta", "phi")) else part
             record[metric][key] = entry

@@ -26,16 +26,11 @@ def wasserstein(reference: FloatArray, generated: FloatArray) -> Result:
         variance of the Kantorovich potential in both samples; that of the mean over columns takes
         them as fully correlated, an upper bound.
     """
-    if reference.shape != generated.shape:
-        raise ValueError(f"samples must have the same shape, got {reference.shape} and {generated.shape}")
+    distance, error = distances(reference, generated)
     n = len(reference)
-    x, y = np.sort(reference.reshape(n, -1), axis=0), np.sort(generated.reshape(n, -1), axis=0)
-    distance = np.abs(x - y).mean(axis=0)  # (columns,)
-    direction = np.sign(x - y)[1:]
-    variance = sum(np.cumsum(direction * np.diff(z, axis=0), axis=0).var(axis=0) for z in (x, y))
-    unit = x.std(axis=0)
+    unit = np.atleast_1d(reference.std(axis=0))
     unit[unit == 0] = 1.0
-    parts, errors = distance / unit, np.sqrt(variance / n) / unit
+    parts, errors = distance / unit, error / unit
     several = len(parts) > 1
     return Result(
         float(parts.mean()),
@@ -45,6 +40,18 @@ def wasserstein(reference: FloatArray, generated: FloatArray) -> Result:
         part_errors=tuple(errors.tolist()) if several else (),
         absolute=float(distance.mean()),
     )
+
+
+def distances(reference: FloatArray, generated: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the distance of each column in its own unit, and its error; see :func:`wasserstein`."""
+    if reference.shape != generated.shape:
+        raise ValueError(f"samples must have the same shape, got {reference.shape} and {generated.shape}")
+    n = len(reference)
+    x, y = np.sort(reference.reshape(n, -1), axis=0), np.sort(generated.reshape(n, -1), axis=0)
+    distance: FloatArray = np.abs(x - y).mean(axis=0)  # (columns,)
+    direction = np.sign(x - y)[1:]
+    variance = sum(np.cumsum(direction * np.diff(z, axis=0), axis=0).var(axis=0) for z in (x, y))
+    return distance, np.sqrt(variance / n)
 
 
 def wasserstein_of_profiles(reference: Profile, generated: Profile, *, n: int) -> Result:
