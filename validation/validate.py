@@ -383,9 +383,13 @@ def _as_json(
                 part = result.worst_part(floor)
                 entry["worst_layer"] = geometry.alpha_layers[part] if key.endswith(("eta", "phi")) else part
             record[metric][key] = entry
-    for result in comparison.features.values():
-        if result.roc is not None:
-            record["roc"] = {key: list(getattr(result.roc, key)) for key in ("fpr", "tpr", "thresholds")}
+    curves = {
+        name: {key: list(getattr(result.roc, key)) for key in ("fpr", "tpr", "thresholds")}
+        for name, result in comparison.features.items()
+        if result.roc is not None
+    }
+    record["roc"] = curves["auc"]
+    record["rocs"] = curves
     record["milliseconds_per_shower"] = milliseconds
     return record
 

@@ -401,8 +401,9 @@ def generate(
 @click.option("--floor", type=_PATH, help="Second sample like the reference: what a perfect generator would reach.")
 @click.option("--training", type=_PATH, help="What the generators were trained on: finds showers that repeat it.")
 @click.option(
-    "--protocol", type=click.Choice(("quick", "challenge")), default="quick", show_default=True,
-    help="challenge: binnings, thresholds and samplings of CaloChallenge, for its four datasets.",
+    "--protocol", default="quick", show_default=True,
+    type=click.Choice(("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")),
+    help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
 )  # fmt: skip
 @_geometry
 @_seed
