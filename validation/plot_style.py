@@ -44,7 +44,7 @@ def style() -> Iterator[None]:
 def save(figure: Figure, folder: Path, name: str) -> Path:
     """Save a figure as PNG for the report and as PDF for papers; return the PNG's path."""
     path = folder / f"{name}.png"
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, pil_kwargs={"compress_level": 5})
     figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})  # same plot, same file
     return path
 

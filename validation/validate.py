@@ -357,11 +357,15 @@ def _figure(figures: Figures, reference: Figures, key: str) -> dict[str, float |
     """Return a figure and its distance from the reference's; one that is undefined is as far as can be."""
     value, error = figures.value[key], figures.error[key]
     if not (math.isfinite(value) and math.isfinite(error)):
-        return {"value": None, "error": None, "sigma": LARGEST}
+        return {"value": None, "error": None, "sigma": LARGEST, "ratio": None, "ratio_error": None}
     spread = math.hypot(error, reference.error[key])
     difference = value - reference.value[key]
     sigma = either_way(difference / spread) if spread > 0 else LARGEST * (difference != 0)
-    return {"value": value, "error": error, "sigma": sigma}
+    ratio = ratio_error = None
+    if (truth := reference.value[key]) > 0:
+        ratio = value / truth
+        ratio_error = math.hypot(error, ratio * reference.error[key]) / truth
+    return {"value": value, "error": error, "sigma": sigma, "ratio": ratio, "ratio_error": ratio_error}
 
 
 def _as_json(
