@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from caloforge import __version__
-from caloforge.pods import Pod, pod_template
+from caloforge.pods import IMAGE, Pod, pod_template
 from caloforge.tuning.space import Categorical, Parameter, SearchSpace, format_value
 
 PRIMARY_CONTAINER = "trial"
@@ -23,7 +22,7 @@ class TrialPod(Pod):
         service_account: account that the trial runs as; the namespace's default without it.
     """
 
-    image: str = f"ghcr.io/caloforge/python-caloforge:{__version__}"
+    image: str = IMAGE
     namespace: str = "default"
     service_account: str | None = None
 
