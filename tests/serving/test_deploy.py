@@ -41,7 +41,11 @@ def api(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def test_a_cluster(
-    api: KubernetesApi, server: Any, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    api: KubernetesApi,
+    server: Any,
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv(AUTHORIZATION, SECRET)
     settings = ServiceSettings(claims={"bundles": str(tiny_bundle.parent)})
