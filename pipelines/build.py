@@ -108,12 +108,10 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                 judgement=judged.outputs["judgement"], bundles=dsl.Collected(bundle), code_version=code_version
             ), "compare", "compare",
         )  # fmt: skip
-        exported = placed(
-            export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export to ONNX"
-        )
+        exported = placed(export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export")
         placed(
             smoke(bundle=exported.outputs["exported"], seed=seed, code_version=code_version),
-            "smoke", "serve and query",
+            "smoke", "smoke",
         )  # fmt: skip
         return Results(
             bundles=dsl.Collected(bundle),

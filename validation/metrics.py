@@ -45,14 +45,6 @@ class Sample:
         """The high-level features of CaloChallenge, (N, d)."""
         return high_level_features(self.summary)
 
-    @cached_property
-    def voxel_features(self) -> NDArray[np.float32]:
-        """log10 E_inc and what the trees see of the voxels, (N, d): far fewer numbers than voxels."""
-        threshold = np.float32(self.summary.threshold)
-        chunks = (np.where(chunk < threshold, np.float32(0), chunk) for chunk in self.showers.chunks())
-        energy = np.log10(self.summary.incident_energy[:, None]).astype(np.float32)
-        return np.hstack([energy, voxel_features(chunks, self.summary.geometry)])
-
     @property
     def channels(self) -> FloatArray:
         """Energies of the layers; of a mesh of one layer those of a checkerboard over its cells, (N, channels) MeV."""
@@ -67,6 +59,14 @@ class Sample:
                 for chunk in self.showers.chunks()
             ]
         )
+
+    @cached_property
+    def voxel_features(self) -> NDArray[np.float32]:
+        """log10 E_inc and what the trees see of the voxels, (N, d): far fewer numbers than voxels."""
+        threshold = np.float32(self.summary.threshold)
+        chunks = (np.where(chunk < threshold, np.float32(0), chunk) for chunk in self.showers.chunks())
+        energy = np.log10(self.summary.incident_energy[:, None]).astype(np.float32)
+        return np.hstack([energy, voxel_features(chunks, self.summary.geometry)])
 
     def voxels(self, rows: NDArray[np.int64] | None = None) -> VoxelArray:
         """Read some of the showers, or all, with the threshold applied: (n, V) float32 MeV."""
@@ -142,11 +142,6 @@ def _prdc_of_some(reference: Sample, generated: Sample, seed: int) -> dict[str, 
     return prdc(log_voxels(reference.voxels(rows)), log_voxels(generated.voxels(rows)))
 
 
-def _voxel_auc(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
-    x, y = reference.voxel_features, generated.voxel_features
-    return {"auc_low": classifier_auc(x, y, seed=seed, trees=VOXEL_TREES)}
-
-
 def _precision_recall(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
     """Cluster the standardised features and the energies of voxels of some showers."""
     rows = some_rows(len(reference.summary), CLUSTERED_SHOWERS, seed=seed)
@@ -165,11 +160,15 @@ def _channels(reference: Sample, generated: Sample, seed: int) -> dict[str, Resu
     return {"channel_wasserstein": channel_wasserstein(reference.channels, generated.channels)}
 
 
+def _voxel_auc(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    x, y = reference.voxel_features, generated.voxel_features
+    return {"auc_low": classifier_auc(x, y, seed=seed, trees=VOXEL_TREES)}
+
+
 SAMPLE_METRICS: dict[str, SampleMetric] = {
     "prdc": SampleMetric(
         {"precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage"}, _prdc_of_some
     ),
-    "auc_low": SampleMetric({"auc_low": CLASSIFIER_LABELS["auc_low"]}, _voxel_auc),
     "precision_recall": SampleMetric(
         {
             "prd_auc_features": "Precision-recall AUC, features",
@@ -178,6 +177,7 @@ SAMPLE_METRICS: dict[str, SampleMetric] = {
         _precision_recall,  # its F scores are in metrics.json and not in tables
     ),
     "channel_wasserstein": SampleMetric({"channel_wasserstein": "Wasserstein-1 of channels (MeV)"}, _channels),
+    "auc_low": SampleMetric({"auc_low": CLASSIFIER_LABELS["auc_low"]}, _voxel_auc),
 }
 
 DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {

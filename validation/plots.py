@@ -141,5 +141,5 @@ def _classifier(samples: Samples, metrics: Mapping[str, Any]) -> Iterator[_Drawn
     generators = metrics["generators"]
     for key, label in headline_labels(next(iter(generators.values()))["rocs"]).items():
         rocs = {name: (values["rocs"][key], values[key]["value"]) for name, values in generators.items()}
-        name = "roc" if key == "auc" else f"roc_{key.removeprefix('auc_')}"
-        yield _Drawn(name, f"ROC: {label}", "Classifier", roc_curves(rocs, samples.note))
+        stem = "roc" if key == "auc" else f"roc_{key.removeprefix('auc_')}"
+        yield _Drawn(stem, f"ROC, {label}", "Classifier", roc_curves(rocs, samples.note))

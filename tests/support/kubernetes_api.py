@@ -59,6 +59,7 @@ class KubernetesApi:
             namespace=namespace,
             uid=f"uid-{len(self.objects)}",
             resourceVersion="1",
+            generation=1,
             creationTimestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         self.objects[plural, namespace, body["metadata"]["name"]] = body
@@ -102,8 +103,10 @@ class KubernetesApi:
             assert body is not None
             old = self.objects[key]
             self.objects[key] = _merged(old, body) if method == "PATCH" else {**body, "metadata": old["metadata"]}
-            version = int(old["metadata"]["resourceVersion"]) + 1
-            self.objects[key]["metadata"]["resourceVersion"] = str(version)
+            new = self.objects[key]
+            new["metadata"] = {**new["metadata"], "resourceVersion": str(int(old["metadata"]["resourceVersion"]) + 1)}
+            if new.get("spec") != old.get("spec"):
+                new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         return 200, self._seen(plural, self.objects[key])
 
     def _seen(self, plural: str, item: Object) -> Object:
