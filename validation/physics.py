@@ -15,6 +15,8 @@ from scipy.special import gammaln
 from scipy.stats import f as f_distribution
 from scipy.stats import norm
 
+from caloforge.geometry import Geometry
+from caloforge.validation.histogram import FEWEST
 from caloforge.validation.result import Result
 from caloforge.validation.significance import LARGEST
 from caloforge.validation.summary import EPSILON, Summary
@@ -22,8 +24,6 @@ from caloforge.validation.summary import EPSILON, Summary
 FloatArray = NDArray[np.float64]
 
 N_BOOTSTRAPS = 60
-FEWEST = 10
-"""Showers that an energy bin needs to count."""
 N_GROUPS = 10
 
 
@@ -53,6 +53,7 @@ class _Sums:
     profile: FloatArray  # (B, L) mean share of each layer
     rings: FloatArray  # (R,) energy
     r_edges: FloatArray
+    has_depth: bool
 
     @property
     def resolution(self) -> FloatArray:
@@ -107,7 +108,7 @@ def resolution_terms(sums: _Sums) -> tuple[float, float, float]:
 
 def shower_maximum(sums: _Sums) -> tuple[float, float]:
     """Fit the layer of the mean profile's maximum against ln E_inc; return value at the mean and slope."""
-    if sums.profile.shape[1] < 3:
+    if not sums.has_depth:
         return math.nan, math.nan
     return _line(sums.log, maxima(sums.profile), sums.n)
 
@@ -126,7 +127,7 @@ def maxima(profile: FloatArray) -> FloatArray:
 def gamma_shape(sums: _Sums) -> tuple[float, float]:
     """Fit the mean profile by t^(alpha - 1) exp(-beta t), t in layers (Longo and Sestili 1975)."""
     profile = sums.n @ sums.profile / sums.n.sum()
-    if len(profile) < 4 or profile.sum() <= 0:
+    if not sums.has_depth or len(profile) < 4 or profile.sum() <= 0:
         return math.nan, math.nan
     t = np.arange(len(profile)) + 0.5
     mean = profile @ t / profile.sum()
@@ -219,14 +220,19 @@ def _all(sums: _Sums) -> dict[str, float]:
     return {name: figure.function(sums) for name, figure in FIGURES.items()}
 
 
-def maxima_by_energy(summary: Summary, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the layer of the mean profile's maximum in each energy bin, and its bootstrap error.
+def has_depth(geometry: Geometry) -> bool:
+    """Return whether the index of a layer measures depth: for three or more layers that are alike."""
+    return geometry.is_regular and geometry.n_layers > 2
+
+
+def maxima_in_bins(summary: Summary, where: FloatArray, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the layer of the mean profile's maximum in each bin of ``where``, and its bootstrap error.
 
     NaN in a bin of fewer than 10 showers.
     """
     rng = np.random.default_rng(0)
     shares = summary.layer_energy / (summary.total_energy + EPSILON)[:, None]
-    place = np.searchsorted(edges, summary.incident_energy, side="right") - 1
+    place = np.searchsorted(edges, where, side="right") - 1
     value, error = np.full((2, len(edges) - 1), np.nan)
     for i in range(len(edges) - 1):
         inside = shares[place == i]
@@ -247,6 +253,7 @@ class _Columns:
     shares: FloatArray  # (N, L)
     rings: FloatArray  # (N, R)
     r_edges: FloatArray
+    has_depth: bool
 
     @classmethod
     def of(cls, summary: Summary, edges: FloatArray) -> Self:
@@ -260,6 +267,7 @@ class _Columns:
             shares=summary.layer_energy / (total + EPSILON)[:, None],
             rings=summary.ring_energy,
             r_edges=summary.lateral.edges,
+            has_depth=has_depth(summary.geometry),
         )
 
     def sums(self, weights: FloatArray) -> _Sums:
@@ -270,6 +278,7 @@ class _Columns:
         return _Sums(
             n[n > 0], response, square, inverse, inverse_square, log,
             profile=weighted @ self.shares, rings=weights @ self.rings, r_edges=self.r_edges,
+            has_depth=self.has_depth,
         )  # fmt: skip
 
 

@@ -41,7 +41,11 @@ def api(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def test_a_cluster(
-    api: KubernetesApi, server: Any, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    api: KubernetesApi,
+    server: Any,
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv(AUTHORIZATION, SECRET)
     settings = ServiceSettings(claims={"bundles": str(tiny_bundle.parent)})
@@ -86,6 +90,11 @@ def test_a_path_that_no_cluster_reads_is_refused_before_all(api: KubernetesApi, 
     with pytest.raises(InputError, match="a path of this machine"):
         deploy(tiny_bundle, name="calo", backend="kserve")
     assert not api.requests
+
+
+def test_an_unknown_backend(tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="unknown backend 'kserver'; did you mean 'kserve'"):
+        deploy(tiny_bundle, name="calo", backend="kserver")
 
 
 def test_a_laptop_serves_here(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,7 +342,9 @@ def test_a_service_that_is_being_deleted(
         del api.objects["inferenceservices", "default", "calo"]
         KServe(api, server.url)
 
-    api.add("inferenceservices", {"metadata": {"name": "calo", "deletionTimestamp": "2025-01-01T00:00:00Z"}, "spec": OLD})
+    api.add(
+        "inferenceservices", {"metadata": {"name": "calo", "deletionTimestamp": "2025-01-01T00:00:00Z"}, "spec": OLD}
+    )
     api.controllers["inferenceservices"] = go
     roll_out(cluster, reference)
     assert spec(api) == wanted()["spec"]

@@ -133,9 +133,7 @@ def test_grpc_says_what_is_wrong(stub: GRPCInferenceServiceStub) -> None:
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_concurrent_requests_get_their_own_showers(
-    server: Any, generator: Generator, conditions: Conditions
-) -> None:
+def test_concurrent_requests_get_their_own_showers(server: Any, generator: Generator, conditions: Conditions) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda seed: query(server.url, conditions, seed=seed), range(8)))
     for seed, answer in enumerate(answers):

@@ -1,5 +1,7 @@
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -48,15 +50,33 @@ def toy_showers() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     return draw
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Showers]:
-    """Return a function that writes showers to a file and opens it."""
+@pytest.fixture(scope="session")
+def oracle() -> ModuleType:
+    """The published definitions, plain and slow."""
+    spec = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
+
+def writer(folder: Path) -> Callable[..., Showers]:
     def save(name: str, geometry: Geometry, energy: np.ndarray, voxels: np.ndarray, **attributes: float) -> Showers:
-        path = tmp_path / f"{name}.hdf5"
+        path = folder / f"{name}.hdf5"
         attributes = {"energy_threshold": THRESHOLD, **attributes}
         with write_showers(path, geometry, attributes=attributes, provenance={}) as file:
             file.append(Conditions(energy), voxels)
         return open_showers(path)
 
     return save
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Showers]:
+    """Return a function that writes showers to a file and opens it."""
+    return writer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def write_module(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Showers]:
+    """Like ``write``, for fixtures of a module."""
+    return writer(tmp_path_factory.mktemp("written"))
