@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import click
 
 from caloforge import __version__
 from caloforge.errors import InputError, unknown_name
-from caloforge.logs import configure_logging
+from caloforge.logs import configure_logging, first_process
 
 if TYPE_CHECKING:
     from caloforge.pipelines.local import LocalRun
@@ -82,6 +83,9 @@ def _output(kind: str) -> Callable[[Any], Any]:
 
 
 _data = click.option("--data", type=_PATH, required=True, help="CaloChallenge HDF5 file of showers.")
+_data_anywhere = click.option(
+    "--data", metavar="FILE|URI", required=True, help="CaloChallenge HDF5 file: a path, s3://, minio://, https://, ..."
+)
 _geometry = click.option(
     "--geometry", metavar="NAME|XML", help="Mesh, by name or as a binning XML; without it the file's own."
 )
@@ -110,7 +114,7 @@ def demo(output: Path, seed: int) -> None:
 @main.command(
     example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20"
 )
-@_data
+@_data_anywhere
 @_geometry
 @_output("Folder")
 @click.option("--families", metavar="A,B,...", help="Generator families to train; without it all.")
@@ -119,7 +123,7 @@ def demo(output: Path, seed: int) -> None:
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Same seed, same result.")
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings; options go before it.")
 def run(
-    data: Path,
+    data: str,
     geometry: str | None,
     output: Path,
     families: str | None,
@@ -129,6 +133,7 @@ def run(
     settings_file: Path | None,
 ) -> None:
     """Run the whole pipeline on a shower file. After a stop, run it again to go on."""
+    from caloforge.fetch import local_copy
     from caloforge.pipelines.local import run_local
     from caloforge.pipelines.settings import PipelineSettings
 
@@ -142,7 +147,7 @@ def run(
     given = {name: value for name, value in options.items() if value is not None}
     settings = PipelineSettings.parse({**settings.model_dump(), **given}, where="options")
     _stop_on_sigterm()
-    _summarise(run_local(data, output, geometry=geometry, settings=settings))
+    _summarise(run_local(local_copy(data, output / "data"), output, geometry=geometry, settings=settings))
 
 
 def _stop_on_sigterm() -> None:
@@ -196,6 +201,16 @@ def preprocess(data: Path, geometry: str | None, settings_file: Path | None, see
 @click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset.")
 @_minutes
 @click.option("--checkpoints", type=_PATH, help="Folder from which a stopped training goes on.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each node.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "cluster", "auto"]),
+    default="auto",
+    show_default=True,
+    help="torchrun, a TrainJob, or what fits the place.",
+)
+@click.option("--pod", "pod_file", type=_PATH, help="YAML of what each node gets on a cluster: image, claims, ...")
 @_seed
 @_output("Bundle")
 def train(
@@ -206,34 +221,46 @@ def train(
     overrides: Path | None,
     max_minutes: float | None,
     checkpoints: Path | None,
+    processes: int,
+    nodes: int,
+    backend: Any,
+    pod_file: Path | None,
     seed: int,
     output: Path,
 ) -> None:
     """Train one generator; prints its figures as name=value."""
     _check_family_and_preset(family, preset)
-    from caloforge.models.train import train as train_family
+    from caloforge.models.distributed import train_distributed
+    from caloforge.models.training_pod import TrainingPod
 
-    figures = train_family(
+    _stop_on_sigterm()
+    figures = train_distributed(
         data, prepared, output, family=family, preset=preset,
         overrides=_read_yaml(overrides) if overrides else None,
         seed=seed, max_minutes=max_minutes or None, checkpoints=checkpoints,
+        processes=processes, nodes=nodes, backend=backend,
+        pod=TrainingPod.from_yaml(pod_file) if pod_file else None,
     )  # fmt: skip
-    _print_figures(figures)
+    if first_process():
+        _print_figures(figures)
 
 
 @main.command(
     example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned"
 )
-@_data
+@_data_anywhere
 @_geometry
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What trials start from.")
 @click.option("--trials", type=click.IntRange(min=1), required=True, help="Number of trials.")
 @click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time.")
 @click.option("--algorithm", default="tpe", show_default=True, help="Search algorithm: random, tpe, grid, cmaes, ...")
-@click.option("--objective", metavar="fpd|auc", default="fpd", show_default=True, help="What to minimise.")
+@click.option("--objective", metavar="fpd|auc|kpd", default="fpd", show_default=True, help="What to minimise.")
 @click.option("--space", type=_PATH, help="YAML of parameters and their ranges; without it the family's own.")
+@click.option("--overrides", type=_PATH, help="YAML of settings that all trials have and that are not searched.")
 @click.option("--max-minutes", type=click.FloatRange(min=0), help="Bound of each trial's training.")
+@click.option("--timeout-minutes", type=click.FloatRange(min=0), help="Bound of the search; the best until then wins.")
+@click.option("--early-stopping", is_flag=True, help="End trials that are worse than the median at the same point.")
 @_seed
 @click.option(
     "--backend",
@@ -247,7 +274,7 @@ def train(
 )
 @_output("Folder")
 def tune(
-    data: Path,
+    data: str,
     geometry: str | None,
     family: str,
     preset: str,
@@ -256,7 +283,10 @@ def tune(
     algorithm: str,
     objective: str,
     space: Path | None,
+    overrides: Path | None,
     max_minutes: float | None,
+    timeout_minutes: float | None,
+    early_stopping: bool,
     seed: int,
     backend: Any,
     pod_file: Path | None,
@@ -271,8 +301,9 @@ def tune(
     _stop_on_sigterm()
     result = tune_family(
         data, output, geometry=geometry, family=family, preset=preset, trials=trials, parallel=parallel,
-        algorithm=algorithm, objective=objective, space=space, max_minutes=max_minutes or None, seed=seed,
-        backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
+        algorithm=algorithm, objective=objective, space=space, overrides=_read_yaml(overrides) if overrides else None,
+        max_minutes=max_minutes or None, timeout_minutes=timeout_minutes or None, early_stopping=early_stopping,
+        seed=seed, backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
     )  # fmt: skip
     click.echo(tuning_markdown(result))
     click.echo(f"best parameters: {output / 'overrides.json'}")
@@ -281,35 +312,46 @@ def tune(
 @main.command(
     example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial"
 )
-@_data
+@_data_anywhere
 @_geometry
-@click.option("--prepared", type=_PATH, help="Folder that `caloforge preprocess` wrote; without it that is done first.")
+@click.option(
+    "--prepared",
+    metavar="FOLDER|URI",
+    help="Folder that `caloforge preprocess` wrote; without it that is done first.",
+)
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What the trial starts from.")
 @click.option(
     "--set", "settings", multiple=True, metavar="PATH=VALUE", help="Parameter of the family; may be repeated."
 )
 @_minutes
+@click.option("--objective", metavar="fpd|auc|kpd", default="fpd", show_default=True, help="What --looks are for.")
+@click.option("--looks", type=click.IntRange(min=0), default=0, help="How often it is judged while it trains.")
 @_seed
 @_output("Folder")
 def trial(
-    data: Path,
+    data: str,
     geometry: str | None,
-    prepared: Path | None,
+    prepared: str | None,
     family: str,
     preset: str,
     settings: tuple[str, ...],
     max_minutes: float | None,
+    objective: str,
+    looks: int,
     seed: int,
     output: Path,
 ) -> None:
     """Train once with some parameters and judge on the validation split, as a tuning does."""
     _check_family_and_preset(family, preset)
+    from caloforge.fetch import local_copy
     from caloforge.models.presets import resolve
+    from caloforge.runner import end_with_runner
     from caloforge.tuning.space import nest, parse_value
     from caloforge.tuning.trial import run_trial
     from caloforge.tuning.tune import prepare_once
 
+    end_with_runner()
     pairs = [setting.partition("=") for setting in settings]
     if wrong := [path for path, sign, _ in pairs if not sign]:
         raise click.UsageError(f"--set {wrong[0]!r}: expected PATH=VALUE")
@@ -318,13 +360,16 @@ def trial(
         raise click.UsageError("--set: a parameter is given twice")
     overrides = nest(values)
     resolve(family, preset, overrides)  # before the showers are read
-    if prepared is None:
-        prepared = prepare_once(data, output / "prepared", geometry=geometry, seed=seed)
-    figures = run_trial(
-        data, prepared, output, family=family, preset=preset, overrides=overrides, max_minutes=max_minutes or None,
-        seed=seed,
+    showers = local_copy(data, output / "data")
+    folder = (
+        local_copy(prepared, output / "data")
+        if prepared is not None
+        else prepare_once(showers, output / "prepared", geometry=geometry, seed=seed)
+    )
+    run_trial(
+        showers, folder, output, family=family, preset=preset, overrides=overrides, max_minutes=max_minutes or None,
+        objective=objective, looks=looks, seed=seed, report=_print_figures_with_time,
     )  # fmt: skip
-    _print_figures(figures)
 
 
 @main.command(
@@ -533,3 +578,11 @@ def _print_figures(figures: dict[str, Any]) -> None:
     """Print ``name=value`` lines, which Katib's metrics collector reads too."""
     for name, value in figures.items():
         click.echo(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}")
+
+
+def _print_figures_with_time(figures: Mapping[str, Any]) -> None:
+    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values."""
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    for name, value in figures.items():
+        click.echo(f"{now} {name}={value:.6g}")
+    sys.stdout.flush()

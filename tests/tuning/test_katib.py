@@ -25,15 +25,18 @@ class Katib:
         self.api = api
         self.outcome = "Succeeded"
         self.metric: str | None = "0.25"
+        self.done = 0
         api.controllers["experiments"] = self.reconcile
 
     def reconcile(self, experiment: dict[str, Any]) -> None:
         looks = experiment.setdefault("status", {}).get("trialsSucceeded", 0) + 1
         over = looks >= 3 and self.outcome != "never"
+        if self.outcome == "never":
+            looks = self.done
         condition = {"type": self.outcome, "status": str(over), "reason": "Because", "message": "of this"}
         experiment["status"] = {"trialsSucceeded": looks, "conditions": [condition]}
-        if over and not self.api.of("trials"):
-            for number in range(2):
+        if (over or self.done) and not self.api.of("trials"):
+            for number in range(self.done or 2):
                 self.api.add("trials", self.trial(number))
 
     def trial(self, number: int) -> dict[str, Any]:
@@ -100,7 +103,12 @@ def test_a_server_that_stays_away(api: KubernetesApi, cluster: Cluster, toy: Toy
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [(403, "forbidden; apply manifests/rbac"), (401, "log in again"), (404, "Katib is not installed")],
+    [
+        (403, "forbidden; apply manifests/rbac"),
+        (401, "log in again"),
+        (404, "Katib is not installed"),
+        (410, "410 as the script says"),
+    ],
 )
 def test_refusals(fault: int, message: str, api: KubernetesApi, cluster: Cluster, toy: Toy) -> None:
     for before in ([], ["none"]):
@@ -133,6 +141,35 @@ def test_timeout(katib: Katib, cluster: Cluster, toy: Toy) -> None:
     with pytest.raises(TrialFailed, match=r"not done after 0\.1 s"):
         run_on_katib(toy(), cluster, timeout=0.1)
     assert not katib.api.of("experiments")
+
+
+def test_a_timeout_with_something_in_hand(katib: Katib, cluster: Cluster, toy: Toy) -> None:
+    katib.outcome, katib.done = "never", 1
+    (best,) = run_on_katib(toy(), cluster, timeout=0.1).ranked
+    assert best.metrics == {"fpd": 0.25}
+    assert not katib.api.of("experiments")
+
+
+def test_how_a_trial_died(katib: Katib, cluster: Cluster, toy: Toy, caplog: pytest.LogCaptureFixture) -> None:
+    """Katib removes the pods of a trial that is over: they are asked in time."""
+    ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    pod = {
+        "metadata": {"name": "toy-0-abcde", "labels": {"katib.kubeflow.org/experiment": "toy"}},
+        "status": {
+            "containerStatuses": [
+                {"name": "trial", "image": "i", "imageID": "i", "ready": False, "restartCount": 0, "state": ended}
+            ]
+        },
+    }
+    katib.api.add("pods", pod)
+    katib.outcome = "Failed"
+    told = r"Because: of this; pod toy-0-abcde: OOMKilled \(exit code 137\); give trials more memory"
+    with pytest.raises(TrialFailed, match=told):
+        run_on_katib(toy(), cluster)
+    assert caplog.text.count("WARNING") == 1, "said once, as soon as it is seen"
+    katib.outcome = "Succeeded"
+    katib.api.script = ["none", "none", 403]
+    assert run_on_katib(toy(), cluster).ranked, "pods that may not be read are no obstacle"
 
 
 def test_a_stop_deletes_the_experiment(
