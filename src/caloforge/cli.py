@@ -504,6 +504,22 @@ def deploy(
     _print_figures({"url": result.url, **result.figures} if result.url else result.figures)
 
 
+@main.command(
+    example="caloforge manifests -o manifests --settings cluster.yaml\nkubectl apply -k manifests/overlays/profile"
+)
+@_output("Folder")
+@click.option("--overlay", metavar="standalone|profile|cern", help="Write only this one, with what it needs.")
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
+def manifests(output: Path, overlay: str | None, settings_file: Path | None) -> None:
+    """Write what kubectl applies to a cluster before the first run, and examples."""
+    from caloforge.pipelines.manifests import write_manifests
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    write_manifests(output, settings=settings, overlay=overlay)
+    click.echo(f"wrote {output}")
+
+
 @main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")
 @click.option("--url", required=True, help="Address of the server, e.g. http://localhost:8080.")
 @click.option("--energy", type=float, metavar="MEV", required=True, help="Incident energy of all showers.")
