@@ -7,10 +7,10 @@ from kfp import dsl
 from kfp.dsl import HTML, Dataset, Model
 
 from caloforge.components.compare import compare
+from caloforge.components.deploy import deploy as deploy_winner
 from caloforge.components.export import export
 from caloforge.components.generate import generate
 from caloforge.components.preprocess import preprocess
-from caloforge.components.smoke import smoke
 from caloforge.components.train import train
 from caloforge.components.validate import validate
 from caloforge.pipelines.notified import notified
@@ -28,6 +28,7 @@ class Results(NamedTuple):
     report: HTML
     leaderboard: Dataset
     winner: Model
+    url: str
 
 
 def build_pipeline(settings: PipelineSettings) -> Any:
@@ -38,6 +39,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     volumes, retries) is fixed here.
     """
     training = settings.pod_of("train")
+    service = json.dumps(settings.served().model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    # What a run has put on the cluster cannot come from a cache; what it only tries within the step can.
+    run = dsl.PIPELINE_JOB_ID_PLACEHOLDER if settings.deploy else ""
 
     def placed(task: Any, step: Step, name: str, **resources: Any) -> Any:
         return place(task, settings, step, name=name, resources=resources)
@@ -58,6 +62,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         train_memory: str = training.memory,
         train_gpus: str = str(training.gpus),
         train_gpu_type: str = training.gpu_type,
+        deploy: str = settings.deploy,
     ) -> Results:
         """Train the families side by side on one shower file, judge them and export the best.
 
@@ -77,6 +82,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             train_memory: memory for each training, e.g. 16Gi.
             train_gpus: number of GPUs for each training.
             train_gpu_type: Kubernetes' name of the GPUs.
+            deploy: name of the InferenceService for the best; empty: it is only served within the last step.
         """
         showers = dsl.importer(artifact_uri=data, artifact_class=Dataset).set_display_name("showers").output
         prepared = placed(
@@ -109,9 +115,11 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             ), "compare", "compare",
         )  # fmt: skip
         exported = placed(export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export")
-        placed(
-            smoke(bundle=exported.outputs["exported"], seed=seed, code_version=code_version),
-            "smoke", "smoke",
+        deployed = placed(
+            deploy_winner(
+                bundle=exported.outputs["exported"], name=deploy, settings=service, seed=seed, run=run,
+                code_version=code_version,
+            ), "deploy", "deploy",
         )  # fmt: skip
         return Results(
             bundles=dsl.Collected(bundle),
@@ -120,6 +128,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             report=judged.outputs["report"],
             leaderboard=compared.outputs["leaderboard"],
             winner=exported.outputs["exported"],
+            url=deployed.outputs["url"],
         )
 
     return dsl.pipeline(

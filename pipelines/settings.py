@@ -12,6 +12,7 @@ from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
+from caloforge.serving.inference_service import ServiceSettings, check_service_name
 
 FAMILIES = ("coupling_flow", "flow_matching", "diffusion", "wgan", "vae")
 """Names of :data:`caloforge.models.families.FAMILIES`, known without importing torch; the longest
@@ -20,7 +21,7 @@ trainings first, so that two that run side by side end together."""
 PRESETS = ("demo", "full")
 """Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""
 
-Step = Literal["preprocess", "train", "generate", "validate", "compare", "export", "smoke", "notify"]
+Step = Literal["preprocess", "train", "generate", "validate", "compare", "export", "deploy", "notify"]
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
@@ -78,6 +79,8 @@ class PipelineSettings(Config):
         webhook: entry of a Secret with the address to which the end of a run is posted; its log alone without it.
         namespace: where runs are started: a user's profile, or empty without multi-user isolation.
         service_account: account that the steps run as; Kubeflow's default without it.
+        deploy: name of the InferenceService for the winner; empty: the last step only serves it for a moment.
+        service: how it is served; image, namespace and registry passwords are those of the steps unless given.
     """
 
     name: str = Field(default="caloforge", pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=100)
@@ -102,6 +105,8 @@ class PipelineSettings(Config):
     webhook: SecretKey | None = None
     namespace: _DnsName = ""
     service_account: _DnsName = ""
+    deploy: str = ""
+    service: ServiceSettings = ServiceSettings()
 
     @field_validator("families", "overrides")
     @classmethod
@@ -127,6 +132,16 @@ class PipelineSettings(Config):
                 "{text}",
                 {"text": f"{value!r} has no tag of its own; Kubeflow caches by the image's name"},
             )
+        return value
+
+    @field_validator("deploy")
+    @classmethod
+    def _known_to_kserve(cls, value: str) -> str:
+        if value:
+            try:
+                check_service_name(value)
+            except InputError as error:
+                raise PydanticCustomError("service_name", "{text}", {"text": str(error)}) from None
         return value
 
     @field_validator("resources", "timeouts", mode="before")
@@ -163,6 +178,12 @@ class PipelineSettings(Config):
             for key, value in part.items():
                 values[key] = {**values[key], **value} if isinstance(value, dict) else value
         return Pod.model_validate(values)
+
+    def served(self) -> ServiceSettings:
+        """Return how the winner is served, with what it takes from the steps."""
+        taken = {"image": self.image, "namespace": self.namespace, "image_pull_secrets": self.pod.image_pull_secrets}
+        mine = {key: value for key, value in taken.items() if key not in self.service.model_fields_set}
+        return self.service.model_copy(update=mine)
 
 
 def is_pinned(image: str) -> bool:

@@ -567,6 +567,71 @@ def serve(bundle: Path, http_port: int, grpc_port: int, name: str) -> None:
     serve_bundle(bundle, http_port=http_port, grpc_port=grpc_port, name=name)
 
 
+@main.command(
+    example="caloforge deploy --bundle exported\n"
+    "caloforge deploy --bundle exported --name calo --uri s3://bucket/exported --backend kserve --namespace team"
+)
+@_bundle
+@click.option("--name", default="", help="Name of the InferenceService; without it the server is stopped again.")
+@click.option("--uri", default="", help="Address of the bundle for the cluster; without it its path, on a claim.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "kserve", "auto"]),
+    default="auto",
+    show_default=True,
+    help="A subprocess, a cluster, or what fits the place.",
+)
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of how it is served: image, resources, ...")
+@click.option("--context", help="Context of the kubeconfig; without it the current one.")
+@click.option("--namespace", help="Goes before that of the settings and of the context.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with the query, e.g. a token.")
+@click.option("--keep", is_flag=True, help="Leave a service that failed as it is, to look into it.")
+@_seed
+def deploy(
+    bundle: Path,
+    name: str,
+    uri: str,
+    backend: str,
+    settings_file: Path | None,
+    context: str | None,
+    namespace: str | None,
+    headers: tuple[str, ...],
+    keep: bool,
+    seed: int,
+) -> None:
+    """Serve a generator, compare its answers with its own sampling; a cluster keeps it if they agree."""
+    from caloforge.serving.deploy import deploy as deploy_bundle
+    from caloforge.serving.inference_service import ServiceSettings
+
+    _stop_on_sigterm()
+    if backend == "kserve" and not name:
+        raise click.UsageError("--backend kserve needs --name")
+    settings = ServiceSettings.from_yaml(settings_file) if settings_file else ServiceSettings()
+    if namespace:
+        settings = settings.model_copy(update={"namespace": namespace})
+    result = deploy_bundle(
+        bundle, name=name, uri=uri, backend=backend, settings=settings, context=context, seed=seed,
+        headers=_parse_headers(headers), keep=keep,
+    )  # fmt: skip
+    _print_figures({"url": result.url, **result.figures} if result.url else result.figures)
+
+
+@main.command(
+    example="caloforge manifests -o manifests --settings cluster.yaml\nkubectl apply -k manifests/overlays/profile"
+)
+@_output("Folder")
+@click.option("--overlay", metavar="standalone|profile|cern", help="Write only this one, with what it needs.")
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
+def manifests(output: Path, overlay: str | None, settings_file: Path | None) -> None:
+    """Write what kubectl applies to a cluster before the first run, and examples."""
+    from caloforge.pipelines.manifests import write_manifests
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    write_manifests(output, settings=settings, overlay=overlay)
+    click.echo(f"wrote {output}")
+
+
 @main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")
 @click.option("--url", required=True, help="Address of the server, e.g. http://localhost:8080.")
 @click.option("--energy", type=float, metavar="MEV", required=True, help="Incident energy of all showers.")

@@ -144,6 +144,19 @@ class KubernetesApi:
         handler.wfile.write(content)
 
 
+def rights_used(api: KubernetesApi) -> set[tuple[str, str, str]]:
+    """Return group, resource and verb of all requests, as a Role has to name them."""
+    used = set()
+    for method, address, _ in api.requests:
+        found = _ADDRESS.fullmatch(urlsplit(address).path)
+        assert found is not None
+        reading = "get" if found["name"] else "list"
+        verb = {"GET": reading, "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}[method]
+        part = f"/{found['part']}" if found["part"] else ""
+        used.add((found["group"] or "", found["plural"] + part, verb))
+    return used
+
+
 def _status(code: int, message: str) -> Object:
     return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
 
