@@ -37,7 +37,10 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     training) are parameters with the settings as defaults; what only the compiler can place (image,
     volumes, retries) is fixed here.
     """
-    training = settings.pod_of("train")
+    training = settings.training_pod()
+    if settings.trains_in_train_job:
+        training.check_shared()
+    fixed = training.model_dump_json(exclude_defaults=True, exclude={"cpu", "memory", "gpus", "gpu_type"})
 
     def placed(task: Any, step: Step, name: str, **resources: Any) -> Any:
         return place(task, settings, step, name=name, resources=resources)
@@ -58,6 +61,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         train_memory: str = training.memory,
         train_gpus: str = str(training.gpus),
         train_gpu_type: str = training.gpu_type,
+        train_nodes: int = settings.distributed.nodes,
+        train_processes: int = settings.distributed.processes,
     ) -> Results:
         """Train the families side by side on one shower file, judge them and export the best.
 
@@ -77,6 +82,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             train_memory: memory for each training, e.g. 16Gi.
             train_gpus: number of GPUs for each training.
             train_gpu_type: Kubernetes' name of the GPUs.
+            train_nodes: pods of each training; several make a TrainJob.
+            train_processes: processes for each pod of a training.
         """
         showers = dsl.importer(artifact_uri=data, artifact_class=Dataset).set_display_name("showers").output
         prepared = placed(
@@ -89,9 +96,18 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             bundle = placed(
                 train(
                     showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
-                    seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, code_version=code_version,
+                    seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, nodes=train_nodes,
+                    processes=train_processes, backend=settings.distributed.backend, training_pod=fixed,
+                    training_resources=(
+                        f'{{"cpu": "{train_cpu}", "memory": "{train_memory}", "gpus": {train_gpus}, '
+                        f'"gpu_type": "{train_gpu_type}"}}'
+                    ),
+                    code_version=code_version,
                 ), "train", "train",
-                cpu=train_cpu, memory=train_memory, gpus=train_gpus, gpu_type=train_gpu_type,
+                # A step that waits for a TrainJob needs no GPUs of its own.
+                **({} if settings.trains_in_train_job else {
+                    "cpu": train_cpu, "memory": train_memory, "gpus": train_gpus, "gpu_type": train_gpu_type,
+                }),
             ).outputs["bundle"]  # fmt: skip
             generated = placed(
                 generate(bundle=bundle, showers=showers, prepared=prepared, seed=seed, code_version=code_version),
