@@ -12,6 +12,7 @@ from caloforge.components.generate import generate
 from caloforge.components.preprocess import preprocess
 from caloforge.components.smoke import smoke
 from caloforge.components.train import train
+from caloforge.components.tune import tune
 from caloforge.components.validate import validate
 from caloforge.pipelines.notified import notified
 from caloforge.pipelines.placement import pipeline_config, place
@@ -28,6 +29,7 @@ class Results(NamedTuple):
     report: HTML
     leaderboard: Dataset
     winner: Model
+    tunings: list[Dataset]
 
 
 def build_pipeline(settings: PipelineSettings) -> Any:
@@ -38,6 +40,11 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     volumes, retries) is fixed here.
     """
     training = settings.pod_of("train")
+    trial_pod = json.dumps(
+        training.model_dump(exclude_defaults=True)
+        | {"image": settings.image, "namespace": settings.namespace}
+        | ({"service_account": settings.service_account} if settings.service_account else {})
+    )
 
     def placed(task: Any, step: Step, name: str, **resources: Any) -> Any:
         return place(task, settings, step, name=name, resources=resources)
@@ -51,6 +58,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         preset: str = settings.preset,
         overrides: str = json.dumps(settings.overrides, sort_keys=True),
         max_minutes: float = settings.max_minutes,
+        tune_trials: int = settings.tuning.trials,
+        tune_backend: str = settings.tuning.backend,
+        tune_settings: str = settings.tuning.model_dump_json(exclude_defaults=True, exclude={"trials", "backend"}),
         seed: int = settings.seed,
         checkpoints: str = "",
         code_version: str = settings.code_version or installed_version(),
@@ -70,6 +80,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             preset: demo or full.
             overrides: JSON of {family: {setting: value}}.
             max_minutes: bound of each training; 0 is none.
+            tune_trials: trials of the search for each family's parameters before its training; 0 is no search.
+            tune_backend: where trials run: auto, katib, or local for the step's own pod.
+            tune_settings: JSON of the search's other settings.
             seed: seed of every step.
             checkpoints: folder that outlives the tasks; empty: none.
             code_version: a new one makes the pipeline run anew.
@@ -86,10 +99,17 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             ), "preprocess", "preprocess",
         ).outputs["prepared"]  # fmt: skip
         with dsl.ParallelFor(families, name="families") as family:
+            tuned = placed(
+                tune(
+                    showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
+                    trials=tune_trials, backend=tune_backend, settings=tune_settings, pod=trial_pod,
+                    seed=seed, checkpoints=checkpoints, code_version=code_version,
+                ), "tune", "tune",
+            )  # fmt: skip
             bundle = placed(
                 train(
-                    showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
-                    seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, code_version=code_version,
+                    showers=showers, prepared=prepared, family=family, preset=preset,
+                    overrides=tuned.outputs["Output"], seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, code_version=code_version,
                 ), "train", "train",
                 cpu=train_cpu, memory=train_memory, gpus=train_gpus, gpu_type=train_gpu_type,
             ).outputs["bundle"]  # fmt: skip
@@ -122,6 +142,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             report=judged.outputs["report"],
             leaderboard=compared.outputs["leaderboard"],
             winner=exported.outputs["exported"],
+            tunings=dsl.Collected(tuned.outputs["tuning"]),
         )
 
     return dsl.pipeline(
