@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, eigh, eigvalsh
 from scipy.optimize import curve_fit, nnls
-from threadpoolctl import threadpool_limits
 
 from caloforge.validation.result import Result
+from caloforge.validation.threads import in_threads
 
 FloatArray = NDArray[np.float64]
 
@@ -79,26 +81,33 @@ def _distances(reference: FloatArray, generated: FloatArray, sizes: NDArray[np.i
     rng = np.random.default_rng(seed)
     middle = reference.mean(axis=0)  # so that the products of a covariance do not cancel
     reference, generated = reference - middle, generated - middle
-    distances = np.empty((len(sizes), N_DRAWS))
-    # Threads that wait for each other cost more than they give on matrices this small.
-    with threadpool_limits(1, "blas"):
-        for i, size in enumerate(sizes):
-            for j in range(N_DRAWS):
-                x = _moments(reference, rng.choice(len(reference), size))
-                y = _moments(generated, rng.choice(len(generated), size))
-                distances[i, j] = frechet_distance(*x, *y)
-    return distances
+
+    def draws() -> Iterator[tuple[FloatArray, FloatArray]]:
+        for size in np.repeat(sizes, N_DRAWS).tolist():
+            yield _draw(rng, len(reference), size), _draw(rng, len(generated), size)
+
+    def distance(counts: tuple[FloatArray, FloatArray]) -> float:
+        return frechet_distance(*_moments(reference, counts[0]), *_moments(generated, counts[1]))
+
+    return np.asarray(list(in_threads(distance, draws()))).reshape(len(sizes), N_DRAWS)
 
 
-def _moments(x: FloatArray, rows: NDArray[np.int_]) -> tuple[FloatArray, FloatArray]:
+def _draw(rng: np.random.Generator, n: int, size: int) -> FloatArray:
+    """Return how often each of n rows is among ``size`` draws, (n,)."""
+    return np.bincount(rng.choice(n, size), minlength=n).astype(np.float64)
+
+
+def _moments(x: FloatArray, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return mean and covariance of drawn rows; a row that was drawn several times is multiplied once."""
-    counts = np.bincount(rows, minlength=len(x))
     used = np.flatnonzero(counts)
+    total = counts.sum()
     drawn = x[used]
-    mean = counts[used] @ drawn / len(rows)
-    drawn -= mean
+    mean = counts[used] @ drawn / total
     drawn *= np.sqrt(counts[used])[:, None]
-    return mean, drawn.T @ drawn / (len(rows) - 1)
+    covariance = drawn.T @ drawn
+    covariance -= total * np.outer(mean, mean)
+    covariance /= total - 1
+    return mean, covariance
 
 
 def frechet_distance(mean1: FloatArray, covariance1: FloatArray, mean2: FloatArray, covariance2: FloatArray) -> float:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from caloforge.validation.frechet import normalised
 from caloforge.validation.result import Result
+from caloforge.validation.threads import in_threads
 
 FloatArray = NDArray[np.float64]
 
@@ -84,14 +85,18 @@ def _pairs_between(x: FloatArray, y: FloatArray, counts_x: FloatArray, counts_y:
 
 def _weighted_sums(x: FloatArray, y: FloatArray, wx: FloatArray, wy: FloatArray, *, same: bool) -> FloatArray:
     """Return w_x K w_y for each row of the weights; of a symmetric kernel only the upper half is computed."""
-    sums = np.zeros(len(wx))
     scaled = x / x.shape[1]
-    for i in range(0, len(x), BLOCK):
+
+    def rows_from(i: int) -> FloatArray:
+        sums = np.zeros(len(wx))
         for j in range(i if same else 0, len(y), BLOCK):
             kernel = scaled[i : i + BLOCK] @ y[j : j + BLOCK].T
             kernel += 1
             part = np.einsum("bi,ib->b", wx[:, i : i + BLOCK], _powered(kernel) @ wy[:, j : j + BLOCK].T)
             sums += 2 * part if same and j > i else part
+        return sums
+
+    sums: FloatArray = sum(in_threads(rows_from, range(0, len(x), BLOCK)), np.zeros(len(wx)))
     return sums
 
 

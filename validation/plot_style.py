@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 FILL, LINE, BAND = "#dcdce0", "#52525b", "#a1a1aa"
 DPI = 130
 
-_RC = {
+_RC: Any = {
     "font.size": 9.0,
     "axes.labelsize": 10.0,
     "axes.linewidth": 0.9,

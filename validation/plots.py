@@ -108,7 +108,7 @@ def _profiles(samples: Samples, metrics: Mapping[str, Any]) -> Iterator[_Drawn]:
 def _conditions(samples: Samples, metrics: Mapping[str, Any]) -> Iterator[_Drawn]:
     terms = fitted_terms(metrics["physics"])
     kinds = ("longitudinal", "lateral") if samples.reference.geometry.n_layers > 1 else ("lateral",)
-    for condition, edges in present(samples.reference, samples.generated).items():
+    for condition, edges in present(samples.reference, list(samples.generated.values())).items():
         against = CONDITIONS[condition].title.lower()
         group = f"In bins of {against}"
         for name in figures_in_bins(samples.reference):

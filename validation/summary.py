@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry
 from caloforge.showers import Showers, VoxelArray
+from caloforge.validation.threads import one_blas_thread
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -103,14 +104,15 @@ def summarise(showers: Showers, *, threshold: float = 0.0) -> Summary:
         InputError: a voxel energy is NaN, infinite or negative.
     """
     conditions = showers.conditions
-    return summarise_voxels(
-        _checked(showers),
-        conditions.incident_energy,
-        showers.geometry,
-        threshold=threshold,
-        theta=conditions.theta,
-        phi=conditions.phi,
-    )
+    with one_blas_thread():
+        return summarise_voxels(
+            _checked(showers),
+            conditions.incident_energy,
+            showers.geometry,
+            threshold=threshold,
+            theta=conditions.theta,
+            phi=conditions.phi,
+        )
 
 
 def summarise_voxels(
@@ -247,7 +249,7 @@ def _root(variance: FloatArray) -> FloatArray:
 def _spectra(voxels: VoxelArray, group_of_voxel: IntArray, n_groups: int) -> FloatArray:
     """Count each shower's voxels above 0 in the bins of the spectrum, (n, G, B)."""
     n_bins = len(SPECTRUM_EDGES) - 1
-    row, column = np.nonzero(voxels)
+    row, column = divmod(np.flatnonzero(voxels), voxels.shape[1])  # much faster than in two dimensions
     place = np.searchsorted(SPECTRUM_EDGES, voxels[row, column], side="right") - 1
     place = group_of_voxel[column] * n_bins + np.clip(place, 0, n_bins - 1)
     return _count(row, place, len(voxels), n_groups * n_bins).reshape(-1, n_groups, n_bins)

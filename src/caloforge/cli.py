@@ -18,7 +18,7 @@ import click
 
 from caloforge import __version__
 from caloforge.errors import InputError, unknown_name
-from caloforge.logs import configure_logging
+from caloforge.logs import configure_logging, first_process
 
 if TYPE_CHECKING:
     from caloforge.pipelines.local import LocalRun
@@ -204,6 +204,16 @@ def preprocess(data: Path, geometry: str | None, settings_file: Path | None, see
 @click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset.")
 @_minutes
 @click.option("--checkpoints", type=_PATH, help="Folder from which a stopped training goes on.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each node.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "cluster", "auto"]),
+    default="auto",
+    show_default=True,
+    help="torchrun, a TrainJob, or what fits the place.",
+)
+@click.option("--pod", "pod_file", type=_PATH, help="YAML of what each node gets on a cluster: image, claims, ...")
 @_seed
 @_output("Bundle")
 def train(
@@ -214,19 +224,28 @@ def train(
     overrides: Path | None,
     max_minutes: float | None,
     checkpoints: Path | None,
+    processes: int,
+    nodes: int,
+    backend: Any,
+    pod_file: Path | None,
     seed: int,
     output: Path,
 ) -> None:
     """Train one generator; prints its figures as name=value."""
     _check_family_and_preset(family, preset)
-    from caloforge.models.train import train as train_family
+    from caloforge.models.distributed import train_distributed
+    from caloforge.models.training_pod import TrainingPod
 
-    figures = train_family(
+    _stop_on_sigterm()
+    figures = train_distributed(
         data, prepared, output, family=family, preset=preset,
         overrides=_read_yaml(overrides) if overrides else None,
         seed=seed, max_minutes=max_minutes or None, checkpoints=checkpoints,
+        processes=processes, nodes=nodes, backend=backend,
+        pod=TrainingPod.from_yaml(pod_file) if pod_file else None,
     )  # fmt: skip
-    _print_figures(figures)
+    if first_process():
+        _print_figures(figures)
 
 
 @main.command(

@@ -142,7 +142,13 @@ class Cluster:
         except Refused as error:
             if error.status != 409:
                 raise
-        found = self.get(kind, name)
+        try:
+            found = self._settled(kind, name)
+        except Refused as error:
+            if error.status != 404:
+                raise
+            # What was in the way was being deleted, and is gone now.
+            return self._ask("create", kind, name, self._objects.create_namespaced_custom_object, body=body)
         if found["metadata"].get("labels", {}).get(DIGEST) != digest:
             text = (
                 f"{kind.name} {name!r} in namespace {self.namespace!r} is there with other content; delete it: "
@@ -151,6 +157,13 @@ class Cluster:
             raise InputError(text)
         logger.info("%s: is there from an earlier attempt", name)
         return found
+
+    def _settled(self, kind: Kind, name: str) -> dict[str, Any]:
+        """Return an object that is not being deleted, or wait until it is gone."""
+        for item in self.watch(kind, name, timeout=self.patience):
+            if "deletionTimestamp" not in item["metadata"]:
+                break
+        return item
 
     def get(self, kind: Kind, name: str) -> dict[str, Any]:
         """Return an object."""
@@ -213,7 +226,7 @@ class Cluster:
             try:
                 answer = call(kind.group, kind.version, self.namespace, kind.plural, **arguments)
             except (ApiException, HTTPError) as error:
-                if isinstance(error, ApiException) and error.status not in (429, 500, 502, 503, 504):
+                if isinstance(error, ApiException) and error.status not in (410, 429, 500, 502, 503, 504):
                     raise self._refused(verb, kind, name, error) from None
                 if time.monotonic() - start > self.patience:
                     text = f"the cluster has not answered for {self.patience:g} s: {reason(error)}"

@@ -34,6 +34,7 @@ class KubernetesApi:
         objects: (plural, namespace, name) to the object.
         controllers: plural to what happens to an object whenever somebody reads it, as a
             controller would change its status.
+        admission: plural to what happens to an object before it is made.
         script: what goes wrong, one entry for each request: ``"none"``, an HTTP status, ``"reset"``
             for a connection that breaks before the work is done, ``"lost"`` for one that breaks after it.
         requests: (method, path with query, headers) of all requests.
@@ -45,6 +46,7 @@ class KubernetesApi:
         self.kinds = {*kinds, "events", "pods", "namespaces"}
         self.objects: dict[tuple[str, str, str], Object] = {}
         self.controllers: dict[str, Controller] = {}
+        self.admission: dict[str, Controller] = {}
         self.script: list[int | str] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.bodies: list[tuple[str, str, str]] = []
@@ -81,6 +83,7 @@ class KubernetesApi:
             assert body is not None
             if (plural, namespace, body["metadata"]["name"]) in self.objects:
                 return 409, _status(409, "already exists")
+            self.admission.get(plural, lambda _: None)(body)
             return 201, self.add(plural, body, namespace=namespace)
         if name is None:
             selector = parse_qs(parts.query).get("labelSelector", [""])[0]
@@ -93,7 +96,9 @@ class KubernetesApi:
         key = plural, namespace, name
         if key not in self.objects:
             return 404, _status(404, f"{plural} {name!r} not found")
-        if method == "DELETE":
+        if method == "DELETE" and self.objects[key]["metadata"].get("finalizers"):
+            self.objects[key]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        elif method == "DELETE":
             return 200, self.objects.pop(key)
         if method in ("PATCH", "PUT"):
             assert body is not None

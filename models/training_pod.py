@@ -1,0 +1,53 @@
+"""What each node of a distributed training gets on a cluster."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from caloforge import __version__
+from caloforge.errors import InputError
+from caloforge.pods import Pod
+
+
+class TrainingPod(Pod):
+    """What each pod of a TrainJob gets, and where it finds its data.
+
+    Attributes:
+        image: container image with this package; never tag it ``latest``.
+        namespace: where the TrainJob runs; where this runs without it.
+        service_account: account that the pods run as; the namespace's default without it.
+        runtime: the cluster's ClusterTrainingRuntime.
+        shared: folder within one of ``claims`` through which this step and the pods exchange
+            showers, checkpoints and the bundle; the claim is mounted at the same path in both.
+    """
+
+    image: str = f"ghcr.io/caloforge/python-caloforge:{__version__}"
+    namespace: str = ""
+    service_account: str | None = None
+    runtime: str = "torch-distributed"
+    shared: str = ""
+
+    def shared_folder(self) -> Path:
+        """Return the shared folder, once it is sure that it is one.
+
+        Raises:
+            InputError: there is none, no claim holds it, or it cannot be written from here.
+        """
+        example = "e.g. {claims: {my-claim: /mnt/work}, shared: /mnt/work/caloforge}"
+        if not self.shared:
+            raise InputError(
+                "a TrainJob needs storage that its pods and this step share: give the pod settings a claim that many "
+                f"nodes may write (ReadWriteMany) and a folder on it, {example}, and mount it in this step too"
+            )
+        folder = Path(self.shared)
+        if not any(folder.is_relative_to(path) for path in self.claims.values()):
+            raise InputError(f"shared: {self.shared} is on none of the claims of the pod settings; {example}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            text = f"{folder}: cannot write here ({error.strerror}); is the claim mounted in this step, at this path?"
+            raise InputError(text) from None
+        return folder
