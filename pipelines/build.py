@@ -39,12 +39,13 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     training) are parameters with the settings as defaults; what only the compiler can place (image,
     volumes, retries) is fixed here.
     """
-    training = settings.pod_of("train")
-    trial_pod = json.dumps(
-        training.model_dump(exclude_defaults=True)
-        | {"image": settings.image, "namespace": settings.namespace}
-        | ({"service_account": settings.service_account} if settings.service_account else {})
-    )
+    trial = settings.pod_of("train").model_dump(exclude_defaults=True)
+    trial |= {"image": settings.image, "namespace": settings.namespace}
+    trial |= {"service_account": settings.service_account} if settings.service_account else {}
+    training = settings.training_pod()
+    if settings.trains_in_train_job:
+        training.check_shared()
+    fixed = training.model_dump_json(exclude_defaults=True, exclude={"cpu", "memory", "gpus", "gpu_type"})
 
     def placed(task: Any, step: Step, name: str, **resources: Any) -> Any:
         return place(task, settings, step, name=name, resources=resources)
@@ -68,6 +69,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         train_memory: str = training.memory,
         train_gpus: str = str(training.gpus),
         train_gpu_type: str = training.gpu_type,
+        train_nodes: int = settings.distributed.nodes,
+        train_processes: int = settings.distributed.processes,
     ) -> Results:
         """Train the families side by side on one shower file, judge them and export the best.
 
@@ -90,6 +93,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             train_memory: memory for each training, e.g. 16Gi.
             train_gpus: number of GPUs for each training.
             train_gpu_type: Kubernetes' name of the GPUs.
+            train_nodes: pods of each training; several make a TrainJob.
+            train_processes: processes for each pod of a training.
         """
         showers = dsl.importer(artifact_uri=data, artifact_class=Dataset).set_display_name("showers").output
         prepared = placed(
@@ -102,16 +107,26 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             tuned = placed(
                 tune(
                     showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
-                    trials=tune_trials, backend=tune_backend, settings=tune_settings, pod=trial_pod,
+                    trials=tune_trials, backend=tune_backend, settings=tune_settings, pod=json.dumps(trial),
                     seed=seed, checkpoints=checkpoints, code_version=code_version,
                 ), "tune", "tune",
             )  # fmt: skip
             bundle = placed(
                 train(
                     showers=showers, prepared=prepared, family=family, preset=preset,
-                    overrides=tuned.outputs["Output"], seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, code_version=code_version,
+                    overrides=tuned.outputs["Output"],
+                    seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, nodes=train_nodes,
+                    processes=train_processes, backend=settings.distributed.backend, training_pod=fixed,
+                    training_resources=(
+                        f'{{"cpu": "{train_cpu}", "memory": "{train_memory}", "gpus": {train_gpus}, '
+                        f'"gpu_type": "{train_gpu_type}"}}'
+                    ),
+                    code_version=code_version,
                 ), "train", "train",
-                cpu=train_cpu, memory=train_memory, gpus=train_gpus, gpu_type=train_gpu_type,
+                # A step that waits for a TrainJob needs no GPUs of its own.
+                **({} if settings.trains_in_train_job else {
+                    "cpu": train_cpu, "memory": train_memory, "gpus": train_gpus, "gpu_type": train_gpu_type,
+                }),
             ).outputs["bundle"]  # fmt: skip
             generated = placed(
                 generate(bundle=bundle, showers=showers, prepared=prepared, seed=seed, code_version=code_version),

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from caloforge.components.image import IMAGE
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
+from caloforge.models.training_pod import TrainingPod
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.tuning.settings import TuneSettings
@@ -29,6 +30,11 @@ _SMALL: Mapping[Step, Mapping[str, str]] = {"notify": {"cpu": "100m", "memory": 
 
 _DnsName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
 
+_WAITING: dict[str, Any] = {
+    "cpu": "500m", "memory": "4G", "gpus": 0, "node_selector": {}, "tolerations": (), "shm": "",
+}  # fmt: skip
+"""What a step gets that waits for pods of its own."""
+
 _Seconds = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -44,6 +50,26 @@ class Backoff(Config):
     seconds: int = Field(default=30, ge=0)
     factor: float = Field(default=2.0, ge=1)
     max_seconds: int = Field(default=3600, ge=0)
+
+
+class Distributed(Config):
+    """How one training is spread.
+
+    Attributes:
+        nodes: pods of each training.
+        processes: processes for each pod; where ``resources: {train}`` has GPUs, at least one for each.
+        backend: ``cluster`` for a TrainJob, ``local`` for torchrun within the step's own pod, ``auto``
+            for a TrainJob where there are several nodes.
+        runtime: the cluster's ClusterTrainingRuntime.
+        shared: folder on one of the claims of ``resources: {train}`` through which the step and the pods
+            of its TrainJob exchange data.
+    """
+
+    nodes: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1)
+    backend: Literal["local", "cluster", "auto"] = "auto"
+    runtime: str = "torch-distributed"
+    shared: str = ""
 
 
 class PipelineSettings(Config):
@@ -65,6 +91,7 @@ class PipelineSettings(Config):
         pod: what every step gets on the cluster.
         resources: what single steps get on top of ``pod``, with the same keys, e.g. ``{train: {gpus: 1}}``;
             maps (``env``, ``claims``, ...) are merged, everything else is replaced.
+        distributed: on how many pods and processes each training runs.
         retries: how often a failed step is tried again.
         backoff: waits between these attempts.
         timeouts: seconds that one attempt of a step may take, e.g. ``{train: 86400}``; none for the others.
@@ -90,6 +117,7 @@ class PipelineSettings(Config):
     tuning: TuneSettings = TuneSettings()
     pod: Pod = Pod()
     resources: dict[Step, dict[str, Any]] = Field(default_factory=dict)
+    distributed: Distributed = Distributed()
     retries: int = Field(default=2, ge=0)
     backoff: Backoff = Backoff()
     timeouts: dict[Step, _Seconds] = Field(default_factory=dict)
@@ -144,8 +172,30 @@ class PipelineSettings(Config):
                 raise PydanticCustomError("not_a_pod", "{text}", {"text": str(error)}) from None
         return value
 
+    @property
+    def trains_in_train_job(self) -> bool:
+        """Whether the step of a training makes a TrainJob and waits for it."""
+        return self.distributed.backend == "cluster" or (
+            self.distributed.backend == "auto" and self.distributed.nodes > 1
+        )
+
+    def training_pod(self) -> TrainingPod:
+        """Return what each pod of a TrainJob gets."""
+        values: dict[str, Any] = {
+            "image": self.image, "namespace": self.namespace, "service_account": self.service_account or None,
+            "runtime": self.distributed.runtime, "shared": self.distributed.shared,
+        }  # fmt: skip
+        return TrainingPod.model_validate({**self._pod_of("train").model_dump(), **values})
+
     def pod_of(self, step: Step) -> Pod:
-        """Return what a step gets on the cluster: ``pod`` with the step's own part on top."""
+        """Return what a step gets on the cluster; one that waits for a TrainJob needs little."""
+        pod = self._pod_of(step)
+        if step == "train" and self.trains_in_train_job:
+            return pod.model_copy(update=_WAITING)
+        return pod
+
+    def _pod_of(self, step: Step) -> Pod:
+        """Return ``pod`` with the step's own part on top."""
         values = self.pod.model_dump()
         for part in (
             _SMALL.get(step, {}),

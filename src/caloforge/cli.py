@@ -226,7 +226,7 @@ def train(
     checkpoints: Path | None,
     processes: int,
     nodes: int,
-    backend: Any,
+    backend: str,
     pod_file: Path | None,
     seed: int,
     output: Path,
