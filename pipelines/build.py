@@ -12,6 +12,7 @@ from caloforge.components.generate import generate
 from caloforge.components.preprocess import preprocess
 from caloforge.components.smoke import smoke
 from caloforge.components.train import train
+from caloforge.components.tune import tune
 from caloforge.components.validate import validate
 from caloforge.pipelines.notified import notified
 from caloforge.pipelines.placement import pipeline_config, place
@@ -28,6 +29,7 @@ class Results(NamedTuple):
     report: HTML
     leaderboard: Dataset
     winner: Model
+    tunings: list[Dataset]
 
 
 def build_pipeline(settings: PipelineSettings) -> Any:
@@ -37,6 +39,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     training) are parameters with the settings as defaults; what only the compiler can place (image,
     volumes, retries) is fixed here.
     """
+    trial = settings.pod_of("train").model_dump(exclude_defaults=True)
+    trial |= {"image": settings.image, "namespace": settings.namespace}
+    trial |= {"service_account": settings.service_account} if settings.service_account else {}
     training = settings.training_pod()
     if settings.trains_in_train_job:
         training.check_shared()
@@ -54,6 +59,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         preset: str = settings.preset,
         overrides: str = json.dumps(settings.overrides, sort_keys=True),
         max_minutes: float = settings.max_minutes,
+        tune_trials: int = settings.tuning.trials,
+        tune_backend: str = settings.tuning.backend,
+        tune_settings: str = settings.tuning.model_dump_json(exclude_defaults=True, exclude={"trials", "backend"}),
         seed: int = settings.seed,
         checkpoints: str = "",
         code_version: str = settings.code_version or installed_version(),
@@ -75,6 +83,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             preset: demo or full.
             overrides: JSON of {family: {setting: value}}.
             max_minutes: bound of each training; 0 is none.
+            tune_trials: trials of the search for each family's parameters before its training; 0 is no search.
+            tune_backend: where trials run: auto, katib, or local for the step's own pod.
+            tune_settings: JSON of the search's other settings.
             seed: seed of every step.
             checkpoints: folder that outlives the tasks; empty: none.
             code_version: a new one makes the pipeline run anew.
@@ -93,9 +104,17 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             ), "preprocess", "preprocess",
         ).outputs["prepared"]  # fmt: skip
         with dsl.ParallelFor(families, name="families") as family:
+            tuned = placed(
+                tune(
+                    showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
+                    trials=tune_trials, backend=tune_backend, settings=tune_settings, pod=json.dumps(trial),
+                    seed=seed, checkpoints=checkpoints, code_version=code_version,
+                ), "tune", "tune",
+            )  # fmt: skip
             bundle = placed(
                 train(
-                    showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
+                    showers=showers, prepared=prepared, family=family, preset=preset,
+                    overrides=tuned.outputs["Output"],
                     seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, nodes=train_nodes,
                     processes=train_processes, backend=settings.distributed.backend, training_pod=fixed,
                     training_resources=(
@@ -138,6 +157,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             report=judged.outputs["report"],
             leaderboard=compared.outputs["leaderboard"],
             winner=exported.outputs["exported"],
+            tunings=dsl.Collected(tuned.outputs["tuning"]),
         )
 
     return dsl.pipeline(

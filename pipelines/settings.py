@@ -12,6 +12,7 @@ from caloforge.errors import InputError, unknown_name
 from caloforge.models.training_pod import TrainingPod
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
+from caloforge.tuning.settings import TuneSettings
 
 FAMILIES = ("coupling_flow", "flow_matching", "diffusion", "wgan", "vae")
 """Names of :data:`caloforge.models.families.FAMILIES`, known without importing torch; the longest
@@ -20,7 +21,7 @@ trainings first, so that two that run side by side end together."""
 PRESETS = ("demo", "full")
 """Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""
 
-Step = Literal["preprocess", "train", "generate", "validate", "compare", "export", "smoke", "notify"]
+Step = Literal["preprocess", "tune", "train", "generate", "validate", "compare", "export", "smoke", "notify"]
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
@@ -86,6 +87,7 @@ class PipelineSettings(Config):
         max_minutes: bound of each training, 0 for none.
         seed: seed of every step.
         prepare: settings of the preprocessing.
+        tuning: search for each family's parameters before its training, e.g. ``{trials: 20}``; none without it.
         pod: what every step gets on the cluster.
         resources: what single steps get on top of ``pod``, with the same keys, e.g. ``{train: {gpus: 1}}``;
             maps (``env``, ``claims``, ...) are merged, everything else is replaced.
@@ -112,6 +114,7 @@ class PipelineSettings(Config):
     max_minutes: float = Field(default=0.0, ge=0)
     seed: int = Field(default=0, ge=0, lt=2**53)
     prepare: PrepareSettings = PrepareSettings()
+    tuning: TuneSettings = TuneSettings()
     pod: Pod = Pod()
     resources: dict[Step, dict[str, Any]] = Field(default_factory=dict)
     distributed: Distributed = Distributed()
