@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from caloforge.errors import InputError
 from caloforge.fetch import local_copy
@@ -23,9 +23,8 @@ from caloforge.tuning.experiment import LOOKS, SCRATCH, TrialPod, build_experime
 from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import check_objective, objective_names
 from caloforge.tuning.result import Tuning, write_tuning
+from caloforge.tuning.settings import Backend
 from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space
-
-Backend = Literal["local", "katib", "auto"]
 
 logger = logging.getLogger(__name__)
 

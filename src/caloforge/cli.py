@@ -120,6 +120,7 @@ def demo(output: Path, seed: int) -> None:
 @click.option("--families", metavar="A,B,...", help="Generator families to train; without it all.")
 @click.option("--preset", metavar="demo|full", help="Size of the generators and of their training.")
 @_minutes
+@click.option("--tune-trials", type=click.IntRange(min=0), help="Trials of a search before each family's training.")
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Same seed, same result.")
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings; options go before it.")
 def run(
@@ -129,6 +130,7 @@ def run(
     families: str | None,
     preset: str | None,
     max_minutes: float | None,
+    tune_trials: int | None,
     seed: int | None,
     settings_file: Path | None,
 ) -> None:
@@ -142,6 +144,7 @@ def run(
         "families": [name.strip() for name in families.split(",")] if families is not None else None,
         "preset": preset,
         "max_minutes": max_minutes,
+        "tuning": {**settings.tuning.model_dump(), "trials": tune_trials} if tune_trials is not None else None,
         "seed": seed,
     }
     given = {name: value for name, value in options.items() if value is not None}
@@ -334,7 +337,7 @@ def train(
     checkpoints: Path | None,
     processes: int,
     nodes: int,
-    backend: Any,
+    backend: str,
     pod_file: Path | None,
     seed: int,
     output: Path,
@@ -343,8 +346,10 @@ def train(
     _check_family_and_preset(family, preset)
     from caloforge.models.distributed import train_distributed
     from caloforge.models.training_pod import TrainingPod
+    from caloforge.runner import end_with_runner
 
     _stop_on_sigterm()
+    end_with_runner()
     figures = train_distributed(
         data, prepared, output, family=family, preset=preset,
         overrides=_read_yaml(overrides) if overrides else None,
