@@ -40,10 +40,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     training) are parameters with the settings as defaults; what only the compiler can place (image,
     volumes, retries) is fixed here.
     """
-    trial = settings.pod_of("train").model_dump(exclude_defaults=True)
-    trial |= {"image": settings.image, "namespace": settings.namespace}
-    trial |= {"service_account": settings.service_account} if settings.service_account else {}
     training = settings.training_pod()
+    trial = training.model_dump_json(exclude_defaults=True, exclude={"runtime", "shared"})
     if settings.trains_in_train_job:
         training.check_shared()
     fixed = training.model_dump_json(exclude_defaults=True, exclude={"cpu", "memory", "gpus", "gpu_type"})
@@ -113,7 +111,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             tuned = placed(
                 tune(
                     showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
-                    trials=tune_trials, backend=tune_backend, settings=tune_settings, pod=json.dumps(trial),
+                    trials=tune_trials, backend=tune_backend, settings=tune_settings, pod=trial,
                     seed=seed, checkpoints=checkpoints, code_version=code_version,
                 ), "tune", "tune",
             )  # fmt: skip

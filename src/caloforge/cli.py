@@ -6,6 +6,7 @@ that ``caloforge --help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -380,7 +381,7 @@ def train(
 @_seed
 @click.option(
     "--backend",
-    type=click.Choice(["local", "katib", "auto"]),
+    type=click.Choice(["local", "katib", "optimizationjob", "auto"]),
     default="local",
     show_default=True,
     help="Subprocesses, a cluster, or what fits the place.",
@@ -463,6 +464,7 @@ def trial(
     from caloforge.fetch import local_copy
     from caloforge.models.presets import resolve
     from caloforge.runner import end_with_runner
+    from caloforge.tuning.optimization_job import assigned
     from caloforge.tuning.space import nest, parse_value
     from caloforge.tuning.trial import run_trial
     from caloforge.tuning.tune import prepare_once
@@ -474,6 +476,7 @@ def trial(
     values = {path: parse_value(value) for path, _, value in pairs}
     if len(values) < len(pairs):
         raise click.UsageError("--set: a parameter is given twice")
+    values |= assigned(os.environ)
     overrides = nest(values)
     resolve(family, preset, overrides)  # before the showers are read
     showers = local_copy(data, output / "data")
@@ -714,8 +717,11 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
 
 def _print_figures_with_time(figures: Mapping[str, Any]) -> None:
-    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values."""
+    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values. Tell Trainer too."""
+    from caloforge.tuning.trainer import tell_trainer
+
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     for name, value in figures.items():
         click.echo(f"{now} {name}={value:.6g}")
     sys.stdout.flush()
+    tell_trainer(figures)

@@ -58,6 +58,9 @@ EXPERIMENT = Kind("kubeflow.org", "v1beta1", "experiments", "Experiment", "Katib
 TRIAL = Kind("kubeflow.org", "v1beta1", "trials", "Trial", "Katib")
 INFERENCE_SERVICE = Kind("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService", "KServe")
 TRAIN_JOB = Kind("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob", "Kubeflow Trainer 2")
+OPTIMIZATION_JOB = Kind(
+    "trainer.kubeflow.org", "v1alpha1", "optimizationjobs", "OptimizationJob", "Kubeflow Trainer with OptimizationJobs"
+)
 
 
 class ClusterError(RuntimeError):
