@@ -14,6 +14,7 @@ def compare(
     summary: Output[Markdown],
     winner: Output[Model],
     roc: Output[ClassificationMetrics],
+    code_version: str = "",
 ) -> str:
     """Make the leaderboard and hand on the bundle that leads it.
 
@@ -24,6 +25,7 @@ def compare(
         summary: the same as a table.
         winner: copy of the leading bundle.
         roc: ROC of the classifier that tells the winner's showers from Geant4's.
+        code_version: another version makes another cache entry.
 
     Returns:
         Name of the winner.

@@ -7,7 +7,9 @@ from caloforge.components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def export(bundle: Input[Model], exported: Output[Model], metrics: Output[Metrics], steps: int = 0) -> None:
+def export(
+    bundle: Input[Model], exported: Output[Model], metrics: Output[Metrics], steps: int = 0, code_version: str = ""
+) -> None:
     """Add generator.onnx to a copy of the bundle and check it against PyTorch.
 
     Args:
@@ -15,6 +17,7 @@ def export(bundle: Input[Model], exported: Output[Model], metrics: Output[Metric
         exported: the same with generator.onnx.
         metrics: how far ONNX Runtime and PyTorch differ.
         steps: sampling steps in the graph; 0: the bundle's own.
+        code_version: another version makes another cache entry.
     """
     from pathlib import Path
 

@@ -15,6 +15,7 @@ def generate(
     metrics: Output[Metrics],
     seed: int = 0,
     steps: int = 0,
+    code_version: str = "",
 ) -> None:
     """Draw one shower for each held-out Geant4 shower, at its conditions.
 
@@ -26,6 +27,7 @@ def generate(
         metrics: number of showers and time per shower.
         seed: seed of the draws.
         steps: sampling steps; 0: the bundle's own.
+        code_version: another version makes another cache entry.
     """
     from pathlib import Path
 

@@ -27,7 +27,7 @@ def preprocess(
         geometry: JSON of {"name", "text" of the binning XML}; empty: the file's own.
         seed: seed of the splits.
         data_sha256: checksum of the file; another checksum makes another cache entry.
-        code_version: digest of the code; another version makes another cache entry.
+        code_version: another version makes another cache entry.
     """
     import json
     import shutil

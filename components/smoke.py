@@ -7,13 +7,14 @@ from caloforge.components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def smoke(bundle: Input[Model], metrics: Output[Metrics], seed: int = 0) -> None:
+def smoke(bundle: Input[Model], metrics: Output[Metrics], seed: int = 0, code_version: str = "") -> None:
     """Serve the bundle with KServe, query it and compare with in-process sampling.
 
     Args:
         bundle: exported generator bundle.
         metrics: latency and largest difference.
         seed: seed of the showers asked for.
+        code_version: another version makes another cache entry.
     """
     from pathlib import Path
 

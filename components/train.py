@@ -18,6 +18,7 @@ def train(
     seed: int = 0,
     max_minutes: float = 0.0,
     checkpoints: str = "",
+    code_version: str = "",
 ) -> None:
     """Train one family and write its generator bundle.
 
@@ -32,6 +33,7 @@ def train(
         seed: seed of initialisation and batches.
         max_minutes: bound of the training; 0 is no bound.
         checkpoints: folder that outlives the task; empty: none.
+        code_version: another version makes another cache entry.
     """
     import json
     from pathlib import Path

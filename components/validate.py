@@ -15,6 +15,7 @@ def validate(
     report: Output[HTML],
     metrics: Output[Metrics],
     seed: int = 0,
+    code_version: str = "",
 ) -> None:
     """Compare every generator with held-out Geant4 showers, beside the Geant4-Geant4 floor.
 
@@ -26,6 +27,7 @@ def validate(
         report: self-contained report.
         metrics: high-level AUC of each generator and the floor.
         seed: seed of the classifiers.
+        code_version: another version makes another cache entry.
     """
     import shutil
     from pathlib import Path

@@ -7,13 +7,14 @@ from typing import cast
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
 from caloforge.config import Config
 from caloforge.geometry import Geometry
 from caloforge.models.family import VoxelModel
 from caloforge.models.networks import NetworkConfig, build_network
+from caloforge.preprocessing.draws import Draws
 
 
 class CouplingFlowConfig(Config):
@@ -125,7 +126,7 @@ class CouplingFlow(VoxelModel):
             for kept, moved in splits(geometry.n_voxels, config.couplings)
         )  # fmt: skip
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, generator: Generator) -> Tensor:
+    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
         """Return the negative log-likelihood per voxel."""
         return negative_log_likelihood(self.couplings, x, condition).mean() / x.shape[1]
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from lightning_fabric import Fabric
+from torch import Tensor
 
+from caloforge.errors import InputError
 from caloforge.models.two_stage import TwoStageGenerator
+from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepared import Prepared
 from caloforge.progress import Progress
 from caloforge.showers import Showers
@@ -21,19 +24,23 @@ class TrainingData:
     """Showers of the training split in a memory-mapped file, so that memory does not grow with them.
 
     Batches depend only on their number: showers are permuted once per epoch with a seed made from
-    the epoch, so a training that resumes at step n sees what it would have seen.
+    the epoch, so a training that resumes at step n sees what it would have seen. Several processes
+    share the file, and each takes its rows of a batch.
     """
 
-    def __init__(self, showers: Showers, prepared: Prepared, scratch: Path, *, seed: int) -> None:
+    def __init__(self, showers: Showers, prepared: Prepared, scratch: Path, *, seed: int, fabric: Fabric) -> None:
         """Write the scratch file.
 
         Args:
             showers: the training split.
             prepared: its prepared data.
-            scratch: folder for ``voxels.npy``; the caller removes it.
+            scratch: folder for ``voxels.npy`` and ``layers.npy`` that all processes see; the caller removes it.
             seed: of the order of showers.
+            fabric: the first of its processes writes, the others wait.
+
+        Raises:
+            InputError: a process does not see what the first one wrote.
         """
-        geometry = showers.geometry
         self._seed = seed
         self._n = len(showers)
         self._phi_orders = _phi_orders(prepared)
@@ -41,20 +48,17 @@ class TrainingData:
         self._conditions = torch.from_numpy(
             np.stack([getattr(conditions, name) for name in conditions.names], 1).astype(np.float32)
         )
-        scratch.mkdir(parents=True, exist_ok=True)
-        shape = (self._n, geometry.n_voxels)
-        self._voxels = np.lib.format.open_memmap(scratch / "voxels.npy", mode="w+", dtype=np.float32, shape=shape)
-        self._layers = torch.zeros(self._n, geometry.n_layers)
-        layer_of_voxel = torch.as_tensor(geometry.layer_of_voxel)
-        progress = Progress("reading showers", self._n, unit="shower")
-        start = 0
-        for chunk in showers.chunks():
-            stop = start + len(chunk)
-            values = np.where(chunk < prepared.threshold, 0, chunk)
-            self._voxels[start:stop] = values
-            self._layers[start:stop].index_add_(1, layer_of_voxel, torch.from_numpy(values))
-            progress.update(stop)
-            start = stop
+        if fabric.is_global_zero:
+            _unpack(showers, prepared.threshold, scratch)
+        fabric.barrier()
+        try:
+            self._voxels = np.load(scratch / "voxels.npy", mmap_mode="r")
+            self._layers = torch.from_numpy(np.load(scratch / "layers.npy"))
+        except FileNotFoundError:
+            text = (
+                f"{scratch}: not what the first process sees there; give a folder for checkpoints that all nodes share"
+            )
+            raise InputError(text) from None
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
 
@@ -64,7 +68,6 @@ class TrainingData:
 
     def _rows(self, number: int, batch_size: int) -> Tensor:
         """Return the rows of batch ``number``; a batch never crosses an epoch."""
-        batch_size = min(batch_size, self._n)
         per_epoch = self._n // batch_size
         epoch, place = divmod(number, per_epoch)
         if epoch != self._epoch:
@@ -73,33 +76,54 @@ class TrainingData:
         return self._order[place * batch_size : (place + 1) * batch_size].sort().values
 
     def layer_batch(
-        self, model: TwoStageGenerator, number: int, batch_size: int, generator: Generator
+        self, model: TwoStageGenerator, number: int, batch_size: int, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Return x = [coded ratios, active] (B, 2L) and conditions (B, C) for the first stage."""
-        device = generator.device
-        rows = self._rows(number, batch_size)
+        device = draws.device
+        rows = draws.share(self._rows(number, batch_size))
         conditions, energy = self._conditions[rows].to(device), self._layers[rows].to(device)
-        y, active = model.layer_transform.encode(energy, conditions[:, :1], generator)
+        y, active = model.layer_transform.encode(energy, conditions[:, :1], draws)
         return torch.cat([y, active.to(y.dtype)], 1), model.encoder(conditions)
 
     def voxel_batch(
-        self, model: TwoStageGenerator, number: int, batch_size: int, generator: Generator
+        self, model: TwoStageGenerator, number: int, batch_size: int, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Return coded voxels (B, V) and conditions (B, C) for the second stage.
 
         Where the sample looks the same from all sides, each shower is turned by a random number of
         alpha bins and mirrored half of the time.
         """
-        device = generator.device
-        rows = self._rows(number, batch_size)
+        device = draws.device
+        rows = draws.share(self._rows(number, batch_size))
         voxels = torch.from_numpy(self._voxels[rows.numpy()]).to(device)
         conditions, energy = self._conditions[rows].to(device), self._layers[rows].to(device)
         if self._phi_orders is not None:
             orders = self._phi_orders.to(device)
-            pick = torch.randint(len(orders), (len(rows),), generator=generator, device=device)
+            pick = draws.integers(0, len(orders), len(rows))
             voxels = voxels.gather(1, orders[pick])
         context = model.sums.context(energy, model.threshold)
-        return model.voxel_transform.encode(voxels, context, generator), model.voxel_condition(conditions, energy)
+        return model.voxel_transform.encode(voxels, context, draws), model.voxel_condition(conditions, energy)
+
+
+def _unpack(showers: Showers, threshold: float, folder: Path) -> None:
+    """Write voxels (N, V) and layer energies (N, L) in MeV as files that can be mapped to memory."""
+    geometry = showers.geometry
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (len(showers), geometry.n_voxels)
+    voxels = np.lib.format.open_memmap(folder / "voxels.npy", mode="w+", dtype=np.float32, shape=shape)
+    layers = torch.zeros(len(showers), geometry.n_layers)
+    layer_of_voxel = torch.as_tensor(geometry.layer_of_voxel)
+    progress = Progress("reading showers", len(showers), unit="shower")
+    start = 0
+    for chunk in showers.chunks():
+        stop = start + len(chunk)
+        values = np.where(chunk < threshold, 0, chunk)
+        voxels[start:stop] = values
+        layers[start:stop].index_add_(1, layer_of_voxel, torch.from_numpy(values))
+        progress.update(stop)
+        start = stop
+    voxels.flush()
+    np.save(folder / "layers.npy", layers.numpy())
 
 
 def _phi_orders(prepared: Prepared) -> Tensor | None:

@@ -6,12 +6,13 @@ import math
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Tensor
 
 from caloforge.config import Config
 from caloforge.geometry import Geometry
 from caloforge.models.family import VoxelModel
 from caloforge.models.networks import NetworkConfig, build_network, time_features
+from caloforge.preprocessing.draws import Draws
 
 N_TIME_FEATURES = 32
 
@@ -49,11 +50,11 @@ class Diffusion(VoxelModel):
         self.noise_features = geometry.n_voxels
         self.network = build_network(geometry, config.network, n_conditions=n_conditions + N_TIME_FEATURES)
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, generator: Generator) -> Tensor:
+    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
         """Return the mean squared error of v at random noise levels."""
-        level = torch.randint(1, self.times + 1, (len(x), 1), generator=generator, device=x.device)
+        level = draws.integers(1, self.times + 1, len(x), 1)
         angle = level / self.times * (math.pi / 2)
-        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        noise = draws.normal(*x.shape)
         noisy = torch.cos(angle) * x + torch.sin(angle) * noise
         target = torch.cos(angle) * noise - torch.sin(angle) * x
         return (self._v(noisy, angle, condition) - target).square().mean()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from caloforge.config import Config
 from caloforge.geometry import Geometry
+from caloforge.preprocessing.draws import Draws
 
 
 class TrainableModel(nn.Module, ABC):
@@ -24,8 +25,8 @@ class TrainableModel(nn.Module, ABC):
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
 
     @abstractmethod
-    def forward(self, part: str, x: Tensor, condition: Tensor, generator: Generator) -> Tensor:
-        """Return the scalar loss of one part on a batch; all random numbers come from ``generator``."""
+    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
+        """Return the loss of one part, a mean over the batch's rows; all random numbers come from ``draws``."""
 
     def parameters_of(self, part: str) -> list[nn.Parameter]:
         """Return the parameters that the optimiser of a part moves."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Tensor
 
 from caloforge.config import Config
 from caloforge.geometry import Geometry
 from caloforge.models.family import VoxelModel
 from caloforge.models.networks import NetworkConfig, build_network, time_features
+from caloforge.preprocessing.draws import Draws
 
 N_TIME_FEATURES = 32
 
@@ -41,10 +42,10 @@ class FlowMatching(VoxelModel):
         self.noise_features = geometry.n_voxels
         self.network = build_network(geometry, config.network, n_conditions=n_conditions + N_TIME_FEATURES)
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, generator: Generator) -> Tensor:
+    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
         """Return the mean squared error of the velocity at random times."""
-        t = torch.sigmoid(torch.randn(len(x), 1, generator=generator, device=x.device))
-        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        t = torch.sigmoid(draws.normal(len(x), 1))
+        noise = draws.normal(*x.shape)
         return (self._velocity((1 - t) * noise + t * x, t, condition) - (x - noise)).square().mean()
 
     def _velocity(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:

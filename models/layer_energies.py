@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from zuko.nn import MaskedMLP
 
 from caloforge.models.coupling_flow import SplineCoupling, negative_log_likelihood, splits
 from caloforge.models.family import TrainableModel
 from caloforge.models.networks import NetworkConfig, ResidualMLP
+from caloforge.preprocessing.draws import Draws
 
 
 class LayerEnergies(TrainableModel):
@@ -40,7 +41,7 @@ class LayerEnergies(TrainableModel):
         )  # fmt: skip
         self.noise_features = 2 * n_layers
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, generator: Generator) -> Tensor:
+    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
         """Return the negative log-likelihood per layer of x = [coded ratios (B, L), active (B, L)]."""
         y, active = x.chunk(2, 1)
         logits = self.occupancy(torch.cat([condition, active], 1)).float()

@@ -12,23 +12,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from caloforge.errors import InputError
 from caloforge.files import atomic_file
 from caloforge.models.family import TrainableModel
 from caloforge.models.presets import TrainingConfig
+from caloforge.preprocessing.draws import Draws
 from caloforge.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-Batches = Callable[[int, Generator], tuple[Tensor, Tensor]]
-"""Batch number and random generator to (x, condition)."""
+Batches = Callable[[int, Draws], tuple[Tensor, Tensor]]
+"""Batch number and random numbers to (x, condition), of the rows that the random numbers are for."""
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -72,25 +74,33 @@ def fit(
 
     The random numbers of a step are seeded with its number, so an interrupted training ends with
     the weights of an uninterrupted one. A time limit makes the schedule follow the clock instead.
+    Several processes share each batch; what they learn does not depend on their number, beyond the
+    rounding of sums. The first one keeps the checkpoints.
 
     Args:
-        model: what to train.
-        batches: gives a batch by its number.
+        model: what to train, the same in all processes.
+        batches: gives ``config.batch_size`` rows by the number of the batch, or a share of them.
         config: steps, rates and the like.
         name: for the log.
         seed: of all random numbers.
         seconds: time limit over all attempts, None for none.
         checkpoint: file for checkpoints.
-        fabric: device and precision.
+        fabric: device, precision and processes.
 
     Raises:
+        InputError: a batch has fewer rows than there are processes.
         RuntimeError: gradients stay NaN or infinite.
         TrainingInterrupted: on SIGTERM, after a checkpoint was saved.
     """
+    if config.batch_size < fabric.world_size:
+        raise InputError(f"{name}: {fabric.world_size} processes cannot share a batch of {config.batch_size} showers")
+    rows = _share(config.batch_size, fabric) if fabric.world_size > 1 else None
+    # Gradients are averaged over processes, but shares may differ by one row.
+    weight = 1.0 if rows is None else (rows.stop - rows.start) * fabric.world_size / config.batch_size
     state = _State(model, config, checkpoint)
     averaged, optimisers = state.averaged.to(fabric.device), state.optimisers
     module, *wrapped = fabric.setup(model, *optimisers.values())
-    state.restore(fabric.device)
+    state.restore(fabric)
     optimiser_of = dict(zip(optimisers, wrapped, strict=True))
     progress = Progress(name, config.steps, unit="step", initial=state.step)
     started, spent_before, saved = time.monotonic(), state.seconds, time.monotonic()
@@ -101,12 +111,13 @@ def fit(
             record = state.step == 0 or int(100 * share) > int(100 * share_before)
             for i, part in enumerate(model.parts):
                 generator = torch.Generator(fabric.device).manual_seed(_step_seed(seed, state.step, i))
-                x, condition = batches(state.step * len(model.parts) + i, generator)
+                draws = Draws(generator, rows=rows, batch=config.batch_size)
+                x, condition = batches(state.step * len(model.parts) + i, draws)
                 optimiser = optimiser_of[part]
                 for group in optimiser.param_groups:
                     group["lr"] = config.learning_rate * _rate(share, config.warmup)
                 optimiser.zero_grad()
-                loss = module(part, x, condition, generator)
+                loss = weight * module(part, x, condition, draws)
                 fabric.backward(loss)
                 norm = nn.utils.clip_grad_norm_(model.parameters_of(part), config.clip)
                 if torch.isfinite(norm):
@@ -114,24 +125,24 @@ def fit(
                     bad = 0
                 else:
                     bad += 1
-                if record and math.isfinite(value := float(loss.detach())):
+                if record and math.isfinite(value := float(_mean(loss.detach(), fabric))):
                     state.losses.setdefault(part, []).append((state.step, value))
             if bad >= MAX_BAD_STEPS:
                 msg = f"{name}: no finite gradient in {bad} steps up to step {state.step}; lower the learning rate"
                 raise RuntimeError(msg)
             averaged.update_parameters(model)
             state.step += 1
-            state.seconds = spent_before + time.monotonic() - started
+            state.seconds, stopping = _agree(fabric, spent_before + time.monotonic() - started, stop.is_set())
             share_before, share = share, _share_done(state.step, config.steps, state.seconds, seconds)
             state.finished = share >= 1
             note = ", ".join(f"{part} loss {values[-1][1]:.4g}" for part, values in state.losses.items())
             progress.update(state.step, note, total=round(state.step / share))
-            if stop.is_set() and not state.finished:
-                state.save()
+            if stopping and not state.finished:
+                state.save(fabric)
                 logger.warning("%s: asked to end; checkpoint saved at step %d", name, state.step)
                 raise TrainingInterrupted(128 + signal.SIGTERM)
             if state.finished or time.monotonic() - saved > config.checkpoint_seconds:
-                state.save()
+                state.save(fabric)
                 saved = time.monotonic()
     logger.info("%s: %d steps in %.1f s", name, state.step, state.seconds)
     return Fit(averaged.module, state.step, state.seconds, state.losses)
@@ -157,7 +168,9 @@ class _State:
         self.step, self.seconds, self.finished = 0, 0.0, False
         self.losses: dict[str, list[tuple[int, float]]] = {}
 
-    def save(self) -> None:
+    def save(self, fabric: Fabric) -> None:
+        if not fabric.is_global_zero:
+            return
         content: dict[str, Any] = {
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -170,10 +183,13 @@ class _State:
         with atomic_file(self.path) as temporary:
             torch.save(content, temporary)
 
-    def restore(self, device: torch.device) -> None:
-        if not self.path.is_file():
+    def restore(self, fabric: Fabric) -> None:
+        content = None
+        if fabric.is_global_zero and self.path.is_file():
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+        content = fabric.broadcast(content)
+        if content is None:
             return
-        content = torch.load(self.path, map_location=device, weights_only=True)
         self.model.load_state_dict(content["model"])
         self.averaged.load_state_dict(content["averaged"])
         for part, optimiser in self.optimisers.items():
@@ -181,6 +197,28 @@ class _State:
         self.step, self.seconds, self.finished = content["step"], content["seconds"], content["finished"]
         self.losses = content["losses"]
         logger.info("resuming %s at step %d", self.path.stem, self.step)
+
+
+def _share(batch: int, fabric: Fabric) -> slice:
+    """Return this process's rows of a batch."""
+    return slice(batch * fabric.global_rank // fabric.world_size, batch * (fabric.global_rank + 1) // fabric.world_size)
+
+
+def _mean(value: Tensor, fabric: Fabric) -> Tensor:
+    """Return the mean of a number over all processes."""
+    return cast("Tensor", fabric.all_reduce(value, reduce_op="mean"))
+
+
+def _agree(fabric: Fabric, seconds: float, stop: bool) -> tuple[float, bool]:
+    """Return the longest time of all processes, and whether any of them is asked to end.
+
+    Clocks differ a little, and processes that do not end at the same step wait for each other for ever.
+    """
+    if fabric.world_size == 1:
+        return seconds, stop
+    numbers = torch.tensor([seconds, float(stop)], dtype=torch.float64, device=fabric.device)
+    longest, stopping = cast("Tensor", fabric.all_reduce(numbers, reduce_op="max")).tolist()
+    return longest, bool(stopping)
 
 
 def _share_done(step: int, steps: int, spent: float, limit: float | None) -> float:

@@ -14,16 +14,18 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Generator, Tensor
+from torch import Tensor
 
 from caloforge.errors import InputError
 from caloforge.files import sha256
 from caloforge.models.bundle import save_bundle
 from caloforge.models.data import TrainingData
+from caloforge.models.fabric import open_fabric
 from caloforge.models.families import family_class
 from caloforge.models.loop import Fit, fit
-from caloforge.models.presets import GeneratorConfig, resolve
+from caloforge.models.presets import GeneratorConfig, TrainingConfig, resolve
 from caloforge.models.two_stage import TwoStageGenerator
+from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.provenance import provenance
 from caloforge.steps import step
@@ -48,6 +50,10 @@ def train(
 ) -> dict[str, float]:
     """Train a generator; a killed training goes on when it is called again.
 
+    Several processes that torchrun started train one generator together, the same as one process
+    would but for rounding; the first of them writes. It goes on from checkpoints of any number of
+    processes.
+
     Args:
         showers: the shower file that was prepared.
         prepared: folder of the prepared data.
@@ -59,8 +65,8 @@ def train(
         max_minutes: limit on everything from reading the showers to the last step, over all
             attempts; the learning rate then follows the clock. Weights of a training that is
             limited by time depend on the speed of the machine.
-        checkpoints: folder for checkpoints; beside ``output`` if not given. What this training
-            left there is removed at the end.
+        checkpoints: folder for checkpoints, shared by all processes; beside ``output`` if not
+            given. What this training left there is removed at the end.
 
     Returns:
         Finite numbers: last losses, steps, seconds, parameters.
@@ -77,7 +83,7 @@ def train(
         started = time.monotonic()
         data_record = load_prepared(prepared)
         training = open_split(showers, prepared, "train")
-        fabric = _fabric()
+        fabric = open_fabric()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = TwoStageGenerator(
@@ -94,19 +100,22 @@ def train(
         root = checkpoints if checkpoints is not None else output.parent / f".{output.name}.checkpoints"
         folder = root / _fingerprint(config, prepared, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        data = TrainingData(training, data_record, folder, seed=seed)
+        data = TrainingData(training, data_record, folder, seed=seed, fabric=fabric)
         logger.info(
             "%s: %d showers of %d voxels on %s, %.2f million parameters",
-            family, len(data), data_record.geometry.n_voxels, fabric.device,
+            family, len(data), data_record.geometry.n_voxels, _where(fabric),
             n_parameters / 1e6,
         )  # fmt: skip
         limit = None if max_minutes is None else 60 * max_minutes - (time.monotonic() - started)
-        stages = _fit_stages(network, data, config, folder, fabric, seed=seed, limit=limit)
+        stages = _fit_stages(network, data, config, folder, fabric, seed=seed, limit=fabric.broadcast(limit))
+        del data  # no process may have files open in the folder that is removed below
+        fabric.barrier()
         network.energies, network.voxels = stages["layer energies"].model, stages["voxels"].model  # type: ignore[assignment]
         record = {
             "config": config.model_dump() | {"model": config.model.model_dump()},
             "max_minutes": max_minutes,
             "device": _device_name(fabric.device),
+            "processes": fabric.world_size,
             "threads": torch.get_num_threads(),
             "parameters": n_parameters,
             "stages": {
@@ -117,16 +126,24 @@ def train(
                 inputs={"showers": showers, "transform": prepared / "transform.safetensors"}, seed=seed
             ),
         }
-        save_bundle(output, network, config, data_record, record=record, extrapolation="refuse")
-        shutil.rmtree(folder)
-        if not any(root.iterdir()):
-            root.rmdir()
+        if fabric.is_global_zero:
+            save_bundle(output, network, config, data_record, record=record, extrapolation="refuse")
+            shutil.rmtree(folder)
+            if not any(root.iterdir()):
+                root.rmdir()
+        fabric.barrier()
+    return training_figures(record)
+
+
+def training_figures(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of a training from its record, as in a bundle's ``training.json``."""
+    voxels, energies = record["stages"]["voxels"], record["stages"]["layer energies"]
     return {
-        "seconds": sum(done.seconds for done in stages.values()),
-        "steps": float(stages["voxels"].steps),
-        "parameters": float(n_parameters),
-        **{f"{part}_loss": values[-1][1] for part, values in stages["voxels"].losses.items()},
-        "layer_energy_loss": stages["layer energies"].losses["model"][-1][1],
+        "seconds": voxels["seconds"] + energies["seconds"],
+        "steps": float(voxels["steps"]),
+        "parameters": float(record["parameters"]),
+        **{f"{part}_loss": values[-1][1] for part, values in voxels["losses"].items()},
+        "layer_energy_loss": energies["losses"]["model"][-1][1],
     }
 
 
@@ -140,37 +157,43 @@ def _fit_stages(
     seed: int,
     limit: float | None,
 ) -> dict[str, Fit]:
-    def layer_batches(number: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        return data.layer_batch(network, number, config.energies.batch_size, generator)
+    training, layers = (_no_larger(batch, len(data)) for batch in (config.training, config.energies))
 
-    def voxel_batches(number: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        return data.voxel_batch(network, number, config.training.batch_size, generator)
+    def layer_batches(number: int, draws: Draws) -> tuple[Tensor, Tensor]:
+        return data.layer_batch(network, number, layers.batch_size, draws)
 
-    run = partial(fit, seed=seed, fabric=fabric)
+    def voxel_batches(number: int, draws: Draws) -> tuple[Tensor, Tensor]:
+        return data.voxel_batch(network, number, training.batch_size, draws)
+
+    run = partial(fit, seed=seed)
     energies = run(
         network.energies,
         layer_batches,
-        config.energies,
+        layers,
         name=f"{config.family} layer energies",
         seconds=None if limit is None else ENERGY_SHARE * limit,
         checkpoint=folder / "layer_energies.ckpt",
+        fabric=fabric,
     )
     voxels = run(
         network.voxels,
         voxel_batches,
-        config.training,
+        training,
         name=f"{config.family} voxels",
         seconds=None if limit is None else max(1.0, limit - energies.seconds),
         checkpoint=folder / "voxels.ckpt",
+        fabric=open_fabric(parts=len(set(network.voxels.parts))),
     )
     return {"layer energies": energies, "voxels": voxels}
 
 
-def _fabric() -> Fabric:
-    """Return one device, the GPU if there is one, with bfloat16 where the GPU has it."""
-    on_gpu = torch.cuda.is_available()
-    bf16 = on_gpu and torch.cuda.is_bf16_supported()
-    return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1, precision="bf16-mixed" if bf16 else "32-true")
+def _no_larger(config: TrainingConfig, n: int) -> TrainingConfig:
+    """Return a training with batches of no more rows than there are."""
+    return config.model_copy(update={"batch_size": min(config.batch_size, n)})
+
+
+def _where(fabric: Fabric) -> str:
+    return str(fabric.device) if fabric.world_size == 1 else f"{fabric.world_size} {fabric.device.type} processes"
 
 
 def _device_name(device: torch.device) -> str:

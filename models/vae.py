@@ -6,13 +6,14 @@ import math
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.config import Config
 from caloforge.geometry import Geometry
 from caloforge.models.family import VoxelModel
 from caloforge.models.networks import NetworkConfig, build_network
+from caloforge.preprocessing.draws import Draws
 
 
 class VAEConfig(Config):
@@ -49,11 +50,11 @@ class VAE(VoxelModel):
         self.from_latent = nn.Linear(config.latent, geometry.n_voxels)
         self.decoder = build_network(geometry, config.network, n_conditions=n_conditions + config.latent, channels=5)
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, generator: Generator) -> Tensor:
+    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
         """Return the negative evidence lower bound per voxel."""
         mean, log_var = self.to_latent(F.silu(self.encoder(x, condition))).chunk(2, 1)
         log_var = log_var.clamp(-12, 12)
-        noise = torch.randn(mean.shape, generator=generator, device=x.device)
+        noise = draws.normal(*mean.shape)
         logit, centre, log_width = self._mixture(mean + torch.exp(log_var / 2) * noise, condition)
         pull = (x[:, :, None] - centre) * torch.exp(-log_width)
         log_weight = F.logsigmoid(torch.stack([-logit, logit], 2))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caloforge.config import Config
 from caloforge.geometry import Geometry
 from caloforge.models.family import VoxelModel
 from caloforge.models.networks import NetworkConfig, build_network
+from caloforge.preprocessing.draws import Draws
 
 
 class WGANConfig(Config):
@@ -55,15 +58,16 @@ class WGAN(VoxelModel):
             return list(self.generator.parameters())
         return [*self.features.parameters(), *self.score.parameters()]
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, generator: Generator) -> Tensor:
+    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
         """Return the critic's or the generator's loss."""
-        noise = torch.randn(len(x), self.noise_features, generator=generator, device=x.device)
+        noise = draws.normal(len(x), self.noise_features)
         if part == "generator":
-            return -self._critic(self.decode(noise, condition, None), condition).mean()
+            with _held(self.features, self.score):
+                return -self._critic(self.decode(noise, condition, None), condition).mean()
         with torch.no_grad():
             fake = self.decode(noise, condition, None)
         distance = self._critic(fake, condition).mean() - self._critic(x, condition).mean()
-        mix = torch.rand(len(x), 1, generator=generator, device=x.device)
+        mix = draws.uniform(len(x), 1)
         between = (mix * x + (1 - mix) * fake).requires_grad_(True)
         with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no second derivative
             score = self._critic(between, condition)
@@ -84,3 +88,13 @@ class WGAN(VoxelModel):
         mean, log_sigma = out.reshape(noise.shape[0], -1, 2).unbind(2)
         x: Tensor = mean + torch.exp(log_sigma.clamp(-4, 2)) * voxel_noise
         return x
+
+
+@contextmanager
+def _held(*networks: nn.Module) -> Iterator[None]:
+    """Take networks as they are: no gradients of their own parameters are worked out, nor sent to other processes."""
+    for network in networks:
+        network.requires_grad_(False)
+    yield
+    for network in networks:
+        network.requires_grad_(True)

@@ -13,7 +13,10 @@ from caloforge.components.preprocess import preprocess
 from caloforge.components.smoke import smoke
 from caloforge.components.train import train
 from caloforge.components.validate import validate
-from caloforge.pipelines.settings import PipelineSettings, Resources, Step
+from caloforge.pipelines.notified import notified
+from caloforge.pipelines.placement import pipeline_config, place
+from caloforge.pipelines.settings import PipelineSettings, Step
+from caloforge.pipelines.version import code_version as installed_version
 
 
 class Results(NamedTuple):
@@ -30,19 +33,16 @@ class Results(NamedTuple):
 def build_pipeline(settings: PipelineSettings) -> Any:
     """Return the pipeline, ready for kfp's compiler.
 
-    What a run may change without a new pipeline (data, families, preset, budgets) are parameters
-    with the settings as defaults; what only the compiler can place (image, resources, retries)
-    is fixed here.
+    What a run may change without a new pipeline (data, families, preset, budgets, resources of the
+    training) are parameters with the settings as defaults; what only the compiler can place (image,
+    volumes, retries) is fixed here.
     """
+    training = settings.pod_of("train")
 
-    def configured(task: Any, step: Step, name: str) -> Any:
-        return _configure(task, settings, step, name)
+    def placed(task: Any, step: Step, name: str, **resources: Any) -> Any:
+        return place(task, settings, step, name=name, resources=resources)
 
-    @dsl.pipeline(
-        name=settings.name,
-        description="From full-simulation calorimeter showers to a validated, exported and served generator.",
-    )
-    def pipeline(
+    def steps(
         data: str = settings.data,
         data_sha256: str = "",
         geometry: str = "",
@@ -53,7 +53,11 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         max_minutes: float = settings.max_minutes,
         seed: int = settings.seed,
         checkpoints: str = "",
-        code_version: str = settings.code_version,
+        code_version: str = settings.code_version or installed_version(),
+        train_cpu: str = training.cpu,
+        train_memory: str = training.memory,
+        train_gpus: str = str(training.gpus),
+        train_gpu_type: str = training.gpu_type,
     ) -> Results:
         """Train the families side by side on one shower file, judge them and export the best.
 
@@ -69,33 +73,48 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             seed: seed of every step.
             checkpoints: folder that outlives the tasks; empty: none.
             code_version: a new one makes the pipeline run anew.
+            train_cpu: cores for each training.
+            train_memory: memory for each training, e.g. 16Gi.
+            train_gpus: number of GPUs for each training.
+            train_gpu_type: Kubernetes' name of the GPUs.
         """
         showers = dsl.importer(artifact_uri=data, artifact_class=Dataset).set_display_name("showers").output
-        prepared = configured(
+        prepared = placed(
             preprocess(
                 showers=showers, settings=prepare, geometry=geometry, seed=seed,
                 data_sha256=data_sha256, code_version=code_version,
             ), "preprocess", "preprocess",
         ).outputs["prepared"]  # fmt: skip
         with dsl.ParallelFor(families, name="families") as family:
-            bundle = configured(
+            bundle = placed(
                 train(
                     showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
-                    seed=seed, max_minutes=max_minutes, checkpoints=checkpoints,
+                    seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, code_version=code_version,
                 ), "train", "train",
+                cpu=train_cpu, memory=train_memory, gpus=train_gpus, gpu_type=train_gpu_type,
             ).outputs["bundle"]  # fmt: skip
-            generated = configured(
-                generate(bundle=bundle, showers=showers, prepared=prepared, seed=seed), "generate", "generate"
-            ).outputs["generated"]
-        judged = configured(
-            validate(showers=showers, prepared=prepared, generated=dsl.Collected(generated), seed=seed),
-            "validate", "validate",
+            generated = placed(
+                generate(bundle=bundle, showers=showers, prepared=prepared, seed=seed, code_version=code_version),
+                "generate", "generate",
+            ).outputs["generated"]  # fmt: skip
+        judged = placed(
+            validate(
+                showers=showers, prepared=prepared, generated=dsl.Collected(generated), seed=seed,
+                code_version=code_version,
+            ), "validate", "validate",
         )  # fmt: skip
-        compared = configured(
-            compare(judgement=judged.outputs["judgement"], bundles=dsl.Collected(bundle)), "compare", "compare"
+        compared = placed(
+            compare(
+                judgement=judged.outputs["judgement"], bundles=dsl.Collected(bundle), code_version=code_version
+            ), "compare", "compare",
+        )  # fmt: skip
+        exported = placed(
+            export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export to ONNX"
         )
-        exported = configured(export(bundle=compared.outputs["winner"]), "export", "export to ONNX")
-        configured(smoke(bundle=exported.outputs["exported"], seed=seed), "smoke", "serve and query")
+        placed(
+            smoke(bundle=exported.outputs["exported"], seed=seed, code_version=code_version),
+            "smoke", "serve and query",
+        )  # fmt: skip
         return Results(
             bundles=dsl.Collected(bundle),
             generated=dsl.Collected(generated),
@@ -105,15 +124,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             winner=exported.outputs["exported"],
         )
 
-    return pipeline
-
-
-def _configure(task: Any, settings: PipelineSettings, step: Step, name: str) -> Any:
-    resources = settings.resources.get(step, Resources())
-    task.set_display_name(name).set_container_image(settings.image)
-    task.set_cpu_request(resources.cpu).set_memory_request(resources.memory).set_memory_limit(resources.memory)
-    if resources.gpus:
-        task.set_accelerator_type(resources.gpu_type).set_accelerator_limit(resources.gpus)
-    if settings.retries:
-        task.set_retry(settings.retries, backoff_duration="30s")
-    return task
+    return dsl.pipeline(
+        name=settings.name,
+        description="From full-simulation calorimeter showers to a validated, exported and served generator.",
+        pipeline_config=pipeline_config(settings),
+    )(notified(steps, settings))

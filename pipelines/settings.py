@@ -1,14 +1,15 @@
 """Settings of the pipeline: what is trained on what, and what each step gets on a cluster."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
-from caloforge import __version__
 from caloforge.components.image import IMAGE
 from caloforge.config import Config
-from caloforge.errors import unknown_name
+from caloforge.errors import InputError, unknown_name
+from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
 
 FAMILIES = ("coupling_flow", "flow_matching", "diffusion", "wgan", "vae")
@@ -18,23 +19,30 @@ trainings first, so that two that run side by side end together."""
 PRESETS = ("demo", "full")
 """Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""
 
-Step = Literal["preprocess", "train", "generate", "validate", "compare", "export", "smoke"]
+Step = Literal["preprocess", "train", "generate", "validate", "compare", "export", "smoke", "notify"]
+
+STEPS: tuple[Step, ...] = get_args(Step)
+
+_SMALL: Mapping[Step, Mapping[str, str]] = {"notify": {"cpu": "100m", "memory": "512M"}}
+"""Steps that need next to nothing, whatever the others get."""
+
+_DnsName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
+
+_Seconds = Annotated[int, Field(ge=1, lt=2**31)]
 
 
-class Resources(Config):
-    """What one step asks of the cluster; a local run ignores it.
+class Backoff(Config):
+    """How long a step that failed waits before it is tried again.
 
     Attributes:
-        cpu: requested cores, as Kubernetes writes them.
-        memory: requested and allowed memory, as Kubernetes writes it.
-        gpus: number of GPUs.
-        gpu_type: Kubernetes' name of the GPU resource.
+        seconds: before the first new attempt.
+        factor: by which each further wait is longer.
+        max_seconds: longest wait.
     """
 
-    cpu: str = "2"
-    memory: str = "8G"
-    gpus: int = Field(default=0, ge=0)
-    gpu_type: str = "nvidia.com/gpu"
+    seconds: int = Field(default=30, ge=0)
+    factor: float = Field(default=2.0, ge=1)
+    max_seconds: int = Field(default=3600, ge=0)
 
 
 class PipelineSettings(Config):
@@ -43,7 +51,8 @@ class PipelineSettings(Config):
     Attributes:
         name: name of the pipeline.
         image: container image of all steps; never tag it ``latest``, Kubeflow caches by its name.
-        code_version: part of the cache key of the first step.
+        image_pull_policy: when a node fetches the image.
+        code_version: part of the cache key of every step; empty: version and digest of the installed package.
         data: default of the pipeline's parameter ``data``, the address of the shower file.
         families: generator families to train.
         preset: size of the generators and of their training.
@@ -51,13 +60,24 @@ class PipelineSettings(Config):
         max_minutes: bound of each training, 0 for none.
         seed: seed of every step.
         prepare: settings of the preprocessing.
-        resources: what single steps ask of the cluster, e.g. ``{train: {gpus: 1}}``.
+        pod: what every step gets on the cluster.
+        resources: what single steps get on top of ``pod``, with the same keys, e.g. ``{train: {gpus: 1}}``;
+            maps (``env``, ``claims``, ...) are merged, everything else is replaced.
         retries: how often a failed step is tried again.
+        backoff: waits between these attempts.
+        timeouts: seconds that one attempt of a step may take, e.g. ``{train: 86400}``; none for the others.
+        deadline_seconds: seconds that the whole run may take.
+        ttl_seconds: seconds after which a finished run's pods are removed; Kubeflow's records stay.
+        cache: whether Kubeflow may take the result of an equal step from an earlier run.
+        webhook: entry of a Secret with the address to which the end of a run is posted; its log alone without it.
+        namespace: where runs are started: a user's profile, or empty without multi-user isolation.
+        service_account: account that the steps run as; Kubeflow's default without it.
     """
 
-    name: str = Field(default="caloforge", pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    name: str = Field(default="caloforge", pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=100)
     image: str = IMAGE
-    code_version: str = __version__
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    code_version: str = ""
     data: str = ""
     families: tuple[str, ...] = Field(default=FAMILIES, min_length=1)
     preset: str = "demo"
@@ -65,8 +85,17 @@ class PipelineSettings(Config):
     max_minutes: float = Field(default=0.0, ge=0)
     seed: int = Field(default=0, ge=0, lt=2**53)
     prepare: PrepareSettings = PrepareSettings()
-    resources: dict[Step, Resources] = Field(default_factory=dict)
+    pod: Pod = Pod()
+    resources: dict[Step, dict[str, Any]] = Field(default_factory=dict)
     retries: int = Field(default=2, ge=0)
+    backoff: Backoff = Backoff()
+    timeouts: dict[Step, _Seconds] = Field(default_factory=dict)
+    deadline_seconds: _Seconds | None = None
+    ttl_seconds: _Seconds | None = None
+    cache: bool = True
+    webhook: SecretKey | None = None
+    namespace: _DnsName = ""
+    service_account: _DnsName = ""
 
     @field_validator("families", "overrides")
     @classmethod
@@ -82,6 +111,53 @@ class PipelineSettings(Config):
     def _known_preset(cls, value: str) -> str:
         _check_name("preset", value, PRESETS)
         return value
+
+    @field_validator("image")
+    @classmethod
+    def _pinned(cls, value: str) -> str:
+        if not is_pinned(value):
+            raise PydanticCustomError(
+                "not_pinned",
+                "{text}",
+                {"text": f"{value!r} has no tag of its own; Kubeflow caches by the image's name"},
+            )
+        return value
+
+    @field_validator("resources", "timeouts", mode="before")
+    @classmethod
+    def _known_steps(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in value:
+                _check_name("step", name, STEPS)
+        return value
+
+    @field_validator("resources")
+    @classmethod
+    def _parts_of_a_pod(cls, value: dict[Step, dict[str, Any]]) -> dict[Step, dict[str, Any]]:
+        for step, part in value.items():
+            try:
+                Pod.parse(part, where=step)
+            except InputError as error:
+                raise PydanticCustomError("not_a_pod", "{text}", {"text": str(error)}) from None
+        return value
+
+    def pod_of(self, step: Step) -> Pod:
+        """Return what a step gets on the cluster: ``pod`` with the step's own part on top."""
+        values = self.pod.model_dump()
+        for part in (
+            _SMALL.get(step, {}),
+            Pod.model_validate(self.resources.get(step, {})).model_dump(exclude_unset=True),
+        ):
+            for key, value in part.items():
+                values[key] = {**values[key], **value} if isinstance(value, dict) else value
+        return Pod.model_validate(values)
+
+
+def is_pinned(image: str) -> bool:
+    """Return whether an image is named by a digest or by a tag other than ``latest``."""
+    name, digest = image.partition("@")[::2]
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return bool(digest) or tag not in ("", "latest")
 
 
 def _check_name(kind: str, name: str, valid: tuple[str, ...]) -> None:

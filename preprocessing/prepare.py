@@ -138,12 +138,13 @@ def _fit_transforms(training: Showers, folder: Path, settings: PrepareSettings, 
     import torch
     from safetensors.torch import save_file
 
+    from caloforge.preprocessing.draws import Draws
     from caloforge.preprocessing.transforms import LayerEnergyTransform, LayerSums, VoxelTransform
 
     sums = LayerSums(training.geometry)
     layers = LayerEnergyTransform(training.geometry.n_layers)
     voxels = VoxelTransform(training.geometry, settings.voxel_scaling)
-    generator = torch.Generator().manual_seed(seed)
+    draws = Draws(torch.Generator().manual_seed(seed))
     incident = torch.from_numpy(training.conditions.incident_energy).float()[:, None]
     layer_fit, voxel_fit = layers.fit(), voxels.fit()
     progress = Progress("fitting transforms", len(training), unit="shower")
@@ -153,7 +154,7 @@ def _fit_transforms(training: Showers, folder: Path, settings: PrepareSettings, 
         energy = sums.sum(values)
         stop = start + len(chunk)
         layer_fit.update(energy, incident[start:stop])
-        voxel_fit.update(values, sums.context(energy, threshold), generator)
+        voxel_fit.update(values, sums.context(energy, threshold), draws)
         progress.update(stop)
         start = stop
     layer_fit.finish()

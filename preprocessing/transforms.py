@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from caloforge.errors import unknown_name
 from caloforge.geometry import Geometry
+from caloforge.preprocessing.draws import Draws
 
 HIT_GAP = 0.25
 """Half the distance in log(energy / threshold) that is kept between hits and censored zeros."""
@@ -79,8 +80,8 @@ class VoxelStep(nn.Module, ABC):
     name: str
 
     @abstractmethod
-    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
-        """Map (B, V) forward; random numbers, where needed, come from ``generator``."""
+    def encode(self, x: Tensor, context: ShowerContext, draws: Draws) -> Tensor:
+        """Map (B, V) forward; random numbers, where needed, come from ``draws``."""
 
     @abstractmethod
     def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
@@ -96,7 +97,7 @@ class EnergyFraction(VoxelStep):
 
     name = "energy_fraction"
 
-    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+    def encode(self, x: Tensor, context: ShowerContext, draws: Draws) -> Tensor:
         """MeV to fraction of the layer energy."""
         return x / context.voxel_layer_energy.clamp_min(context.threshold)
 
@@ -107,10 +108,10 @@ class EnergyFraction(VoxelStep):
         return torch.where(at_edge, torch.full_like(energy, context.threshold), energy)
 
 
-def _fill_below_threshold(x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+def _fill_below_threshold(x: Tensor, context: ShowerContext, draws: Draws) -> Tensor:
     """Replace zeros of fractions by uniform noise below the threshold, which the cut removes again."""
     edge = context.threshold / context.voxel_layer_energy.clamp_min(context.threshold)
-    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    noise = draws.uniform(*x.shape, dtype=x.dtype)
     return torch.where(x > 0, x, noise * (1 - NOISE_GAP) * edge)
 
 
@@ -126,9 +127,9 @@ class Logit(VoxelStep):
         super().__init__()
         self.delta = delta
 
-    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+    def encode(self, x: Tensor, context: ShowerContext, draws: Draws) -> Tensor:
         """Fraction in [0, 1] to the real line."""
-        x = _fill_below_threshold(x, context, generator).double()
+        x = _fill_below_threshold(x, context, draws).double()
         return torch.logit(self.delta + (1 - 2 * self.delta) * x).float()
 
     def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
@@ -149,9 +150,9 @@ class Power(VoxelStep):
         super().__init__()
         self.exponent = exponent
 
-    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+    def encode(self, x: Tensor, context: ShowerContext, draws: Draws) -> Tensor:
         """Fraction to its root."""
-        return _fill_below_threshold(x, context, generator) ** self.exponent
+        return _fill_below_threshold(x, context, draws) ** self.exponent
 
     def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
         """Root to fraction."""
@@ -171,9 +172,9 @@ class CensoredLog(VoxelStep):
 
     name = "censored_log"
 
-    def encode(self, x: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+    def encode(self, x: Tensor, context: ShowerContext, draws: Draws) -> Tensor:
         """MeV to signed log of energy over threshold."""
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        noise = draws.normal(*x.shape, dtype=x.dtype)
         hit = torch.log(x.clamp_min(context.threshold) / context.threshold) + HIT_GAP
         return torch.where(x >= context.threshold, hit, -HIT_GAP - noise.abs())
 
@@ -196,7 +197,7 @@ class Standardise(VoxelStep):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("std", torch.ones(n_features))
 
-    def encode(self, x: Tensor, context: ShowerContext | None, generator: torch.Generator | None) -> Tensor:
+    def encode(self, x: Tensor, context: ShowerContext | None, draws: Draws | None) -> Tensor:
         """Shift and scale."""
         return (x - self.mean) / self.std
 
@@ -241,10 +242,10 @@ class VoxelFit:
         self._standardise = last
         self._moments = RunningMoments(len(last.mean))
 
-    def update(self, voxels: Tensor, context: ShowerContext, generator: torch.Generator) -> None:
+    def update(self, voxels: Tensor, context: ShowerContext, draws: Draws) -> None:
         """Add voxels (B, V) in MeV."""
         for step in self._before:
-            voxels = step.encode(voxels, context, generator)
+            voxels = step.encode(voxels, context, draws)
         self._moments.update(voxels)
 
     def finish(self) -> None:
@@ -275,10 +276,10 @@ class VoxelTransform(nn.Module):
         self._chain = (*VOXEL_SCALINGS[scaling](), Standardise(geometry.n_voxels))
         self.steps = nn.ModuleList(self._chain)
 
-    def encode(self, voxels: Tensor, context: ShowerContext, generator: torch.Generator | None) -> Tensor:
+    def encode(self, voxels: Tensor, context: ShowerContext, draws: Draws) -> Tensor:
         """Map voxel energies to network space."""
         for step in self._chain:
-            voxels = step.encode(voxels, context, generator)
+            voxels = step.encode(voxels, context, draws)
         return voxels
 
     def decode(self, x: Tensor, context: ShowerContext) -> Tensor:
@@ -312,12 +313,10 @@ class LayerEnergyTransform(nn.Module):
         self.n_layers = n_layers
         self.standardise = Standardise(n_layers)
 
-    def encode(
-        self, layer_energy: Tensor, incident_energy: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
+    def encode(self, layer_energy: Tensor, incident_energy: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Map layer energies (B, L) MeV to (B, L) numbers and the (B, L) mask of layers with energy."""
         raw, free = self.raw(layer_energy, incident_energy)
-        noise = torch.randn(raw.shape, generator=generator, device=raw.device, dtype=raw.dtype)
+        noise = draws.normal(*raw.shape, dtype=raw.dtype)
         return torch.where(free, self.standardise.encode(raw, None, None), noise), layer_energy > 0
 
     def decode(self, y: Tensor, active: Tensor, incident_energy: Tensor) -> Tensor:

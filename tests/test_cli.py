@@ -310,5 +310,6 @@ def test_compile(tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text("families: [vae, wgan]\n")
     succeeded("compile", "--settings", settings, "-o", tmp_path / "pipeline.yaml")
-    parameters = yaml.safe_load((tmp_path / "pipeline.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
+    content = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
+    parameters = content["root"]["inputDefinitions"]["parameters"]
     assert parameters["families"]["defaultValue"] == ["vae", "wgan"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -184,7 +184,7 @@ class Comparison:
     @property
     def headline(self) -> dict[str, Result]:
         """The feature metrics, and the mean over observables of each distribution metric."""
-        means = {f"mean_{name}": mean_result(results) for name, results in self.distributions.items()}
+        means = {f"mean_{name}": mean_result(results.values()) for name, results in self.distributions.items()}
         return {**self.features, **means}
 
     def sigmas_from(self, floor: Comparison) -> dict[str, float]:
@@ -212,9 +212,9 @@ def headline_labels(present: Iterable[str]) -> dict[str, str]:
     return {name: label for name, label in labels.items() if name in names}
 
 
-def mean_result(results: Mapping[str, Result]) -> Result:
-    """Return the mean over observables; its error takes them as fully correlated, an upper bound."""
-    values = list(results.values())
+def mean_result(results: Iterable[Result]) -> Result:
+    """Return the mean of several results; its error takes them as fully correlated, an upper bound."""
+    values = list(results)
     return Result(
         float(np.mean([result.value for result in values])),
         float(np.mean([result.error for result in values])),
@@ -254,4 +254,18 @@ def distances(metric: DistributionMetric, reference: Summary, generated: Summary
         if pair[0].shape[1] > 0:
             results[name] = metric.function(observable, *pair)
     results["voxel_energy"] = metric.of_profiles(reference.spectrum, generated.spectrum, len(reference))
+    if reference.geometry.n_layers > 1:
+        groups = [
+            metric.of_profiles(x, y, len(reference))
+            for x, y in zip(_spectra(reference), _spectra(generated), strict=True)
+        ]
+        results["voxel_energy_groups"] = replace(
+            mean_result(groups), parts=tuple(g.value for g in groups), part_errors=tuple(g.error for g in groups)
+        )
     return results
+
+
+def _spectra(summary: Summary) -> list[Profile]:
+    """Return the voxel spectrum of each group of layers."""
+    both = summary.group_spectra
+    return [Profile(both.edges, mean, error) for mean, error in zip(both.mean, both.error, strict=True)]

@@ -25,9 +25,9 @@ def layer_energy(summary: Summary) -> FloatArray:
 
 
 def layer_share(summary: Summary) -> FloatArray:
-    """Return the share of each layer in the energy of all voxels, (N, L)."""
-    share: FloatArray = summary.layer_energy / (summary.total_energy + EPSILON)[:, None]
-    return share
+    """Return the share of each layer in the energy of all voxels, (N, L); (N, 0) for a single layer."""
+    share = summary.layer_energy / (summary.total_energy + EPSILON)[:, None]
+    return share if summary.geometry.n_layers > 1 else share[:, :0]
 
 
 def centre(summary: Summary, axis: str) -> FloatArray:
@@ -54,17 +54,16 @@ def number_of_voxels(summary: Summary) -> FloatArray:
 
 
 def longitudinal_first_moment(summary: Summary) -> FloatArray:
-    """Return the energy-weighted mean of the layer index, (N,)."""
+    """Return the energy-weighted mean of the layer index, (N,); (N, 0) for a single layer."""
     index = np.arange(summary.geometry.n_layers)
-    mean: FloatArray = summary.layer_energy @ index / (summary.total_energy + EPSILON)
-    return mean
+    return _along(summary, summary.layer_energy @ index / (summary.total_energy + EPSILON))
 
 
 def longitudinal_second_moment(summary: Summary) -> FloatArray:
-    """Return the energy-weighted variance of the layer index, (N,)."""
+    """Return the energy-weighted variance of the layer index, (N,); (N, 0) for a single layer."""
     index = np.arange(summary.geometry.n_layers)
-    square = summary.layer_energy @ index**2 / (summary.total_energy + EPSILON)
-    return np.maximum(square - longitudinal_first_moment(summary) ** 2, 0)
+    mean, square = (summary.layer_energy @ index**power / (summary.total_energy + EPSILON) for power in (1, 2))
+    return _along(summary, np.maximum(square - mean**2, 0))
 
 
 def lateral_first_moment(summary: Summary) -> FloatArray:
@@ -101,9 +100,31 @@ def hottest_voxel_share(summary: Summary) -> FloatArray:
 
 
 def empty_layers(summary: Summary) -> FloatArray:
-    """Return the fraction of layers without energy, (N,)."""
-    fraction: FloatArray = (summary.layer_hits == 0).mean(axis=1)
-    return fraction
+    """Return the fraction of layers without energy, (N,); (N, 0) for a single layer."""
+    return _along(summary, (summary.layer_hits == 0).mean(axis=1))
+
+
+def centre_residual(summary: Summary, axis: int) -> FloatArray:
+    """Return the centre of energy minus where the angles make it expected, (N,) mm; (N, 0) without angles.
+
+    Args:
+        summary: the sample.
+        axis: 0 for eta, 1 for phi.
+    """
+    if summary.expected_centre is None:
+        return np.empty((len(summary), 0))
+    residual: FloatArray = (shower_centre(summary) - summary.expected_centre)[:, axis]
+    return residual
+
+
+def shower_centre(summary: Summary) -> FloatArray:
+    """Return the centre of energy in eta and phi of whole showers, (N, 2) mm, over layers that have both."""
+    return np.stack([_over_layers(summary, centre(summary, axis)) for axis in ("eta", "phi")], axis=1)
+
+
+def _along(summary: Summary, values: FloatArray) -> FloatArray:
+    """Return values that need several layers to mean anything, (N,) or (N, 0)."""
+    return values if summary.geometry.n_layers > 1 else values[:, None][:, :0]
 
 
 def _where_defined(summary: Summary, values: FloatArray, axis: str) -> FloatArray:
@@ -187,6 +208,20 @@ OBSERVABLES: dict[str, Observable] = {
     ),
     "centre_r": Observable(
         "Centre of energy in r", "mm", "Shape", lambda s: centre(s, "r"), label="Centre of energy in $r$"
+    ),
+    "centre_residual_eta": Observable(
+        "Centre in eta minus expected impact",
+        "mm",
+        "Shape",
+        lambda s: centre_residual(s, 0),
+        label=r"Centre in $\eta$ minus expected impact",
+    ),
+    "centre_residual_phi": Observable(
+        "Centre in phi minus expected impact",
+        "mm",
+        "Shape",
+        lambda s: centre_residual(s, 1),
+        label=r"Centre in $\phi$ minus expected impact",
     ),
     "width_eta": Observable("Width in eta", "mm", "Shape", lambda s: width(s, "eta"), label=r"Width in $\eta$"),
     "width_phi": Observable("Width in phi", "mm", "Shape", lambda s: width(s, "phi"), label=r"Width in $\phi$"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -15,15 +15,15 @@ from scipy.special import gammaln
 from scipy.stats import f as f_distribution
 from scipy.stats import norm
 
+from caloforge.geometry import Geometry
+from caloforge.validation.histogram import FEWEST
 from caloforge.validation.result import Result
-from caloforge.validation.significance import LARGEST
+from caloforge.validation.significance import LARGEST, worst_of
 from caloforge.validation.summary import EPSILON, Summary
 
 FloatArray = NDArray[np.float64]
 
 N_BOOTSTRAPS = 60
-FEWEST = 10
-"""Showers that an energy bin needs to count."""
 N_GROUPS = 10
 
 
@@ -53,6 +53,7 @@ class _Sums:
     profile: FloatArray  # (B, L) mean share of each layer
     rings: FloatArray  # (R,) energy
     r_edges: FloatArray
+    has_depth: bool
 
     @property
     def resolution(self) -> FloatArray:
@@ -107,7 +108,7 @@ def resolution_terms(sums: _Sums) -> tuple[float, float, float]:
 
 def shower_maximum(sums: _Sums) -> tuple[float, float]:
     """Fit the layer of the mean profile's maximum against ln E_inc; return value at the mean and slope."""
-    if sums.profile.shape[1] < 3:
+    if not sums.has_depth:
         return math.nan, math.nan
     return _line(sums.log, maxima(sums.profile), sums.n)
 
@@ -126,7 +127,7 @@ def maxima(profile: FloatArray) -> FloatArray:
 def gamma_shape(sums: _Sums) -> tuple[float, float]:
     """Fit the mean profile by t^(alpha - 1) exp(-beta t), t in layers (Longo and Sestili 1975)."""
     profile = sums.n @ sums.profile / sums.n.sum()
-    if len(profile) < 4 or profile.sum() <= 0:
+    if not sums.has_depth or len(profile) < 4 or profile.sum() <= 0:
         return math.nan, math.nan
     t = np.arange(len(profile)) + 0.5
     mean = profile @ t / profile.sum()
@@ -219,14 +220,19 @@ def _all(sums: _Sums) -> dict[str, float]:
     return {name: figure.function(sums) for name, figure in FIGURES.items()}
 
 
-def maxima_by_energy(summary: Summary, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the layer of the mean profile's maximum in each energy bin, and its bootstrap error.
+def has_depth(geometry: Geometry) -> bool:
+    """Return whether the index of a layer measures depth: for three or more layers that are alike."""
+    return geometry.is_regular and geometry.n_layers > 2
+
+
+def maxima_in_bins(summary: Summary, where: FloatArray, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the layer of the mean profile's maximum in each bin of ``where``, and its bootstrap error.
 
     NaN in a bin of fewer than 10 showers.
     """
     rng = np.random.default_rng(0)
     shares = summary.layer_energy / (summary.total_energy + EPSILON)[:, None]
-    place = np.searchsorted(edges, summary.incident_energy, side="right") - 1
+    place = np.searchsorted(edges, where, side="right") - 1
     value, error = np.full((2, len(edges) - 1), np.nan)
     for i in range(len(edges) - 1):
         inside = shares[place == i]
@@ -247,6 +253,7 @@ class _Columns:
     shares: FloatArray  # (N, L)
     rings: FloatArray  # (N, R)
     r_edges: FloatArray
+    has_depth: bool
 
     @classmethod
     def of(cls, summary: Summary, edges: FloatArray) -> Self:
@@ -260,6 +267,7 @@ class _Columns:
             shares=summary.layer_energy / (total + EPSILON)[:, None],
             rings=summary.ring_energy,
             r_edges=summary.lateral.edges,
+            has_depth=has_depth(summary.geometry),
         )
 
     def sums(self, weights: FloatArray) -> _Sums:
@@ -270,6 +278,7 @@ class _Columns:
         return _Sums(
             n[n > 0], response, square, inverse, inverse_square, log,
             profile=weighted @ self.shares, rings=weights @ self.rings, r_edges=self.r_edges,
+            has_depth=self.has_depth,
         )  # fmt: skip
 
 
@@ -345,30 +354,43 @@ def profile_shift(reference: Summary, generated: Summary) -> ProfileShift:
     The test knows the correlations between layers: showers fluctuate in depth, but hardly in one
     layer alone. It looks at the root of E_layer / E_inc, which is less skewed, after a parabola in
     ln E, fitted to the reference, is taken off both samples, so that what depends on the energy
-    does not blur the comparison.
+    does not blur the comparison. It is made twice, with showers that count equally and that count
+    by their energy, whose layers fluctuate less, and the clearer result is taken, corrected for that.
     """
-    logs = [np.log(summary.incident_energy) for summary in (reference, generated)]
-    roots = [np.sqrt(s.layer_energy / s.incident_energy[:, None]) for s in (reference, generated)]
+    pair = [(np.sqrt(s.layer_energy / s.incident_energy[:, None]), s.incident_energy) for s in (reference, generated)]
+    shifts = [_hotelling(pair, [energy**power for _, energy in pair]) for power in (0, 1)]
+    best = max(shifts, key=lambda shift: shift.sigma)
+    return replace(best, sigma=worst_of([shift.sigma for shift in shifts]))
+
+
+def _hotelling(pair: Sequence[tuple[FloatArray, FloatArray]], weights: Sequence[FloatArray]) -> ProfileShift:
+    """Compare two pairs of (N, L) roots and (N,) incident energies whose showers have weights."""
+    logs = [np.log(energy) for _, energy in pair]
     middle, width = logs[0].mean(), logs[0].std() or 1.0
     designs = [np.vander((x - middle) / width, 3) for x in logs]
-    fit = np.linalg.lstsq(designs[0], roots[0], rcond=None)[0]
-    left = [root - design @ fit for root, design in zip(roots, designs, strict=True)]
-    n1, n2 = len(reference), len(generated)
-    spread = np.sqrt((n1 * left[0].var(axis=0) + n2 * left[1].var(axis=0)) / (n1 + n2 - 2))
+    root = np.sqrt(weights[0])[:, None]
+    fit = np.linalg.lstsq(designs[0] * root, pair[0][0] * root, rcond=None)[0]
+    left = [values - design @ fit for (values, _), design in zip(pair, designs, strict=True)]
+    shares = [weight / weight.sum() for weight in weights]
+    means = [share @ x for share, x in zip(shares, left, strict=True)]
+    left = [x - mean for x, mean in zip(left, means, strict=True)]
+    spread = np.sqrt(sum(share @ x**2 for share, x in zip(shares, left, strict=True)) / 2)
     varies = np.flatnonzero(spread > 1e-9)
-    left = [x[:, varies] / spread[varies] for x in left]
-    p, freedom = len(varies), n1 + n2 - len(varies) - 1
+    # A weighted mean is as certain as a plain one of so many showers.
+    sizes = [float(1 / (share @ share)) for share in shares]
+    p, freedom = len(varies), sum(sizes) - 1 - len(varies)
     if p == 0 or freedom < 2 * p:
         return ProfileShift(0.0, 0.0, 0.0, 0)
-    difference = left[1].mean(axis=0) - left[0].mean(axis=0)
-    covariance = sum(len(x) * np.cov(x, rowvar=False, ddof=0).reshape(p, p) for x in left) / (n1 + n2 - 2)
+    scaled = [share[:, None] * x[:, varies] / spread[varies] for share, x in zip(shares, left, strict=True)]
+    covariance = sum(x.T @ x for x in scaled)  # of the difference of the means
+    difference = (means[1] - means[0])[varies] / spread[varies]
     inverse = np.linalg.pinv(covariance, rcond=1e-10, hermitian=True)
     pull = inverse @ difference
-    t_squared = float(difference @ pull) * n1 * n2 / (n1 + n2)
-    chance = f_distribution.sf(t_squared * freedom / ((n1 + n2 - 2) * p), p, freedom)
+    t_squared = float(difference @ pull)
+    chance = f_distribution.sf(t_squared * freedom / ((sum(sizes) - 2) * p), p, freedom)
     return ProfileShift(
         value=float(np.sqrt((difference**2).mean())),
-        error=math.sqrt(1 / n1 + 1 / n2),
+        error=math.sqrt(sum(1 / size for size in sizes)),
         sigma=float(np.clip(norm.isf(chance), -LARGEST, LARGEST)),
         layer=int(varies[np.argmax(np.abs(pull) / np.sqrt(np.maximum(np.diag(inverse), EPSILON)))]),
     )

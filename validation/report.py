@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from caloforge.files import atomic_file
+from caloforge.validation.conditions import CONDITIONS
 from caloforge.validation.leaderboard import leaderboard
 from caloforge.validation.metrics import DISTRIBUTION_METRICS, headline_labels
 from caloforge.validation.physics import N_BOOTSTRAPS
@@ -20,6 +21,7 @@ from caloforge.validation.verdict import NOTABLE, TITLES
 
 GROUPS = (
     "Profiles",
+    *(f"In bins of {condition.title.lower()}" for condition in CONDITIONS.values()),
     "Energy",
     "Shape",
     "Moments",

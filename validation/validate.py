@@ -21,6 +21,8 @@ from caloforge.steps import step
 from caloforge.validation.conditioning import conditioning
 from caloforge.validation.events import events, typical_energies
 from caloforge.validation.histogram import energy_edges
+from caloforge.validation.impact import expect_centres
+from caloforge.validation.key_figures import in_bins
 from caloforge.validation.leaderboard import leaderboard
 from caloforge.validation.memorisation import memorisation
 from caloforge.validation.metrics import Comparison, Sample
@@ -32,12 +34,13 @@ from caloforge.validation.physics import (
     profile_shift,
     repeated_showers,
 )
-from caloforge.validation.plots import REFERENCE, write_plots
+from caloforge.validation.plot_style import REFERENCE
+from caloforge.validation.plots import write_plots
 from caloforge.validation.protocols import PROTOCOLS
 from caloforge.validation.report import write_report
 from caloforge.validation.result import Result
 from caloforge.validation.significance import LARGEST, either_way
-from caloforge.validation.summary import Summary, summarise
+from caloforge.validation.summary import Summary, layer_groups, layer_range, summarise
 from caloforge.validation.tables import summary_markdown, tables_csv
 from caloforge.validation.verdict import overall, verdict
 
@@ -105,8 +108,7 @@ def validate(
             "validate: %d showers of each sample, %d voxels, threshold %.4g MeV",
             len(samples.reference), reference.geometry.n_voxels, threshold,
         )  # fmt: skip
-        truth, second = (_sample(showers, threshold) for showers in (samples.reference, samples.floor))
-        judged = {name: _sample(showers, threshold) for name, showers in samples.generated.items()}
+        truth, second, judged = _summarised(samples, threshold)
         summaries = {name: sample.summary for name, sample in judged.items()}
         logger.info("validate: comparing Geant4 with itself")
         floors = rules.compare(truth, second, seed=seed)
@@ -130,6 +132,7 @@ def validate(
                 for name, comparison in comparisons.items()
             },
             "physics": _physics(truth.summary, second.summary, summaries, seed=seed),
+            "in_bins": in_bins(truth.summary, second.summary, summaries),
             "provenance": provenance(
                 inputs={
                     "reference": reference.path,
@@ -162,10 +165,6 @@ def validate(
         return metrics
 
 
-def _sample(showers: Showers, threshold: float) -> Sample:
-    return Sample(showers, summarise(showers, threshold=threshold))
-
-
 @dataclass(frozen=True)
 class _Samples:
     """The rows that are compared, the same number of each."""
@@ -173,6 +172,15 @@ class _Samples:
     reference: Showers
     floor: Showers
     generated: Mapping[str, Showers]
+
+
+def _summarised(samples: _Samples, threshold: float) -> tuple[Sample, Sample, dict[str, Sample]]:
+    """Read all samples once; return the reference, the floor and the generated ones with their summaries."""
+    others = {"": samples.floor, **samples.generated}
+    found = {name: summarise(showers, threshold=threshold) for name, showers in others.items()}
+    truth, found = expect_centres(summarise(samples.reference, threshold=threshold), found)
+    judged = {name: Sample(showers, found[name]) for name, showers in others.items()}
+    return Sample(samples.reference, truth), judged.pop(""), judged
 
 
 def _choose(reference: Showers, generated: Mapping[str, Showers], floor: Showers | None, *, seed: int) -> _Samples:
@@ -369,7 +377,9 @@ def _as_json(
         for key, result in results.items():
             floor = floors.distributions[metric][key]
             entry = {**_entry(result, floor), "sigma": result.sigma_from(floor)}
-            if len(result.parts) in (geometry.n_layers, len(geometry.alpha_layers)) and key != "response_by_energy":
+            if key == "voxel_energy_groups":
+                entry["worst_group"] = layer_range(layer_groups(geometry)[result.worst_part(floor)]).lower()
+            elif len(result.parts) in (geometry.n_layers, len(geometry.alpha_layers)) and key != "response_by_energy":
                 part = result.worst_part(floor)
                 entry["worst_layer"] = geometry.alpha_layers[part] if key.endswith(("eta", "phi")) else part
             record[metric][key] = entry

@@ -18,13 +18,14 @@ NOTABLE = 3.0
 TITLES = {
     **{name: observable.title for name, observable in OBSERVABLES.items()},
     "voxel_energy": "Voxel energy",
+    "voxel_energy_groups": "Voxel energy in groups of layers",
     "response_by_energy": "Total response at each incident energy",
 }
 """Names in tables of all that the distribution metrics judge."""
 
 RULE = (
-    "Each metric, observable and tested physics figure is one test: its distance from the Geant4-Geant4 floor (of a "
-    "physics figure: from Geant4's) in standard deviations, that of an observable with layers being its worst layer's "
+    "Each metric, observable, tested physics figure and key figure in bins is one test: its distance from the "
+    "Geant4-Geant4 floor (of a physics figure: from Geant4's; in bins: by the sum of squared pulls) in standard deviations, that of an observable with layers being its worst layer's "
     "after the correction of Sidak (1967) for their number. The largest, corrected by the same rule for the number of "
     f"tests, decides: more than {NOTABLE:g} standard deviations mean distinguishable. By what is found by the procedure "
     "of Holm (1979) at the same level."
@@ -103,6 +104,7 @@ def _tests(metrics: Mapping[str, Any], generator: str) -> list[Difference]:
     for metric in DISTRIBUTION_METRICS:
         for name, entry in record[metric].items():
             where = f", layer {entry['worst_layer']}" if "worst_layer" in entry else ""
+            where += f", {entry['worst_group']}" if "worst_group" in entry else ""
             tests.append(Difference(TITLES[name].lower() + where, entry["sigma"], explains=True))
     for figure in metrics["physics"].values():
         if figure["tested"]:
@@ -111,6 +113,10 @@ def _tests(metrics: Mapping[str, Any], generator: str) -> list[Difference]:
                 f", layer {entry['layer']}" if "layer" in entry else f" {entry['where']}" if "where" in entry else ""
             )
             tests.append(Difference(title, entry["sigma"], explains=True))
+    for table in metrics["in_bins"].values():
+        for figure in table["figures"].values():
+            title = f"{figure['title']} in bins of {table['title']}".lower()
+            tests.append(Difference(title, figure["generators"][generator]["sigma"], explains=True))
     return tests
 
 

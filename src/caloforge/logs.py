@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from typing import TextIO
 
 LINE = re.compile(r"\d\d:\d\d:\d\d  (?:(?P<level>WARNING|ERROR|CRITICAL): )?(?P<message>.*)")
 """A line that :func:`configure_logging` made; a run picks them out of everything a task writes."""
+
+
+def first_process() -> bool:
+    """Return whether this process is alone, or the first of those that torchrun started."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
 
 
 class _LineFormatter(logging.Formatter):
@@ -40,8 +46,12 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def configure_logging() -> None:
-    """Show the package's messages from INFO on, on standard error; a second call changes nothing."""
+    """Show the package's messages from INFO on, on standard error; a second call changes nothing.
+
+    Of several processes that train together only the first says what all of them do.
+    """
     logger = logging.getLogger("caloforge")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if first_process() else logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets from every process
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler())

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from caloforge.logs import first_process
+
 logger = logging.getLogger(__name__)
 
 STEP_LOG = "CALOFORGE_STEP_LOG"
@@ -30,7 +32,7 @@ def step(name: str) -> Iterator[None]:
     yield
     end = time.time()
     logger.info("%s: done in %.1f s", name, end - start)
-    if path := os.environ.get(STEP_LOG):
+    if (path := os.environ.get(STEP_LOG)) and first_process():
         record = {"step": name, "process": psutil.Process().create_time(), "start": start, "end": end}
         with Path(path).open("a") as log:
             log.write(json.dumps(record) + "\n")

@@ -15,6 +15,7 @@ from caloforge.models.bundle import load_bundle
 from caloforge.models.export import export, run_onnx
 from caloforge.models.families import FAMILIES
 from caloforge.models.presets import PRESETS, resolve
+from caloforge.preprocessing.draws import Draws
 from caloforge.showers import Conditions
 
 ALL = sorted(FAMILIES)
@@ -36,7 +37,7 @@ def test_loss_is_finite_and_gradients_reach_every_parameter(name: str, backbone:
     reached = set()
     for part in dict.fromkeys(model.parts):
         model.zero_grad()
-        loss = model(part, x, condition, torch.Generator().manual_seed(1))
+        loss = model(part, x, condition, Draws(torch.Generator().manual_seed(1)))
         assert loss.ndim == 0
         loss.backward()
         own = {id(p) for p in model.parameters_of(part)}

@@ -14,13 +14,14 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from caloforge.errors import InputError
 from caloforge.models.family import TrainableModel
 from caloforge.models.loop import fit
 from caloforge.models.presets import TrainingConfig
 from caloforge.models.train import train
+from caloforge.preprocessing.draws import Draws
 
 SLOW_ENOUGH = {"training": {"steps": 120, "batch_size": 16, "checkpoint_seconds": 0}, "energies": {"steps": 5}}
 MODEL = {"model": {"network": {"width": 16, "blocks": 1}}}
@@ -108,12 +109,12 @@ class Line(TrainableModel):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, generator: Generator) -> Tensor:
+    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
         return ((self.weight * condition - x) ** 2).mean()
 
 
-def line(number: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    x = torch.randn(64, 1, generator=generator)
+def line(number: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    x = draws.normal(64, 1)
     return 3 * x, x
 
 
@@ -131,8 +132,8 @@ def test_loop_finds_the_minimum_of_a_parabola(tmp_path: Path) -> None:
 
 
 def test_diverging_training_says_so(tmp_path: Path) -> None:
-    def broken(number: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        x, condition = line(number, generator)
+    def broken(number: int, draws: Draws) -> tuple[Tensor, Tensor]:
+        x, condition = line(number, draws)
         return x * np.nan, condition
 
     with pytest.raises(RuntimeError, match="no finite gradient in 50 steps up to step 49; lower the learning rate"):

@@ -25,7 +25,17 @@ def test_names_are_those_of_the_models() -> None:
         ({"preset": "ful"}, r"preset: unknown preset 'ful'; did you mean 'full'"),
         ({"prepare": {"treshold": 1}}, "did you mean 'prepare.threshold'"),
         ({"seed": 2**53}, "seed"),
-        ({"resources": {"trian": {}}}, "train"),
+        ({"resources": {"trian": {}}}, r"here: resources: unknown step 'trian'; did you mean 'train'"),
+        ({"resources": {"train": {"gpuss": 1}}}, r"train: unknown key 'gpuss'; did you mean 'gpus'"),
+        ({"resources": {"train": {"cpu": "many"}}}, r"train: cpu: String should match"),
+        ({"pod": {"memry": "8G"}}, r"did you mean 'pod.memory'"),
+        ({"pod": {"secret_env": {"KEY": "value"}}}, r"pod.secret_env.KEY"),
+        ({"timeouts": {"validat": 60}}, r"timeouts: unknown step 'validat'; did you mean 'validate'"),
+        ({"timeouts": {"train": 0}}, r"timeouts.train"),
+        ({"backoff": {"second": 5}}, r"did you mean 'backoff.seconds'"),
+        ({"image": "registry.org/python-caloforge"}, "no tag of its own"),
+        ({"image": "registry.org:5000/python-caloforge:latest"}, "no tag of its own"),
+        ({"namespace": "My_Profile"}, "namespace"),
         ({"name": "Not_A_Name"}, "name"),
     ],
 )
@@ -40,4 +50,26 @@ def test_settings_come_from_yaml(tmp_path: Path) -> None:
     path.write_text("families: [vae]\nresources: {train: {gpus: 1, memory: 32G}}\n")
     settings = PipelineSettings.from_yaml(path)
     assert settings.families == ("vae",)
-    assert settings.resources["train"].gpus == 1
+    assert settings.pod_of("train").gpus == 1
+
+
+def test_a_steps_part_lies_on_top_of_what_all_steps_get() -> None:
+    values = {
+        "pod": {"memory": "16G", "env": {"A": "1", "B": "1"}, "claims": {"data": "/data"}},
+        "resources": {"train": {"gpus": 2, "env": {"B": "2"}, "claims": {"scratch": "/scratch"}}},
+    }
+    settings = PipelineSettings.parse(values, where="here")
+    training = settings.pod_of("train")
+    assert (training.cpu, training.memory, training.gpus) == ("2", "16G", 2)
+    assert training.env == {"A": "1", "B": "2"}
+    assert training.claims == {"data": "/data", "scratch": "/scratch"}
+    assert settings.pod_of("validate") == settings.pod
+    assert settings.pod_of("notify").memory == "512M"
+    assert PipelineSettings.parse(settings.model_dump(mode="json"), where="again") == settings
+
+
+@pytest.mark.parametrize(
+    "image", ["a/python:1", "host:5000/a/python:1", "a/python@sha256:0", "a/python:latest@sha256:0"]
+)
+def test_pinned_images_are_taken(image: str) -> None:
+    assert PipelineSettings(image=image).image == image

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from caloforge.geometry import Geometry, load_geometry
+from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepare import PrepareSettings, prepare
 from caloforge.preprocessing.transforms import (
     VOXEL_SCALINGS,
@@ -50,16 +51,16 @@ def test_round_trip_over_both_stages(name: str, scaling: str) -> None:
         LayerEnergyTransform(geometry.n_layers),
         VoxelTransform(geometry, scaling),
     )
-    generator = torch.Generator().manual_seed(0)
+    draws = Draws(torch.Generator().manual_seed(0))
     energy = sums.sum(voxels)
     layer_fit, voxel_fit = layers.fit(), transform.fit()
     for rows in (slice(0, 50), slice(50, None)):
         layer_fit.update(energy[rows], incident[rows])
-        voxel_fit.update(voxels[rows], sums.context(energy[rows], THRESHOLD), generator)
+        voxel_fit.update(voxels[rows], sums.context(energy[rows], THRESHOLD), draws)
     layer_fit.finish()
     voxel_fit.finish()
-    y, active = layers.encode(energy, incident, generator)
-    x = transform.encode(voxels, sums.context(energy, THRESHOLD), generator)
+    y, active = layers.encode(energy, incident, draws)
+    x = transform.encode(voxels, sums.context(energy, THRESHOLD), draws)
     assert y.isfinite().all()
     assert x.isfinite().all()
     back = layers.decode(y, active, incident)
@@ -78,11 +79,11 @@ def test_round_trip_of_real_showers(small_showers: Path, tmp_path: Path) -> None
     sums = LayerSums(showers.geometry)
     voxels = torch.from_numpy(showers.read())
     incident = torch.from_numpy(showers.conditions.incident_energy).float()[:, None]
-    generator = torch.Generator().manual_seed(0)
+    draws = Draws(torch.Generator().manual_seed(0))
     energy = sums.sum(voxels)
-    y, active = layers.encode(energy, incident, generator)
+    y, active = layers.encode(energy, incident, draws)
     back = layers.decode(y, active, incident)
-    x = transform.encode(voxels, sums.context(energy, prepared.threshold), generator)
+    x = transform.encode(voxels, sums.context(energy, prepared.threshold), draws)
     restored = restore_layers(
         transform.decode(x, sums.context(back, prepared.threshold)), back, sums, prepared.threshold
     )

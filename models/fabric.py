@@ -1,0 +1,43 @@
+"""Devices, precision and processes of a training, from what torchrun tells the process."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+
+from caloforge.errors import InputError
+
+
+def open_fabric(*, parts: int = 1) -> Fabric:
+    """Return the devices of this training: one process alone, or all those that torchrun started.
+
+    Each process takes a GPU of its own if there are any, with bfloat16 where the GPU has it. GPUs
+    talk through NCCL, CPUs through Gloo.
+
+    Args:
+        parts: different parts of a model that take turns; a process must know that the others rest.
+
+    Raises:
+        InputError: there are more processes than GPUs on this node.
+    """
+    on_gpu = torch.cuda.is_available()
+    bf16 = on_gpu and torch.cuda.is_bf16_supported()
+    here, everywhere = (
+        (int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"]))
+        if torch.distributed.is_torchelastic_launched()
+        else (1, 1)
+    )
+    if on_gpu and here > torch.cuda.device_count():
+        raise InputError(f"{here} processes, but only {torch.cuda.device_count()} GPUs on this node")
+    fabric = Fabric(
+        accelerator="cuda" if on_gpu else "cpu",
+        devices=here,
+        num_nodes=everywhere // here,
+        strategy=DDPStrategy(find_unused_parameters=parts > 1) if everywhere > 1 else "auto",
+        precision="bf16-mixed" if bf16 else "32-true",
+    )
+    fabric.launch()
+    return fabric

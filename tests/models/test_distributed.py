@@ -1,0 +1,76 @@
+"""Trainings on several processes, started by torchrun as on a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from caloforge.files import read_json
+from caloforge.models.train import train
+
+FAMILIES = ("wgan", "vae")
+OVERRIDES: dict[str, Any] = {
+    # 21 rows: two processes do not get the same number.
+    "training": {"steps": 12, "batch_size": 21, "ema": 0.5},
+    "energies": {"steps": 4, "batch_size": 21},
+    "model": {"network": {"width": 16, "blocks": 1}},
+}
+
+SCRIPT = """
+    import json, sys
+    from pathlib import Path
+    from caloforge.models.train import train
+    showers, prepared, output, overrides, *families = sys.argv[1:]
+    for family in families:
+        train(Path(showers), Path(prepared), Path(output) / family, family=family, overrides=json.loads(overrides), seed=4)
+"""
+
+
+def difference(one: Path, other: Path) -> float:
+    """Return the norm of the difference of all weights relative to their own."""
+    a, b = (load_file(folder / "weights.safetensors") for folder in (one, other))
+    assert a.keys() == b.keys()
+    x, y = (torch.cat([state[name].flatten() for name in a if a[name].is_floating_point()]) for state in (a, b))
+    return float((x - y).norm() / x.norm())
+
+
+@pytest.fixture
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_train_what_one_does(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    arguments = [small_showers, small_prepared, tmp_path / "two", json.dumps(OVERRIDES), *FAMILIES]
+    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
+    subprocess.run([*command, *map(str, arguments)], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    for family in FAMILIES:
+        options: dict[str, Any] = {"family": family, "overrides": OVERRIDES}
+        train(small_showers, small_prepared, tmp_path / "one" / family, seed=4, **options)
+        train(small_showers, small_prepared, tmp_path / "other" / family, seed=5, **options)
+        one, two, other = (tmp_path / name / family for name in ("one", "two", "other"))
+        # Sums of float32 in another order; Adam makes much of gradients that are 0 but for rounding.
+        assert difference(one, two) < 1e-4
+        assert difference(one, other) > 0.1
+        records = [read_json(folder / "training.json") for folder in (one, two)]
+        assert [record["processes"] for record in records] == [1, 2]
+        for stage in records[0]["stages"]:
+            a, b = (record["stages"][stage]["losses"] for record in records)
+            assert a.keys() == b.keys()
+            for part in a:
+                assert b[part] == [[step, pytest.approx(loss, rel=1e-3, abs=1e-4)] for step, loss in a[part]]
+        assert not list((tmp_path / "two").glob(".*")), "no checkpoints stay"

@@ -1,0 +1,65 @@
+"""What all plots have in common: colours, fonts, the heading, and how a plot is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+REFERENCE = "Geant4"
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+"""Colours that stay apart for colour-blind readers (Okabe and Ito 2008); a generator keeps its own in all plots."""
+
+FILL, LINE, BAND = "#dcdce0", "#52525b", "#a1a1aa"
+DPI = 130
+
+_RC = {
+    "font.size": 9.0,
+    "axes.labelsize": 10.0,
+    "axes.linewidth": 0.9,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.handlelength": 1.6,
+    "path.simplify": True,
+    "path.simplify_threshold": 1.0,
+    "pdf.fonttype": 3,  # small files, quickly written; text can be selected
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save as this package does, whatever the user's own matplotlib settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
+        yield
+
+
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Save a figure as PNG for the report and as PDF for papers; return the PNG's path."""
+    path = folder / f"{name}.png"
+    figure.savefig(path, dpi=DPI)
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})  # same plot, same file
+    return path
+
+
+def colours(n: int) -> list[str]:
+    """Return the colours of n generators."""
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+
+
+def escaped(name: str) -> str:
+    """Return a name as matplotlib prints it literally; a leading underscore would hide a legend entry."""
+    text = name.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def head(axes: Axes, note: str, *, package: str = "caloforge") -> None:
+    """Write the heading above a frame: the package on the left, what the showers are on the right."""
+    axes.text(0, 1.015, package, transform=axes.transAxes, fontsize=10, weight="bold", va="bottom")
+    axes.text(1, 1.015, note, transform=axes.transAxes, fontsize=9, ha="right", va="bottom", color=LINE)
