@@ -186,20 +186,25 @@ def save_bundle(
         (folder / "transform.safetensors").write_bytes((prepared.path / "transform.safetensors").read_bytes())
         prepared.geometry.write(folder / "geometry.xml")
         write_json(folder / "training.json", record)
-        content = {
-            "format": FORMAT,
-            "family": config.family,
-            "preset": config.preset,
-            "model": config.model.model_dump(),
-            "geometry": prepared.geometry.name,
-            "conditions": list(prepared.conditions),
-            "energy_range": list(prepared.energy_range),
-            "extrapolation": extrapolation,
-            "threshold": prepared.threshold,
-            "voxel_scaling": prepared.record["settings"]["voxel_scaling"],
-        }
+        content = bundle_config(config, prepared, extrapolation=extrapolation)
         (folder / "README.md").write_text(_model_card(content, prepared, record))
         seal_bundle(folder, content)
+
+
+def bundle_config(config: GeneratorConfig, prepared: Prepared, *, extrapolation: Extrapolation) -> dict[str, Any]:
+    """Return what ``config.json`` says of a generator, but for the checksums."""
+    return {
+        "format": FORMAT,
+        "family": config.family,
+        "preset": config.preset,
+        "model": config.model.model_dump(),
+        "geometry": prepared.geometry.name,
+        "conditions": list(prepared.conditions),
+        "energy_range": list(prepared.energy_range),
+        "extrapolation": extrapolation,
+        "threshold": prepared.threshold,
+        "voxel_scaling": prepared.record["settings"]["voxel_scaling"],
+    }
 
 
 def seal_bundle(folder: Path, content: Mapping[str, Any]) -> None:

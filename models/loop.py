@@ -69,6 +69,8 @@ def fit(
     seconds: float | None,
     checkpoint: Path,
     fabric: Fabric,
+    watch: Callable[[nn.Module], None] | None = None,
+    looks: int = 0,
 ) -> Fit:
     """Train until the steps are done or the time is up, from the last checkpoint if there is one.
 
@@ -86,6 +88,9 @@ def fit(
         seconds: time limit over all attempts, None for none.
         checkpoint: file for checkpoints.
         fabric: device, precision and processes.
+        watch: is given the averaged network while the training goes on; what it takes does not count
+            as time. The first process calls it, the others wait.
+        looks: how often, at equal shares of the training; the end is none of them.
 
     Raises:
         InputError: a batch has fewer rows than there are processes.
@@ -137,6 +142,12 @@ def fit(
             state.finished = share >= 1
             note = ", ".join(f"{part} loss {values[-1][1]:.4g}" for part, values in state.losses.items())
             progress.update(state.step, note, total=round(state.step / share))
+            if int((looks + 1) * share) > int((looks + 1) * share_before) and not state.finished:
+                began = time.monotonic()
+                if watch is not None and fabric.is_global_zero:
+                    watch(averaged.module)
+                fabric.barrier()
+                started += time.monotonic() - began
             if stopping and not state.finished:
                 state.save(fabric)
                 logger.warning("%s: asked to end; checkpoint saved at step %d", name, state.step)

@@ -7,18 +7,18 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from caloforge.errors import InputError
 from caloforge.files import sha256
-from caloforge.models.bundle import save_bundle
+from caloforge.models.bundle import Generator, bundle_config, save_bundle
 from caloforge.models.data import TrainingData
 from caloforge.models.fabric import open_fabric
 from caloforge.models.families import family_class
@@ -47,6 +47,8 @@ def train(
     seed: int = 0,
     max_minutes: float | None = None,
     checkpoints: Path | None = None,
+    watch: Callable[[Generator], None] | None = None,
+    looks: int = 0,
 ) -> dict[str, float]:
     """Train a generator; a killed training goes on when it is called again.
 
@@ -67,6 +69,9 @@ def train(
             limited by time depend on the speed of the machine.
         checkpoints: folder for checkpoints, shared by all processes; beside ``output`` if not
             given. What this training left there is removed at the end.
+        watch: is given the generator as it is while its voxels are trained; changes nothing of the
+            result, and what it takes does not count against ``max_minutes``.
+        looks: how often, at equal shares of the training; the end is none of them.
 
     Returns:
         Finite numbers: last losses, steps, seconds, parameters.
@@ -107,7 +112,17 @@ def train(
             n_parameters / 1e6,
         )  # fmt: skip
         limit = None if max_minutes is None else 60 * max_minutes - (time.monotonic() - started)
-        stages = _fit_stages(network, data, config, folder, fabric, seed=seed, limit=fabric.broadcast(limit))
+
+        def look(energies: nn.Module, voxels: nn.Module) -> None:
+            network.energies, network.voxels = energies, voxels  # type: ignore[assignment]
+            if watch is not None:
+                settings = bundle_config(config, data_record, extrapolation="refuse")
+                watch(Generator(network, settings, data_record.geometry))
+
+        stages = _fit_stages(
+            network, data, config, folder, fabric, seed=seed, limit=fabric.broadcast(limit),
+            look=look, looks=looks if watch else 0,
+        )  # fmt: skip
         del data  # no process may have files open in the folder that is removed below
         fabric.barrier()
         network.energies, network.voxels = stages["layer energies"].model, stages["voxels"].model  # type: ignore[assignment]
@@ -156,6 +171,8 @@ def _fit_stages(
     *,
     seed: int,
     limit: float | None,
+    look: Callable[[nn.Module, nn.Module], None],
+    looks: int,
 ) -> dict[str, Fit]:
     training, layers = (_no_larger(batch, len(data)) for batch in (config.training, config.energies))
 
@@ -183,6 +200,8 @@ def _fit_stages(
         seconds=None if limit is None else max(1.0, limit - energies.seconds),
         checkpoint=folder / "voxels.ckpt",
         fabric=open_fabric(parts=len(set(network.voxels.parts))),
+        watch=partial(look, energies.model),
+        looks=looks,
     )
     return {"layer energies": energies, "voxels": voxels}
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import psutil
 
-from caloforge.components.task import RUNNER
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry
@@ -27,6 +26,7 @@ from caloforge.pipelines.logs import RunLog
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.pipelines.timings import timings
 from caloforge.pipelines.version import code_version
+from caloforge.runner import RUNNER
 from caloforge.showers import open_showers
 from caloforge.steps import STEP_LOG
 

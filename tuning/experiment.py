@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from caloforge import __version__
-from caloforge.pods import Pod, pod_template
+from caloforge.pods import IMAGE, Pod, pod_template
 from caloforge.tuning.space import Categorical, Parameter, SearchSpace, format_value
 
 PRIMARY_CONTAINER = "trial"
 SCRATCH = "/scratch"
 """Where a trial writes on a cluster: an empty folder of its pod, whose root may be read-only."""
+
+MEDIAN_STOP = [{"name": "min_trials_required", "value": "3"}, {"name": "start_step", "value": "4"}]
+"""Katib's own defaults: no trial is stopped before so many are done, nor before so many values of its own."""
+
+LOOKS = 9
+"""How often a trial is judged on the way where it may be stopped early: after each tenth of its training."""
 
 
 class TrialPod(Pod):
@@ -19,12 +24,12 @@ class TrialPod(Pod):
 
     Attributes:
         image: container image with this package; never tag it ``latest``.
-        namespace: where experiment and trials run.
+        namespace: where experiment and trials run; empty: where this runs, or the kubeconfig says.
         service_account: account that the trial runs as; the namespace's default without it.
     """
 
-    image: str = f"ghcr.io/caloforge/python-caloforge:{__version__}"
-    namespace: str = "default"
+    image: str = IMAGE
+    namespace: str = ""
     service_account: str | None = None
 
 
@@ -42,6 +47,7 @@ def build_experiment(
     command: Sequence[str],
     output: str,
     pod: TrialPod,
+    early_stopping: bool = False,
 ) -> dict[str, Any]:
     """Return the Experiment.
 
@@ -58,16 +64,18 @@ def build_experiment(
         command: what runs a trial; ``--set PATH=VALUE`` for each parameter and ``--output`` follow.
         output: folder in which each trial writes a folder of its own name.
         pod: what a trial gets.
+        early_stopping: end trials whose values so far are worse than the median of others at that point.
     """
     references = {parameter_name(path): parameter_name(path) for path in space.parameters}
     references["trial"] = "${trialSpec.Name}"
     args = [f"--set={path}=${{trialParameters.{parameter_name(path)}}}" for path in space.parameters]
     args.append(f"--output={output}/${{trialParameters.trial}}")
     settings = [] if algorithm == "sobol" else [{"name": "random_state", "value": str(seed)}]
+    stopping = {"earlyStopping": {"algorithmName": "medianstop", "algorithmSettings": MEDIAN_STOP}}
     return {
         "apiVersion": "kubeflow.org/v1beta1",
         "kind": "Experiment",
-        "metadata": {"name": name, "namespace": pod.namespace},
+        "metadata": {"name": name, **({"namespace": pod.namespace} if pod.namespace else {})},
         "spec": {
             "maxTrialCount": trials,
             "parallelTrialCount": min(parallel, trials),
@@ -80,6 +88,7 @@ def build_experiment(
                 "metricStrategies": [{"name": metric, "value": "latest"} for metric in (objective, *additional)],
             },
             "algorithm": {"algorithmName": algorithm, "algorithmSettings": settings},
+            **(stopping if early_stopping else {}),
             "parameters": [_parameter(path, parameter) for path, parameter in space.parameters.items()],
             "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
             "trialTemplate": {

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
 from caloforge.cluster import EXPERIMENT, TRIAL, Cluster, conditions
 from caloforge.errors import InputError
 from caloforge.tuning.experiment import parameter_path
@@ -17,6 +21,9 @@ from caloforge.tuning.rules import check_experiment
 from caloforge.tuning.space import parse_value
 
 logger = logging.getLogger(__name__)
+
+_EXPERIMENT_LABEL = "katib.kubeflow.org/experiment"
+"""Katib puts it on trials and their pods."""
 
 _STATES: dict[str, State] = {"Succeeded": "succeeded", "EarlyStopped": "stopped early"}
 _ENDS = {"Succeeded", "EarlyStopped", "Failed", "MetricsUnavailable", "Killed"}
@@ -33,11 +40,12 @@ def run_on_katib(experiment: dict[str, Any], cluster: Cluster, *, timeout: float
     Args:
         experiment: the Experiment.
         cluster: the namespace that it is made for.
-        timeout: seconds to wait in all; without it as long as it takes.
+        timeout: seconds to wait in all; those trials that are done then must do. Without it as long
+            as it takes.
 
     Raises:
         InputError: Katib would refuse the experiment, is not there, or may not be used.
-        TrialFailed: the experiment failed or took too long.
+        TrialFailed: the experiment failed, or no trial was done in time.
         ClusterError: the cluster does not answer any more.
     """
     check_experiment(experiment)
@@ -53,9 +61,12 @@ def run_on_katib(experiment: dict[str, Any], cluster: Cluster, *, timeout: float
 
 def _wait(name: str, cluster: Cluster, timeout: float | None) -> None:
     shown = ""
+    status: dict[str, Any] = {}
+    deaths: dict[str, str] = {}
     try:
         for item in cluster.watch(EXPERIMENT, name, timeout=timeout):
             status = item.get("status", {})
+            _notice_deaths(name, cluster, deaths)
             counts = {key: status.get(f"trials{key}", 0) for key in ("Succeeded", "Failed", "Running")}
             progress = ", ".join(f"{count} {key.lower()}" for key, count in counts.items())
             if progress != shown:
@@ -66,15 +77,41 @@ def _wait(name: str, cluster: Cluster, timeout: float | None) -> None:
                 return
             if "Failed" in reached:
                 failure = conditions(item)["Failed"]
-                text = f"experiment {name} failed: {failure.get('reason')}: {failure.get('message')}"
-                raise TrialFailed(text)
+                told = [
+                    f"{failure.get('reason')}: {failure.get('message')}",
+                    *(deaths.values() or cluster.events(name)[-3:]),
+                ]
+                raise TrialFailed(f"experiment {name} failed: " + "; ".join(told))
     except TimeoutError as error:
-        raise TrialFailed(f"{error} (trials: {shown}; kubectl get trials --namespace {cluster.namespace})") from None
+        logger.warning("%s (trials: %s)", error, shown)
+        if not status.get("trialsSucceeded"):
+            text = f"{error} (trials: {shown}; kubectl get trials --namespace {cluster.namespace})"
+            raise TrialFailed(text) from None
+
+
+def _notice_deaths(name: str, cluster: Cluster, deaths: dict[str, str]) -> None:
+    """Tell how pods of trials died while they can be asked: Katib removes those of trials that are over."""
+    try:
+        pods = client.CoreV1Api(cluster.api).list_namespaced_pod(
+            cluster.namespace, label_selector=f"{_EXPERIMENT_LABEL}={name}"
+        )
+    except (ApiException, HTTPError):
+        return  # they may not be read, or not now
+    for pod in pods.items:
+        for container in pod.status.container_statuses or []:
+            end = container.state.terminated
+            if end is None or end.exit_code == 0 or pod.metadata.name in deaths:
+                continue
+            text = f"pod {pod.metadata.name}: {end.reason} (exit code {end.exit_code})"
+            if end.reason == "OOMKilled":
+                text += "; give trials more memory (memory of --pod), or smaller batches"
+            logger.warning("%s", text)
+            deaths[pod.metadata.name] = text
 
 
 def _result(experiment: dict[str, Any], cluster: Cluster) -> Tuning:
     name = experiment["metadata"]["name"]
-    found = cluster.find(TRIAL, selector=f"katib.kubeflow.org/experiment={name}")
+    found = cluster.find(TRIAL, selector=f"{_EXPERIMENT_LABEL}={name}")
     objective = experiment["spec"]["objective"]
     metric = objective["objectiveMetricName"]
     strategies = {entry["name"]: entry["value"] for entry in objective["metricStrategies"]}

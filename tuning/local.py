@@ -34,7 +34,7 @@ _MAY_DIFFER = ("maxTrialCount", "parallelTrialCount", "maxFailedTrialCount")
 """What a tuning that goes on may have otherwise than before, as on a cluster."""
 
 
-def run_experiment(experiment: dict[str, Any], output: Path) -> Tuning:
+def run_experiment(experiment: dict[str, Any], output: Path, *, timeout: float | None = None) -> Tuning:
     """Run the trials of an Experiment as subprocesses; a stopped run goes on when called again.
 
     Trials that failed in an earlier run do not count: their number is tried anew.
@@ -42,6 +42,8 @@ def run_experiment(experiment: dict[str, Any], output: Path) -> Tuning:
     Args:
         experiment: the Experiment that Katib would be given.
         output: folder for ``experiment.json``, ``study.db`` and a folder of each trial's log.
+        timeout: seconds after which the trials that run are stopped, to go on when called again, and
+            those that are done must do.
 
     Returns:
         All trials, at least one of which succeeded.
@@ -49,13 +51,13 @@ def run_experiment(experiment: dict[str, Any], output: Path) -> Tuning:
     Raises:
         InputError: Katib would refuse the experiment, it cannot be run here, or ``output`` holds
             another one.
-        TrialFailed: more trials failed than may.
+        TrialFailed: more trials failed than may, or none was done in time.
     """
     check_experiment(experiment)
     _keep(experiment, output / "experiment.json")
     run = _Run(experiment, output)
     try:
-        run.work()
+        run.work(None if timeout is None else time.monotonic() + timeout)
     finally:
         run.close()
     return run.result()
@@ -102,8 +104,8 @@ class _Run:
         if grid is not None:
             self._queue(grid)
 
-    def work(self) -> None:
-        """Start trials and take in their results until there are enough."""
+    def work(self, deadline: float | None) -> None:
+        """Start trials and take in their results until there are enough, or the time is up."""
         if before := self._done():
             logger.info("%s: %d trials are there from an earlier run", self.name, before)
         while True:
@@ -112,6 +114,11 @@ class _Run:
             while not self.goal_reached and len(self.running) < self._free():
                 self._start()
             if not self.running:
+                return
+            if deadline is not None and time.monotonic() > deadline:
+                logger.warning("%s: the time is up after %d of %d trials", self.name, self._done(), self.wanted)
+                if not self.result().ranked:
+                    raise TrialFailed(f"{self.name}: no trial was done in time; see {self.running[0].process.log}")
                 return
             time.sleep(POLL_SECONDS)
 

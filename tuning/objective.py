@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from threadpoolctl import threadpool_limits
 
@@ -31,14 +32,17 @@ def check_objective(name: str) -> None:
         raise unknown_name("objective", name, FEATURE_METRICS)
 
 
-def measure(reference: Showers, generated: Showers, *, threshold: float, seed: int) -> dict[str, float]:
-    """Return all objectives of generated showers, one per reference shower.
+def measure(
+    reference: Showers, generated: Showers, *, threshold: float, seed: int, names: Sequence[str] = ()
+) -> dict[str, float]:
+    """Return objectives of generated showers, one per reference shower.
 
     Args:
         reference: N Geant4 showers that the generator was not trained on.
         generated: N showers with the same conditions, row by row.
         threshold: MeV; smaller voxel energies count as 0.
         seed: of the metrics' random choices.
+        names: of the objectives; all without it.
 
     Raises:
         InputError: there are too few showers.
@@ -48,7 +52,7 @@ def measure(reference: Showers, generated: Showers, *, threshold: float, seed: i
         raise InputError(f"{reference.path}: {len(reference)} showers to judge by; a trial needs {FEWEST} or more")
     x, y = (high_level_features(summarise(showers, threshold=threshold)) for showers in (reference, generated))
     with threadpool_limits(1, "blas"):  # many small matrices: on two busy cores threads made the FPD 100 times slower
-        figures = {name: metric.function(x, y, seed).value for name, metric in FEATURE_METRICS.items()}
+        figures = {name: FEATURE_METRICS[name].function(x, y, seed).value for name in names or FEATURE_METRICS}
     for name, value in figures.items():
         if not math.isfinite(value):
             raise TrialFailed(f"{name} of {generated.path} is {value}")

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from caloforge.runner import RUNNER
+
 STOP_SECONDS = 20.0
 """Time to save a checkpoint after SIGTERM."""
 
 
 class TrialProcess:
-    """A running trial.
+    """A running trial; ``caloforge trial`` ends by itself when this process is gone.
 
     Attributes:
         log: file with everything that it writes.
@@ -35,7 +37,7 @@ class TrialProcess:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, **environment}, start_new_session=True,
+                env={**os.environ, **environment, RUNNER: str(os.getpid())}, start_new_session=True,
             )  # fmt: skip
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,11 +41,13 @@ class Tuning:
         objective: name of the metric that was searched for.
         maximize: whether more of it is better.
         trials: in the order they started.
+        fixed: parameters that all trials had, dotted path to value.
     """
 
     objective: str
     maximize: bool
     trials: Sequence[Trial]
+    fixed: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def ranked(self) -> list[Trial]:
@@ -54,8 +56,8 @@ class Tuning:
         return sorted(done, key=lambda trial: trial.metrics[self.objective], reverse=self.maximize)
 
     def overrides(self) -> dict[str, Any]:
-        """Return the best parameters as overrides of a preset."""
-        return nest(self.ranked[0].parameters)
+        """Return the best parameters, and those that were not searched, as overrides of a preset."""
+        return nest({**self.fixed, **self.ranked[0].parameters})
 
 
 def write_tuning(tuning: Tuning, output: Path) -> None:
@@ -63,8 +65,9 @@ def write_tuning(tuning: Tuning, output: Path) -> None:
 
     Args:
         tuning: at least one of its trials succeeded.
-        output: folder that is there.
+        output: folder, made if it is not there.
     """
+    output.mkdir(parents=True, exist_ok=True)
     write_json(output / "overrides.json", tuning.overrides())
     write_json(output / "trials.json", [asdict(trial) for trial in tuning.trials])
     with atomic_file(output / "tuning.md") as path:

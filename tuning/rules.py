@@ -23,6 +23,7 @@ METRIC_NAME = re.compile(r"[\w|-]+", re.ASCII)
 _REFERENCE = re.compile(r"\$\{trialParameters\..+?\}")
 _TRIAL_FIELD = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|(Annotations|Labels)\[.+\])\}")
 _DISTRIBUTIONS = ("uniform", "logUniform", "normal", "logNormal")
+_MEDIAN_STOP_SETTINGS = ("min_trials_required", "start_step")
 _RESUME_POLICIES = ("", "Never", "LongRunning", "FromVolume")
 _DEFAULT_CONDITIONS = ("Job", "TrainJob", "TFJob", "PyTorchJob", "MPIJob", "XGBoostJob")
 """Kinds of trial for which Katib knows when they have ended."""
@@ -50,6 +51,7 @@ def problems(experiment: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _counts(spec)
     yield from _objective(spec.get("objective"))
     yield from _algorithm(spec)
+    yield from _early_stopping(spec)
     if spec.get("resumePolicy", "") not in _RESUME_POLICIES:
         yield "spec.resumePolicy", f"{spec['resumePolicy']!r} is not one of {', '.join(_RESUME_POLICIES[1:])}"
     if not spec.get("parameters"):
@@ -95,9 +97,24 @@ def _algorithm(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if setting["name"] not in ALGORITHMS[name].settings:  # refused only when the experiment runs
             allowed = ", ".join(sorted(ALGORITHMS[name].settings)) or "none"
             yield "spec.algorithm.algorithmSettings", f"{name} has no {setting['name']!r}, only {allowed}"
+
+
+def _early_stopping(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
     stopping = spec.get("earlyStopping")
-    if stopping is not None and stopping.get("algorithmName") != "medianstop":
+    if stopping is None:
+        return
+    if stopping.get("algorithmName") != "medianstop":
         yield "spec.earlyStopping.algorithmName", f"{stopping.get('algorithmName')!r} must be medianstop"
+    for setting in stopping.get("algorithmSettings", []):  # refused only when the experiment runs
+        name, value = setting["name"], str(setting["value"])
+        if name not in _MEDIAN_STOP_SETTINGS:
+            allowed = ", ".join(_MEDIAN_STOP_SETTINGS)
+            yield "spec.earlyStopping.algorithmSettings", f"medianstop has no {name!r}, only {allowed}"
+        elif not value.isdigit() or int(value) < 1:
+            yield "spec.earlyStopping.algorithmSettings", f"{name} must be a positive whole number, not {value!r}"
+    kind = spec.get("metricsCollectorSpec", {}).get("collector", {}).get("kind", "StdOut")
+    if kind not in ("StdOut", "File"):  # the webhook takes it, but no trial is ever stopped
+        yield "spec.earlyStopping", f"needs a collector that reads what trials print, not {kind}"
 
 
 def _parameter(field: str, parameter: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -125,26 +125,28 @@ class SearchSpace:
     parameters: Mapping[str, Parameter]
 
 
-def load_space(family: str, preset: str, path: Path | None = None) -> SearchSpace:
+def load_space(family: str, preset: str, source: Path | Mapping[str, Any] | None = None) -> SearchSpace:
     """Read a search space and check every name and every bound against the family's configuration.
 
     Args:
         family: name of the family.
         preset: name of the preset that trials start from.
-        path: YAML file; without it the space that comes with the package.
+        source: YAML file, or what it would hold; without it the space that comes with the package.
 
     Raises:
         InputError: the file cannot be read, or :func:`parse_space` refuses its content.
     """
     family_class(family)  # an unknown one has no file either
-    if path is None:
+    if isinstance(source, Mapping):
+        return parse_space(dict(source), family=family, preset=preset, where="search space")
+    if source is None:
         text, where = (files("caloforge.tuning") / "spaces" / f"{family}.yaml").read_text(), f"search space of {family}"
     else:
-        where = str(path)
+        where = str(source)
         try:
-            text = path.read_text()
+            text = source.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read ({error})") from None
+            raise InputError(f"{source}: cannot be read ({error})") from None
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -195,6 +197,17 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"{path}: has values given one by one, and as a whole")
         inner[name] = value
     return nested
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Value]:
+    """Turn a nested mapping into dotted paths: the reverse of :func:`nest`."""
+    flat: dict[str, Value] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{path}": inner for path, inner in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def format_value(value: Value) -> str:

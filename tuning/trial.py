@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from caloforge.files import write_json
+from caloforge.models.bundle import Generator
 from caloforge.models.generate import generate
 from caloforge.models.train import train
 from caloforge.preprocessing.prepared import load_prepared, open_split
-from caloforge.showers import open_showers
+from caloforge.showers import Showers, open_showers, write_showers
 from caloforge.steps import step
-from caloforge.tuning.objective import measure
+from caloforge.tuning.objective import TrialFailed, check_objective, measure
+
+logger = logging.getLogger(__name__)
+
+LOOK_SHOWERS = 500
+"""So many showers are judged while the training goes on: enough to tell a hopeless trial."""
+
+Report = Callable[[Mapping[str, float]], None]
+"""Takes figures as soon as they are known."""
 
 
 def run_trial(
@@ -26,6 +38,9 @@ def run_trial(
     overrides: Mapping[str, Any] | None = None,
     max_minutes: float | None = None,
     seed: int = 0,
+    objective: str = "fpd",
+    looks: int = 0,
+    report: Report | None = None,
 ) -> dict[str, float]:
     """Train, generate for the validation split and measure; a stopped training goes on when called again.
 
@@ -38,6 +53,9 @@ def run_trial(
         overrides: changes to the preset, see :func:`caloforge.models.presets.resolve`.
         max_minutes: limit on the training, the same for all trials that are to be compared.
         seed: of training, generation and metrics.
+        objective: name of the figure that is measured while the training goes on.
+        looks: how often, at equal shares of the training; 0 for a trial that is not stopped early.
+        report: is given the objective then, of fewer showers than at the end, and all figures at the end.
 
     Returns:
         The objectives, then what training and generation say of themselves.
@@ -46,16 +64,30 @@ def run_trial(
         InputError: wrong names, overrides or data.
         RuntimeError: the training diverged, or a figure is not finite.
     """
+    check_objective(objective)
+    reference = open_split(showers, prepared, "validation")
+    threshold = load_prepared(prepared).threshold
+    output.mkdir(parents=True, exist_ok=True)
+    few = reference.select(np.linspace(0, len(reference) - 1, min(len(reference), LOOK_SHOWERS), dtype=np.int64))
+
+    def watch(generator: Generator) -> None:
+        try:
+            figures = _judge(generator, few, output, seed=seed, objective=objective)
+        except TrialFailed as error:  # it may yet learn
+            logger.warning("%s", error)
+            return
+        if report is not None:
+            report(figures)
+
     trained = train(
         showers, prepared, output / "bundle",
         family=family, preset=preset, overrides=overrides, seed=seed, max_minutes=max_minutes,
+        watch=watch, looks=looks,
     )  # fmt: skip
-    reference = open_split(showers, prepared, "validation")
     with tempfile.TemporaryDirectory(dir=output) as scratch:
         sample = Path(scratch) / "showers.hdf5"
         made = generate(output / "bundle", reference.conditions, sample, seed=seed)
         with step("measure"):
-            threshold = load_prepared(prepared).threshold
             objectives = measure(reference, open_showers(sample), threshold=threshold, seed=seed)
     figures = {
         **objectives,
@@ -66,4 +98,16 @@ def run_trial(
         output / "trial.json",
         {"family": family, "preset": preset, "overrides": dict(overrides or {}), "seed": seed, "figures": figures},
     )
+    if report is not None:
+        report(figures)
     return figures
+
+
+def _judge(generator: Generator, reference: Showers, output: Path, *, seed: int, objective: str) -> dict[str, float]:
+    """Return the objective of a generator that is still being trained."""
+    with tempfile.TemporaryDirectory(dir=output) as scratch:
+        sample = Path(scratch) / "showers.hdf5"
+        attributes = {"energy_threshold": generator.threshold, "source": f"caloforge {generator.family}"}
+        with write_showers(sample, generator.geometry, attributes=attributes, provenance={}) as writer:
+            writer.append(reference.conditions, generator.sample(reference.conditions, seed=seed))
+        return measure(reference, open_showers(sample), threshold=generator.threshold, seed=seed, names=[objective])

@@ -3,114 +3,146 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from caloforge.errors import InputError
+from caloforge.fetch import local_copy
 from caloforge.files import write_json
-from caloforge.pods import in_pod
+from caloforge.models.presets import resolve
+from caloforge.pods import digest_of, in_pod
 from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
 from caloforge.steps import step
 from caloforge.tuning.algorithms import check_algorithm
-from caloforge.tuning.experiment import SCRATCH, TrialPod, build_experiment
+from caloforge.tuning.experiment import LOOKS, SCRATCH, TrialPod, build_experiment
 from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import check_objective, objective_names
 from caloforge.tuning.result import Tuning, write_tuning
-from caloforge.tuning.space import load_space
-
-Backend = Literal["local", "katib", "auto"]
+from caloforge.tuning.settings import Backend
+from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space
 
 logger = logging.getLogger(__name__)
 
+TRAINER_SCRATCH = "/tmp"
+"""Where the pods of a TrainJob have an empty folder."""
+
 
 def tune(
-    showers: Path,
+    showers: str | Path,
     output: Path,
     *,
     family: str,
     trials: int,
     preset: str = "demo",
+    overrides: Mapping[str, Any] | None = None,
     geometry: str | None = None,
+    prepared: str | Path | None = None,
     parallel: int = 1,
     algorithm: str = "tpe",
     objective: str = "fpd",
-    space: Path | None = None,
+    space: Path | Mapping[str, Any] | None = None,
     max_minutes: float | None = None,
+    timeout_minutes: float | None = None,
+    early_stopping: bool = False,
     seed: int = 0,
     backend: Backend = "local",
     pod: TrialPod | None = None,
 ) -> Tuning:
     """Search for the best parameters of a family; a stopped search goes on when called again.
 
+    What the overrides set is not searched: all trials have it, and so has the result.
+
     Args:
-        showers: shower file; with Katib, its path within a trial's pod.
+        showers: shower file, a path or an address (see :func:`caloforge.fetch.local_copy`); on a
+            cluster, as a trial's pod finds it.
         output: folder for the results (see :func:`caloforge.tuning.result.write_tuning`), the
             trials and the prepared data.
         family: name of the family.
         trials: number of trials.
         preset: name of the preset that trials start from.
+        overrides: changes to the preset, the same for all trials.
         geometry: mesh, by name or as a binning XML; the file's own without it.
+        prepared: folder of the prepared data, a path or an address like ``showers``; without it the
+            showers are prepared first.
         parallel: trials at a time.
         algorithm: name of the search algorithm.
         objective: name of the figure to minimise.
-        space: YAML file of the search space; the family's own without it.
+        space: search space, or its YAML file; without it the family's own.
         max_minutes: limit on each trial's training.
+        timeout_minutes: limit on the search; the trials that are done by then must do.
+        early_stopping: end trials that are worse than the median of others at the same point.
         seed: of the data's split, the search and every training.
-        backend: ``local`` for subprocesses, ``katib`` for a cluster, ``auto`` for Katib within a
-            pod and subprocesses elsewhere.
+        backend: ``local`` for subprocesses, ``katib`` and ``optimizationjob`` for a cluster, ``auto``
+            for Katib within a pod and subprocesses elsewhere.
         pod: what a trial gets on a cluster.
 
     Raises:
         InputError: something is wrong with what was given; no trial has started then.
-        TrialFailed: too many trials failed.
+        TrialFailed: too many trials failed, or none was done in time.
     """
     check_objective(objective)
-    if max_minutes is not None and max_minutes <= 0:
-        raise InputError(f"max_minutes must be positive, got {max_minutes}")
-    searched = load_space(family, preset, space)
-    on_cluster = backend == "katib" or (backend == "auto" and in_pod())
-    check_algorithm(algorithm, searched.parameters, local=not on_cluster)
+    for name, minutes in (("max_minutes", max_minutes), ("timeout_minutes", timeout_minutes)):
+        if minutes is not None and minutes <= 0:
+            raise InputError(f"{name} must be positive, got {minutes}")
+    resolve(family, preset, overrides)
+    fixed = flatten(overrides or {})
+    searched = _without(load_space(family, preset, space), fixed)
+    cluster = on_cluster(backend)
+    check_algorithm(algorithm, searched.parameters, local=not cluster)
+    if early_stopping and backend == "optimizationjob":
+        raise InputError("an OptimizationJob stops no trials early; use the backend katib or local")
     pod = pod or TrialPod()
     with step(f"tune {family}"):
         # -P: a folder called caloforge in the current directory is not the package.
         command = ["python", "-P", "-m", "caloforge", "trial", f"--family={family}", f"--preset={preset}"]
-        command += [f"--seed={seed}", f"--data={showers if on_cluster else showers.absolute()}"]
+        command += [f"--seed={seed}", *(f"--set={path}={format_value(value)}" for path, value in fixed.items())]
         if max_minutes is not None:
             command.append(f"--max-minutes={max_minutes:g}")
-        if not on_cluster:
-            prepared = prepare_once(showers, output / "prepared", geometry=geometry, seed=seed)
-            command.append(f"--prepared={prepared.absolute()}")
-        elif geometry is not None:
-            command.append(f"--geometry={geometry}")
-        experiment = build_experiment(
-            searched,
-            name=f"tune-{family.replace('_', '-')}",
-            objective=objective,
-            additional=[name for name in objective_names() if name != objective],
-            algorithm=algorithm,
-            seed=seed,
-            trials=trials,
-            parallel=parallel,
-            max_failed=max(1, trials // 4),
-            command=command,
-            output=SCRATCH if on_cluster else str(output.absolute() / "trials"),
-            pod=pod,
-        )
-        result = _on_cluster(experiment, output) if on_cluster else run_experiment(experiment, output)
+        if early_stopping:
+            command += [f"--objective={objective}", f"--looks={LOOKS}"]
+        if not cluster:
+            command += _local_data(showers, prepared, output, geometry=geometry, seed=seed)
+        else:
+            command += [f"--data={showers}"]
+            command += [f"--prepared={prepared}"] if prepared is not None else []
+            command += [f"--geometry={geometry}"] if geometry is not None else []
+        search: dict[str, Any] = {
+            "objective": objective, "algorithm": algorithm, "seed": seed, "trials": trials, "parallel": parallel,
+        }  # fmt: skip
+        name = f"tune-{family.replace('_', '-')}"
+        timeout = None if timeout_minutes is None else 60 * timeout_minutes
+        if backend == "optimizationjob":
+            result = _on_trainer(searched, name, pod, output, command, search, timeout=timeout)
+        else:
+            build = partial(
+                build_experiment,
+                searched,
+                **search,
+                additional=[other for other in objective_names() if other != objective],
+                max_failed=max(1, trials // 4),
+                command=command,
+                output=SCRATCH if cluster else str(output.absolute() / "trials"),
+                early_stopping=early_stopping,
+            )
+            if cluster:
+                result = _on_katib(build, name, pod, output, timeout=timeout)
+            else:
+                result = run_experiment(build(name=name, pod=pod), output, timeout=timeout)
+        result = replace(result, fixed=fixed)
         write_tuning(result, output)
         best = result.ranked[0]
         logger.info("tune %s: best is %s with %s=%.4g", family, best.name, objective, best.metrics[objective])
     return result
 
 
-def _on_cluster(experiment: dict[str, Any], output: Path) -> Tuning:
-    from caloforge.cluster import connect
-    from caloforge.tuning.katib import run_on_katib
-
-    write_json(output / "experiment.json", experiment)
-    return run_on_katib(experiment, connect(experiment["metadata"]["namespace"]))
+def on_cluster(backend: Backend) -> bool:
+    """Return whether trials run on a cluster, and have to find their data there."""
+    return backend in ("katib", "optimizationjob") or (backend == "auto" and in_pod())
 
 
 def prepare_once(showers: Path, prepared: Path, *, geometry: str | None, seed: int) -> Path:
@@ -119,3 +151,59 @@ def prepare_once(showers: Path, prepared: Path, *, geometry: str | None, seed: i
         prepare(open_showers(showers, geometry), prepared, seed=seed)
     load_prepared(prepared)
     return prepared
+
+
+def _without(space: SearchSpace, fixed: Mapping[str, Value]) -> SearchSpace:
+    """Return a search space without the parameters that have a value already."""
+    left = {path: parameter for path, parameter in space.parameters.items() if path not in fixed}
+    if not left:
+        raise InputError(f"nothing is left to search: the overrides set {', '.join(space.parameters)}")
+    return replace(space, parameters=left)
+
+
+def _local_data(
+    showers: str | Path, prepared: str | Path | None, output: Path, *, geometry: str | None, seed: int
+) -> Sequence[str]:
+    """Fetch and prepare the showers once for all trials, and return the options that name them."""
+    data = local_copy(str(showers), output / "data")
+    if prepared is None:
+        folder = prepare_once(data, output / "prepared", geometry=geometry, seed=seed)
+    else:
+        folder = local_copy(str(prepared), output / "data")
+    return [f"--data={data.absolute()}", f"--prepared={folder.absolute()}"]
+
+
+def _on_katib(build: Any, name: str, pod: TrialPod, output: Path, *, timeout: float | None) -> Tuning:
+    from caloforge.cluster import connect
+    from caloforge.tuning.katib import run_on_katib
+
+    cluster = connect(pod.namespace or None)
+    pod = pod.model_copy(update={"namespace": cluster.namespace})
+    # Other tunings of the family may run beside this one; a second attempt finds its first one's.
+    experiment = build(name=f"{name}-{digest_of(build(name=name, pod=pod))[:8]}", pod=pod)
+    write_json(output / "experiment.json", experiment)
+    return run_on_katib(experiment, cluster, timeout=timeout)
+
+
+def _on_trainer(
+    space: SearchSpace,
+    name: str,
+    pod: TrialPod,
+    output: Path,
+    command: Sequence[str],
+    search: dict[str, Any],
+    *,
+    timeout: float | None,
+) -> Tuning:
+    from caloforge.cluster import connect, digest_of
+    from caloforge.tuning.optimization_job import build_optimization_job
+    from caloforge.tuning.trainer import run_on_trainer
+
+    cluster = connect(pod.namespace or None)
+    # Each trial has a pod and a disk of its own.
+    build = partial(
+        build_optimization_job, space, command=[*command, f"--output={TRAINER_SCRATCH}/trial"], pod=pod, **search
+    )
+    job = build(name=f"{name}-{digest_of(build(name=name))[:8]}")
+    write_json(output / "optimization_job.json", job)
+    return run_on_trainer(job, cluster, timeout=timeout)

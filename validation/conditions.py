@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,11 +47,11 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 
-def present(reference: Summary, others: Mapping[str, Summary]) -> dict[str, FloatArray]:
+def present(reference: Summary, others: Sequence[Summary]) -> dict[str, FloatArray]:
     """Return the bin edges of each condition that all samples have and that varies in the reference."""
     found = {"energy": energy_edges(reference.incident_energy)}
     for name, condition in CONDITIONS.items():
-        values = [condition.values(summary) for summary in (reference, *others.values())]
+        values = [condition.values(summary) for summary in (reference, *others)]
         if name != "energy" and values[0] is not None and all(v is not None for v in values):
             edges = angle_edges(values[0])
             if len(edges) > 2:

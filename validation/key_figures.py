@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from caloforge.validation.conditions import CONDITIONS, Condition, present
 from caloforge.validation.histogram import Curve, mean_in_bins
@@ -111,17 +112,21 @@ def _resolution(where: FloatArray, values: FloatArray, edges: FloatArray) -> Cur
 def in_bins(reference: Summary, floor: Summary, others: Mapping[str, Summary]) -> dict[str, Any]:
     """Return all key figures in bins of all conditions, as ``metrics.json`` has them.
 
-    Of each generator, ``chi2`` sums the squared pulls of the ``bins`` where both have a value, and
+    Of each generator, ``chi2`` sums the squared pulls of the ``bins`` where both have a value
+    (brought from Student's t to normal ones, which is what a pull is with few showers), and
     ``sigma`` says how improbable that is between equal samples.
     """
     result: dict[str, Any] = {}
-    for name, edges in present(reference, others | {"floor": floor}).items():
+    for name, edges in present(reference, [floor, *others.values()]).items():
         condition = CONDITIONS[name]
+        numbers = [_numbers(condition, s, edges) for s in (reference, floor, *others.values())]
         table: dict[str, Any] = {}
         for key in figures_in_bins(reference):
             figure = KEY_FIGURES[key]
             truth, *curves = (figure.curve(s, condition, edges) for s in (reference, floor, *others.values()))
-            entries = [_entry(curve, truth) for curve in curves]
+            entries = [
+                _entry(curve, truth, np.minimum(numbers[0], n)) for curve, n in zip(curves, numbers[1:], strict=True)
+            ]
             table[key] = {
                 "title": figure.title,
                 "unit": figure.unit,
@@ -139,10 +144,17 @@ def in_bins(reference: Summary, floor: Summary, others: Mapping[str, Summary]) -
     return result
 
 
-def _entry(curve: Curve, truth: Curve) -> dict[str, Any]:
+def _numbers(condition: Condition, summary: Summary, edges: FloatArray) -> FloatArray:
+    where = condition.values(summary)
+    assert where is not None
+    return np.histogram(where, edges)[0].astype(np.float64)
+
+
+def _entry(curve: Curve, truth: Curve, numbers: FloatArray) -> dict[str, Any]:
     spread = np.hypot(curve.error, truth.error)
     known = np.isfinite(curve.value - truth.value) & (spread > 0)
-    pulls = (curve.value - truth.value)[known] / spread[known]
+    pulls = np.abs(curve.value - truth.value)[known] / spread[known]
+    pulls = np.clip(norm.isf(student.sf(pulls, numbers[known] - 1)), 0, LARGEST)
     chi2, bins = float((pulls**2).sum()), int(known.sum())
     sigma = float(np.clip(norm.isf(chi2_distribution.sf(chi2, bins)), -LARGEST, LARGEST)) if bins else 0.0
     return {"value": _plain(curve.value), "error": _plain(curve.error), "chi2": chi2, "bins": bins, "sigma": sigma}

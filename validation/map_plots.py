@@ -15,6 +15,8 @@ from caloforge.validation.physics import layer_correlation
 from caloforge.validation.plot_style import REFERENCE, escaped
 from caloforge.validation.ticks import draw_ticks
 
+Extend = Literal["neither", "min", "max", "both"]
+
 
 def correlations(samples: Samples) -> Figure:
     """Draw the correlation matrices of the layer energies and each generator's difference from Geant4's."""
@@ -80,10 +82,11 @@ def images(samples: Samples) -> Figure:
         ratio = right.pcolormesh(
             layers, truth.edges, np.ma.masked_invalid(second).T, vmin=limits[0], vmax=limits[1], cmap=colour_map
         )
-        for axes, mesh, text, extend in (
+        sides: list[tuple[Axes, ScalarMappable, str, Extend]] = [
             (left, image, "MeV/mm²", "min"),
             (right, ratio, label, "both" if row else "max"),
-        ):
+        ]
+        for axes, mesh, text, extend in sides:
             draw_ticks(axes, x_labels=row == len(maps) - 1, n_y=4, whole_x=True)
             _colour_bar(figure, axes, mesh, text, width=0.011, gap=0.006, extend=extend)
         left.set_ylabel("$r$ [mm]", labelpad=20)
@@ -98,7 +101,7 @@ def images(samples: Samples) -> Figure:
 
 def _colour_bar(
     figure: Figure, axes: Axes, mesh: ScalarMappable, label: str, *, width: float, gap: float,
-    extend: Literal["neither", "min", "max", "both"] = "neither",
+    extend: Extend = "neither",
 ) -> None:  # fmt: skip
     """Put a colour bar into the space right of the axes."""
     place = axes.get_position()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 REFERENCE = "Geant4"
 
@@ -18,7 +21,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 FILL, LINE, BAND = "#dcdce0", "#52525b", "#a1a1aa"
 DPI = 130
 
-_RC = {
+_RC: Any = {
     "font.size": 9.0,
     "axes.labelsize": 10.0,
     "axes.linewidth": 0.9,
@@ -41,9 +44,17 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Save a figure as PNG for the report and as PDF for papers; return the PNG's path."""
+    """Save a figure as PNG for the report and as PDF for papers; return the PNG's path.
+
+    The PNG has 256 colours: a third of the size, which lets all plots of several generators into one report.
+    """
     path = folder / f"{name}.png"
-    figure.savefig(path, dpi=DPI)
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+    image = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image.save(path, compress_level=6, dpi=(DPI, DPI))
     figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})  # same plot, same file
     return path
 

@@ -64,7 +64,7 @@ def event_display(samples: Samples, showers: Mapping[str, Sequence[Event]]) -> F
 def _side_corners(samples: Samples) -> tuple[FloatArray, FloatArray]:
     """Return the edges of layers and of signed r."""
     r_edges = samples.reference.lateral.edges
-    layers = np.arange(samples.reference.geometry.n_layers + 1) - 0.5
+    layers = np.arange(samples.reference.geometry.n_layers + 1, dtype=np.float64) - 0.5
     return layers, np.concatenate([-r_edges[:0:-1], [0.0], r_edges[1:]])
 
 

@@ -249,9 +249,8 @@ def _root(variance: FloatArray) -> FloatArray:
 def _spectra(voxels: VoxelArray, group_of_voxel: IntArray, n_groups: int) -> FloatArray:
     """Count each shower's voxels above 0 in the bins of the spectrum, (n, G, B)."""
     n_bins = len(SPECTRUM_EDGES) - 1
-    hits = np.flatnonzero(voxels)  # several times as fast as in two dimensions
-    row, column = np.divmod(hits, voxels.shape[1])
-    place = np.searchsorted(SPECTRUM_EDGES, voxels.ravel()[hits], side="right") - 1
+    row, column = divmod(np.flatnonzero(voxels), voxels.shape[1])  # much faster than in two dimensions
+    place = np.searchsorted(SPECTRUM_EDGES, voxels[row, column], side="right") - 1
     place = group_of_voxel[column] * n_bins + np.clip(place, 0, n_bins - 1)
     return _count(row, place, len(voxels), n_groups * n_bins).reshape(-1, n_groups, n_bins)
 

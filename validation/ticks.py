@@ -5,13 +5,14 @@ matplotlib makes two lines and two texts of every tick, which is half of the tim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -117,22 +118,21 @@ def _plain_labels(places: FloatArray) -> list[str]:
 
 
 def _log_ticks(low: float, high: float) -> tuple[FloatArray, FloatArray, list[str]]:
-    decades = np.log10(high / low)
-    every = np.asarray(LogLocator(subs=np.arange(1, 10), numticks=100).tick_values(low, high))
-    if decades < 4:
+    decades = float(np.log10(high / low))
+    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+    every = _multiples(first - 1, last, range(1, 10))
+    if decades < (2 if low < 1e-2 else 4):
         subs = (1, 2, 5) if decades > 0.7 else (1, 2, 3, 4, 5, 6, 8)
-        major = _inside(np.asarray(LogLocator(subs=subs, numticks=100).tick_values(low, high)), low, high)
-        labels = [f"{place:g}" for place in major]
-        if decades > 2 and low < 1e-2:
-            return _decades(low, high, every)
-        return major, _inside(every, low, high), labels
-    return _decades(low, high, every)
+        major = _inside(_multiples(first - 1, last, subs), low, high)
+        return major, _inside(every, low, high), [f"{place:g}" for place in major]
+    step = math.ceil(decades / 7)
+    powers = range(first, last + 1, step)
+    minor = every if step == 1 else _multiples(first, last, (1,))
+    labels = [f"10{str(power).translate(_SUPERSCRIPTS)}" for power in powers]
+    return np.asarray([10.0**power for power in powers]), _inside(minor, low, high), labels
 
 
-def _decades(low: float, high: float, every: FloatArray) -> tuple[FloatArray, FloatArray, list[str]]:
-    step = int(np.ceil(np.log10(high / low) / 7))
-    first, last = int(np.ceil(np.log10(low))), int(np.floor(np.log10(high)))
-    major = 10.0 ** np.arange(first, last + 1, step)
-    minor = every if step == 1 else 10.0 ** np.arange(first, last + 1)
-    labels = [f"10{str(power).translate(_SUPERSCRIPTS)}" for power in range(first, last + 1, step)]
-    return major, _inside(minor, low, high), labels
+def _multiples(first: int, last: int, factors: Iterable[int]) -> FloatArray:
+    """Return the multiples of the powers of ten from ``first`` to ``last``, rising."""
+    factors = tuple(factors)
+    return np.asarray([factor * 10.0**power for power in range(first, last + 1) for factor in factors])

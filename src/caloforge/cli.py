@@ -6,9 +6,11 @@ that ``caloforge --help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ import click
 
 from caloforge import __version__
 from caloforge.errors import InputError, unknown_name
-from caloforge.logs import configure_logging
+from caloforge.logs import configure_logging, first_process
 
 if TYPE_CHECKING:
     from caloforge.pipelines.local import LocalRun
@@ -82,6 +84,9 @@ def _output(kind: str) -> Callable[[Any], Any]:
 
 
 _data = click.option("--data", type=_PATH, required=True, help="CaloChallenge HDF5 file of showers.")
+_data_anywhere = click.option(
+    "--data", metavar="FILE|URI", required=True, help="CaloChallenge HDF5 file: a path, s3://, minio://, https://, ..."
+)
 _geometry = click.option(
     "--geometry", metavar="NAME|XML", help="Mesh, by name or as a binning XML; without it the file's own."
 )
@@ -110,25 +115,28 @@ def demo(output: Path, seed: int) -> None:
 @main.command(
     example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20"
 )
-@_data
+@_data_anywhere
 @_geometry
 @_output("Folder")
 @click.option("--families", metavar="A,B,...", help="Generator families to train; without it all.")
 @click.option("--preset", metavar="demo|full", help="Size of the generators and of their training.")
 @_minutes
+@click.option("--tune-trials", type=click.IntRange(min=0), help="Trials of a search before each family's training.")
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Same seed, same result.")
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings; options go before it.")
 def run(
-    data: Path,
+    data: str,
     geometry: str | None,
     output: Path,
     families: str | None,
     preset: str | None,
     max_minutes: float | None,
+    tune_trials: int | None,
     seed: int | None,
     settings_file: Path | None,
 ) -> None:
     """Run the whole pipeline on a shower file. After a stop, run it again to go on."""
+    from caloforge.fetch import local_copy
     from caloforge.pipelines.local import run_local
     from caloforge.pipelines.settings import PipelineSettings
 
@@ -137,12 +145,13 @@ def run(
         "families": [name.strip() for name in families.split(",")] if families is not None else None,
         "preset": preset,
         "max_minutes": max_minutes,
+        "tuning": {**settings.tuning.model_dump(), "trials": tune_trials} if tune_trials is not None else None,
         "seed": seed,
     }
     given = {name: value for name, value in options.items() if value is not None}
     settings = PipelineSettings.parse({**settings.model_dump(), **given}, where="options")
     _stop_on_sigterm()
-    _summarise(run_local(data, output, geometry=geometry, settings=settings))
+    _summarise(run_local(local_copy(data, output / "data"), output, geometry=geometry, settings=settings))
 
 
 def _stop_on_sigterm() -> None:
@@ -161,15 +170,126 @@ def _summarise(result: LocalRun) -> None:
 @main.command("compile", example="caloforge compile -o pipeline.yaml --settings my-cluster.yaml")
 @_output("YAML file")
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
-def compile_(output: Path, settings_file: Path | None) -> None:
+@click.option("--kubernetes-manifest", is_flag=True, help="As Pipeline and PipelineVersion, for kubectl and GitOps.")
+def compile_(output: Path, settings_file: Path | None, kubernetes_manifest: bool) -> None:
     """Write the pipeline as YAML for Kubeflow Pipelines."""
     from caloforge.pipelines.settings import PipelineSettings
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     from caloforge.pipelines.compile import compile_pipeline
 
-    compile_pipeline(settings, output)
+    compile_pipeline(settings, output, manifests=kubernetes_manifest)
     click.echo(f"wrote {output}")
+
+
+def _kubeflow_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says where Kubeflow Pipelines is and who asks; tokens are never words of a command."""
+    for option in (
+        click.option("--cookies-file", type=_PATH, help="File with a browser's cookies; or CALOFORGE_KFP_COOKIES."),
+        click.option("--token-file", type=_PATH, help="File with a bearer token; or set CALOFORGE_KFP_TOKEN."),
+        click.option("--namespace", help="Your profile, where users have namespaces of their own."),
+        click.option("--host", help="Address of Kubeflow Pipelines, or set KF_PIPELINES_ENDPOINT."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command(
+    example="caloforge submit --host https://kubeflow.example.org/pipeline --settings cluster.yaml"
+    " --set data=s3://bucket/showers.hdf5 --wait"
+)
+@_kubeflow_options
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
+@click.option("--pipeline", "pipeline_file", type=_PATH, help="Compiled pipeline, in place of compiling one.")
+@click.option("--parameters", "parameters_file", type=_PATH, help="YAML of the pipeline's parameters.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter; may be repeated.")
+@click.option("--experiment", default="caloforge", show_default=True, help="Group of runs that it belongs to.")
+@click.option("--run-name", help="Name of the run; without it the pipeline's name and the time.")
+@click.option("--cron", metavar="FIELDS", help="Run on a schedule: six fields, seconds first.")
+@click.option("--wait", "waits", is_flag=True, help="Wait for the end; fails as the run does.")
+def submit(
+    host: str | None,
+    namespace: str | None,
+    token_file: Path | None,
+    cookies_file: Path | None,
+    settings_file: Path | None,
+    pipeline_file: Path | None,
+    parameters_file: Path | None,
+    assignments: tuple[str, ...],
+    experiment: str,
+    run_name: str | None,
+    cron: str | None,
+    waits: bool,
+) -> None:
+    """Run the pipeline on Kubeflow: upload it as a version, start it, print the links."""
+    if waits and cron:
+        raise click.UsageError("--wait: a schedule has no end")
+    from caloforge.pipelines.parameters import split_settings
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    parameters = {**(_read_yaml(parameters_file) if parameters_file else {}), **split_settings(assignments)}
+    from contextlib import nullcontext
+
+    from caloforge.pipelines.kubeflow import connect
+    from caloforge.pipelines.status import wait
+    from caloforge.pipelines.submit import compiled
+    from caloforge.pipelines.submit import submit as submit_pipeline
+
+    with nullcontext(pipeline_file) if pipeline_file else compiled(settings) as path:
+        kubeflow = connect(
+            host, namespace=namespace or settings.namespace or None, token_file=token_file, cookies_file=cookies_file
+        )
+        made = submit_pipeline(
+            kubeflow, path, parameters, experiment=experiment, run_name=run_name,
+            service_account=settings.service_account or None, cron=cron,
+        )  # fmt: skip
+    click.echo(f"pipeline: {made.version.link}")
+    click.echo(f"{'schedule' if cron else 'run'}: {made.link}")
+    click.echo(f"identifier: {made.identifier}")
+    if waits:
+        done = wait(kubeflow, made.identifier)
+        click.echo(f"{done.name}: {done.state.lower()}")
+
+
+@main.command(example="caloforge status 3f2b0c1e --host https://kubeflow.example.org/pipeline")
+@click.argument("run_id")
+@_kubeflow_options
+def status(
+    run_id: str, host: str | None, namespace: str | None, token_file: Path | None, cookies_file: Path | None
+) -> None:
+    """Show how a run on Kubeflow and its tasks are doing."""
+    from caloforge.pipelines.kubeflow import connect
+    from caloforge.pipelines.status import status as read_status
+    from caloforge.pipelines.status import status_lines
+
+    kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
+    click.echo("\n".join(status_lines(read_status(kubeflow, run_id))))
+
+
+@main.command(
+    "fetch-artifacts", example="caloforge fetch-artifacts 3f2b0c1e --root s3://mlpipeline/v2/artifacts -o run"
+)
+@click.argument("run_id")
+@_kubeflow_options
+@click.option("--root", help="Pipeline root; without it the run's own, or Kubeflow's default.")
+@_output("Folder")
+def fetch_artifacts_(
+    run_id: str,
+    host: str | None,
+    namespace: str | None,
+    token_file: Path | None,
+    cookies_file: Path | None,
+    root: str | None,
+    output: Path,
+) -> None:
+    """Copy report, leaderboard and generators of a run on Kubeflow; the store's keys come from AWS_... ."""
+    from caloforge.pipelines.artifacts import fetch_artifacts
+    from caloforge.pipelines.kubeflow import connect
+
+    kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
+    for name in fetch_artifacts(kubeflow, run_id, output, root=root):
+        click.echo(output / name)
 
 
 @main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")
@@ -196,6 +316,16 @@ def preprocess(data: Path, geometry: str | None, settings_file: Path | None, see
 @click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset.")
 @_minutes
 @click.option("--checkpoints", type=_PATH, help="Folder from which a stopped training goes on.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each node.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "cluster", "auto"]),
+    default="auto",
+    show_default=True,
+    help="torchrun, a TrainJob, or what fits the place.",
+)
+@click.option("--pod", "pod_file", type=_PATH, help="YAML of what each node gets on a cluster: image, claims, ...")
 @_seed
 @_output("Bundle")
 def train(
@@ -206,38 +336,52 @@ def train(
     overrides: Path | None,
     max_minutes: float | None,
     checkpoints: Path | None,
+    processes: int,
+    nodes: int,
+    backend: str,
+    pod_file: Path | None,
     seed: int,
     output: Path,
 ) -> None:
     """Train one generator; prints its figures as name=value."""
     _check_family_and_preset(family, preset)
-    from caloforge.models.train import train as train_family
+    from caloforge.models.distributed import train_distributed
+    from caloforge.models.training_pod import TrainingPod
+    from caloforge.runner import end_with_runner
 
-    figures = train_family(
+    _stop_on_sigterm()
+    end_with_runner()
+    figures = train_distributed(
         data, prepared, output, family=family, preset=preset,
         overrides=_read_yaml(overrides) if overrides else None,
         seed=seed, max_minutes=max_minutes or None, checkpoints=checkpoints,
+        processes=processes, nodes=nodes, backend=backend,
+        pod=TrainingPod.from_yaml(pod_file) if pod_file else None,
     )  # fmt: skip
-    _print_figures(figures)
+    if first_process():
+        _print_figures(figures)
 
 
 @main.command(
     example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned"
 )
-@_data
+@_data_anywhere
 @_geometry
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What trials start from.")
 @click.option("--trials", type=click.IntRange(min=1), required=True, help="Number of trials.")
 @click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time.")
 @click.option("--algorithm", default="tpe", show_default=True, help="Search algorithm: random, tpe, grid, cmaes, ...")
-@click.option("--objective", metavar="fpd|auc", default="fpd", show_default=True, help="What to minimise.")
+@click.option("--objective", metavar="fpd|auc|kpd", default="fpd", show_default=True, help="What to minimise.")
 @click.option("--space", type=_PATH, help="YAML of parameters and their ranges; without it the family's own.")
+@click.option("--overrides", type=_PATH, help="YAML of settings that all trials have and that are not searched.")
 @click.option("--max-minutes", type=click.FloatRange(min=0), help="Bound of each trial's training.")
+@click.option("--timeout-minutes", type=click.FloatRange(min=0), help="Bound of the search; the best until then wins.")
+@click.option("--early-stopping", is_flag=True, help="End trials that are worse than the median at the same point.")
 @_seed
 @click.option(
     "--backend",
-    type=click.Choice(["local", "katib", "auto"]),
+    type=click.Choice(["local", "katib", "optimizationjob", "auto"]),
     default="local",
     show_default=True,
     help="Subprocesses, a cluster, or what fits the place.",
@@ -247,7 +391,7 @@ def train(
 )
 @_output("Folder")
 def tune(
-    data: Path,
+    data: str,
     geometry: str | None,
     family: str,
     preset: str,
@@ -256,7 +400,10 @@ def tune(
     algorithm: str,
     objective: str,
     space: Path | None,
+    overrides: Path | None,
     max_minutes: float | None,
+    timeout_minutes: float | None,
+    early_stopping: bool,
     seed: int,
     backend: Any,
     pod_file: Path | None,
@@ -271,8 +418,9 @@ def tune(
     _stop_on_sigterm()
     result = tune_family(
         data, output, geometry=geometry, family=family, preset=preset, trials=trials, parallel=parallel,
-        algorithm=algorithm, objective=objective, space=space, max_minutes=max_minutes or None, seed=seed,
-        backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
+        algorithm=algorithm, objective=objective, space=space, overrides=_read_yaml(overrides) if overrides else None,
+        max_minutes=max_minutes or None, timeout_minutes=timeout_minutes or None, early_stopping=early_stopping,
+        seed=seed, backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
     )  # fmt: skip
     click.echo(tuning_markdown(result))
     click.echo(f"best parameters: {output / 'overrides.json'}")
@@ -281,50 +429,66 @@ def tune(
 @main.command(
     example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial"
 )
-@_data
+@_data_anywhere
 @_geometry
-@click.option("--prepared", type=_PATH, help="Folder that `caloforge preprocess` wrote; without it that is done first.")
+@click.option(
+    "--prepared",
+    metavar="FOLDER|URI",
+    help="Folder that `caloforge preprocess` wrote; without it that is done first.",
+)
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What the trial starts from.")
 @click.option(
     "--set", "settings", multiple=True, metavar="PATH=VALUE", help="Parameter of the family; may be repeated."
 )
 @_minutes
+@click.option("--objective", metavar="fpd|auc|kpd", default="fpd", show_default=True, help="What --looks are for.")
+@click.option("--looks", type=click.IntRange(min=0), default=0, help="How often it is judged while it trains.")
 @_seed
 @_output("Folder")
 def trial(
-    data: Path,
+    data: str,
     geometry: str | None,
-    prepared: Path | None,
+    prepared: str | None,
     family: str,
     preset: str,
     settings: tuple[str, ...],
     max_minutes: float | None,
+    objective: str,
+    looks: int,
     seed: int,
     output: Path,
 ) -> None:
     """Train once with some parameters and judge on the validation split, as a tuning does."""
     _check_family_and_preset(family, preset)
+    from caloforge.fetch import local_copy
     from caloforge.models.presets import resolve
+    from caloforge.runner import end_with_runner
+    from caloforge.tuning.optimization_job import assigned
     from caloforge.tuning.space import nest, parse_value
     from caloforge.tuning.trial import run_trial
     from caloforge.tuning.tune import prepare_once
 
+    end_with_runner()
     pairs = [setting.partition("=") for setting in settings]
     if wrong := [path for path, sign, _ in pairs if not sign]:
         raise click.UsageError(f"--set {wrong[0]!r}: expected PATH=VALUE")
     values = {path: parse_value(value) for path, _, value in pairs}
     if len(values) < len(pairs):
         raise click.UsageError("--set: a parameter is given twice")
+    values |= assigned(os.environ)
     overrides = nest(values)
     resolve(family, preset, overrides)  # before the showers are read
-    if prepared is None:
-        prepared = prepare_once(data, output / "prepared", geometry=geometry, seed=seed)
-    figures = run_trial(
-        data, prepared, output, family=family, preset=preset, overrides=overrides, max_minutes=max_minutes or None,
-        seed=seed,
+    showers = local_copy(data, output / "data")
+    folder = (
+        local_copy(prepared, output / "data")
+        if prepared is not None
+        else prepare_once(showers, output / "prepared", geometry=geometry, seed=seed)
+    )
+    run_trial(
+        showers, folder, output, family=family, preset=preset, overrides=overrides, max_minutes=max_minutes or None,
+        objective=objective, looks=looks, seed=seed, report=_print_figures_with_time,
     )  # fmt: skip
-    _print_figures(figures)
 
 
 @main.command(
@@ -356,8 +520,9 @@ def generate(
 @click.option("--floor", type=_PATH, help="Second sample like the reference: what a perfect generator would reach.")
 @click.option("--training", type=_PATH, help="What the generators were trained on: finds showers that repeat it.")
 @click.option(
-    "--protocol", type=click.Choice(("quick", "challenge")), default="quick", show_default=True,
-    help="challenge: binnings, thresholds and samplings of CaloChallenge, for its four datasets.",
+    "--protocol", default="quick", show_default=True,
+    type=click.Choice(("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")),
+    help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
 )  # fmt: skip
 @_geometry
 @_seed
@@ -408,6 +573,71 @@ def serve(bundle: Path, http_port: int, grpc_port: int, name: str) -> None:
     from caloforge.serving.server import serve as serve_bundle
 
     serve_bundle(bundle, http_port=http_port, grpc_port=grpc_port, name=name)
+
+
+@main.command(
+    example="caloforge deploy --bundle exported\n"
+    "caloforge deploy --bundle exported --name calo --uri s3://bucket/exported --backend kserve --namespace team"
+)
+@_bundle
+@click.option("--name", default="", help="Name of the InferenceService; without it the server is stopped again.")
+@click.option("--uri", default="", help="Address of the bundle for the cluster; without it its path, on a claim.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "kserve", "auto"]),
+    default="auto",
+    show_default=True,
+    help="A subprocess, a cluster, or what fits the place.",
+)
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of how it is served: image, resources, ...")
+@click.option("--context", help="Context of the kubeconfig; without it the current one.")
+@click.option("--namespace", help="Goes before that of the settings and of the context.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with the query, e.g. a token.")
+@click.option("--keep", is_flag=True, help="Leave a service that failed as it is, to look into it.")
+@_seed
+def deploy(
+    bundle: Path,
+    name: str,
+    uri: str,
+    backend: str,
+    settings_file: Path | None,
+    context: str | None,
+    namespace: str | None,
+    headers: tuple[str, ...],
+    keep: bool,
+    seed: int,
+) -> None:
+    """Serve a generator, compare its answers with its own sampling; a cluster keeps it if they agree."""
+    from caloforge.serving.deploy import deploy as deploy_bundle
+    from caloforge.serving.inference_service import ServiceSettings
+
+    _stop_on_sigterm()
+    if backend == "kserve" and not name:
+        raise click.UsageError("--backend kserve needs --name")
+    settings = ServiceSettings.from_yaml(settings_file) if settings_file else ServiceSettings()
+    if namespace:
+        settings = settings.model_copy(update={"namespace": namespace})
+    result = deploy_bundle(
+        bundle, name=name, uri=uri, backend=backend, settings=settings, context=context, seed=seed,
+        headers=_parse_headers(headers), keep=keep,
+    )  # fmt: skip
+    _print_figures({"url": result.url, **result.figures} if result.url else result.figures)
+
+
+@main.command(
+    example="caloforge manifests -o manifests --settings cluster.yaml\nkubectl apply -k manifests/overlays/profile"
+)
+@_output("Folder")
+@click.option("--overlay", metavar="standalone|profile|cern", help="Write only this one, with what it needs.")
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
+def manifests(output: Path, overlay: str | None, settings_file: Path | None) -> None:
+    """Write what kubectl applies to a cluster before the first run, and examples."""
+    from caloforge.pipelines.manifests import write_manifests
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    write_manifests(output, settings=settings, overlay=overlay)
+    click.echo(f"wrote {output}")
 
 
 @main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")
@@ -484,3 +714,14 @@ def _print_figures(figures: dict[str, Any]) -> None:
     """Print ``name=value`` lines, which Katib's metrics collector reads too."""
     for name, value in figures.items():
         click.echo(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}")
+
+
+def _print_figures_with_time(figures: Mapping[str, Any]) -> None:
+    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values. Tell Trainer too."""
+    from caloforge.tuning.trainer import tell_trainer
+
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    for name, value in figures.items():
+        click.echo(f"{now} {name}={value:.6g}")
+    sys.stdout.flush()
+    tell_trainer(figures)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-from caloforge.components.task import RUNNER
+from caloforge.runner import RUNNER
 
 TASK = """
 import time

@@ -7,15 +7,21 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from caloforge.errors import InputError
 from caloforge.files import read_json
+from caloforge.models.distributed import TrainingFailed, train_distributed
 from caloforge.models.train import train
+from caloforge.models.training_pod import TrainingPod
 
 FAMILIES = ("wgan", "vae")
 OVERRIDES: dict[str, Any] = {
@@ -74,3 +80,66 @@ def test_two_processes_train_what_one_does(small_showers: Path, small_prepared: 
             for part in a:
                 assert b[part] == [[step, pytest.approx(loss, rel=1e-3, abs=1e-4)] for step, loss in a[part]]
         assert not list((tmp_path / "two").glob(".*")), "no checkpoints stay"
+
+
+def kill_a_worker(checkpoints: Path) -> None:
+    """Kill the last process that torchrun started, once there is a checkpoint to go on from."""
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("*/voxels.ckpt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (torchrun,) = (child for child in psutil.Process().children() if "torch.distributed.run" in child.cmdline())
+    torchrun.children()[-1].kill()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_lost_worker_changes_nothing(
+    small_showers: Path, small_prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = OVERRIDES | {"training": {"steps": 30, "batch_size": 21, "checkpoint_seconds": 0}}
+    options: dict[str, Any] = {"family": "vae", "overrides": overrides, "seed": 4}
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "checkpoints",))
+    killer.start()
+    with caplog.at_level("INFO", logger="caloforge"):
+        figures = train_distributed(
+            small_showers, small_prepared, tmp_path / "two",
+            checkpoints=tmp_path / "checkpoints", processes=2, backend="local", **options,
+        )  # fmt: skip
+    killer.join()
+    (resumed,) = (message for message in caplog.messages if message.startswith("resuming voxels at step"))
+    assert 0 < int(resumed.split()[-1]) < 30
+    assert "vae: 180 showers of 480 voxels on 2 cpu processes" in caplog.text
+    expected = train(small_showers, small_prepared, tmp_path / "one", **options)
+    assert difference(tmp_path / "one", tmp_path / "two") < 1e-3
+    assert figures["steps"] == expected["steps"] == 30
+    assert figures["model_loss"] == pytest.approx(expected["model_loss"], rel=1e-3)
+
+
+def test_what_fails_for_good_is_not_tried_again(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "blocked").write_text("a file")
+    with pytest.raises(TrainingFailed, match="blocked"):
+        train_distributed(
+            small_showers, small_prepared, tmp_path / "out", family="vae", overrides=OVERRIDES,
+            checkpoints=tmp_path / "blocked", processes=2, backend="local",
+        )  # fmt: skip
+    assert not [child for child in psutil.Process().children() if "torch.distributed.run" in child.cmdline()]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nodes": 2}, "2 nodes need a cluster"),
+        ({"processes": 22}, "22 processes cannot share a batch of 21 showers"),
+        ({"nodes": 2, "backend": "cluster"}, "ReadWriteMany"),
+        ({"backend": "cluster", "pod": TrainingPod(shared="/x", claims={"a": "/y"})}, "on none of the claims"),
+        ({"backend": "cluster", "pod": TrainingPod(shared="/proc/x", claims={"a": "/proc"})}, "cannot write here"),
+        ({"backend": "clustr"}, "did you mean"),
+        ({"processes": 2, "overrides": {"trainin": {}}}, "did you mean"),
+    ],
+)
+def test_refused_before_anything_starts(
+    options: dict[str, Any], message: str, small_showers: Path, small_prepared: Path, tmp_path: Path
+) -> None:
+    given = {"overrides": OVERRIDES, "backend": "local", **options}
+    with pytest.raises(InputError, match=message):
+        train_distributed(small_showers, small_prepared, tmp_path / "out", family="vae", **given)

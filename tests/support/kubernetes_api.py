@@ -34,9 +34,11 @@ class KubernetesApi:
         objects: (plural, namespace, name) to the object.
         controllers: plural to what happens to an object whenever somebody reads it, as a
             controller would change its status.
+        admission: plural to what happens to an object before it is made.
         script: what goes wrong, one entry for each request: ``"none"``, an HTTP status, ``"reset"``
             for a connection that breaks before the work is done, ``"lost"`` for one that breaks after it.
         requests: (method, path with query, headers) of all requests.
+        bodies: (method, path with query, text) of those that have a body.
         logs: name of a pod to its log.
     """
 
@@ -44,8 +46,10 @@ class KubernetesApi:
         self.kinds = {*kinds, "events", "pods", "namespaces"}
         self.objects: dict[tuple[str, str, str], Object] = {}
         self.controllers: dict[str, Controller] = {}
+        self.admission: dict[str, Controller] = {}
         self.script: list[int | str] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
         self.url = ""
         self._lock = threading.Lock()
@@ -57,6 +61,7 @@ class KubernetesApi:
             namespace=namespace,
             uid=f"uid-{len(self.objects)}",
             resourceVersion="1",
+            generation=1,
             creationTimestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         self.objects[plural, namespace, body["metadata"]["name"]] = body
@@ -79,6 +84,7 @@ class KubernetesApi:
             assert body is not None
             if (plural, namespace, body["metadata"]["name"]) in self.objects:
                 return 409, _status(409, "already exists")
+            self.admission.get(plural, lambda _: None)(body)
             return 201, self.add(plural, body, namespace=namespace)
         if name is None:
             selector = parse_qs(parts.query).get("labelSelector", [""])[0]
@@ -91,14 +97,18 @@ class KubernetesApi:
         key = plural, namespace, name
         if key not in self.objects:
             return 404, _status(404, f"{plural} {name!r} not found")
-        if method == "DELETE":
+        if method == "DELETE" and self.objects[key]["metadata"].get("finalizers"):
+            self.objects[key]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        elif method == "DELETE":
             return 200, self.objects.pop(key)
         if method in ("PATCH", "PUT"):
             assert body is not None
             old = self.objects[key]
             self.objects[key] = _merged(old, body) if method == "PATCH" else {**body, "metadata": old["metadata"]}
-            version = int(old["metadata"]["resourceVersion"]) + 1
-            self.objects[key]["metadata"]["resourceVersion"] = str(version)
+            new = self.objects[key]
+            new["metadata"] = {**new["metadata"], "resourceVersion": str(int(old["metadata"]["resourceVersion"]) + 1)}
+            if new.get("spec") != old.get("spec"):
+                new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         return 200, self._seen(plural, self.objects[key])
 
     def _seen(self, plural: str, item: Object) -> Object:
@@ -109,8 +119,11 @@ class KubernetesApi:
     def respond(self, handler: BaseHTTPRequestHandler) -> None:
         """Serve one request."""
         length = int(handler.headers.get("Content-Length") or 0)
-        body = json.loads(handler.rfile.read(length)) if length else None
+        text = handler.rfile.read(length).decode()
+        body = json.loads(text) if text else None
         with self._lock:
+            if text:
+                self.bodies.append((handler.command, handler.path, text))
             self.requests.append(
                 (handler.command, handler.path, {key.lower(): value for key, value in handler.headers.items()})
             )
@@ -134,6 +147,19 @@ class KubernetesApi:
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         handler.wfile.write(content)
+
+
+def rights_used(api: KubernetesApi) -> set[tuple[str, str, str]]:
+    """Return group, resource and verb of all requests, as a Role has to name them."""
+    used = set()
+    for method, address, _ in api.requests:
+        found = _ADDRESS.fullmatch(urlsplit(address).path)
+        assert found is not None
+        reading = "get" if found["name"] else "list"
+        verb = {"GET": reading, "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}[method]
+        part = f"/{found['part']}" if found["part"] else ""
+        used.add((found["group"] or "", found["plural"] + part, verb))
+    return used
 
 
 def _status(code: int, message: str) -> Object:

@@ -34,7 +34,7 @@ def toy() -> Callable[..., dict[str, Any]]:
             "max_failed": 1,
             "command": ["python", "-S", "-P", str(TOY), mode],
             "output": "out",
-            "pod": TrialPod(),
+            "pod": TrialPod(namespace="default"),
             **changes,
         }
         return build_experiment(space, **settings)

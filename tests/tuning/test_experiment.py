@@ -29,6 +29,7 @@ def test_experiments_survive_the_official_models(family: str) -> None:
     experiment = build_experiment(
         load_space(family, "demo"), name="tune", objective="fpd", additional=["auc"], algorithm="tpe", seed=1,
         trials=8, parallel=2, max_failed=2, command=["caloforge", "trial"], output="/data/trials", pod=POD,
+        early_stopping=True,
     )  # fmt: skip
     check_experiment(experiment)
     assert V1beta1Experiment.from_dict(experiment).to_dict() == experiment
@@ -74,6 +75,9 @@ CONTAINER = "spec/trialTemplate/trialSpec/spec/template/spec/containers/0"
         ("spec/algorithm/algorithmName", "guess", "spec.algorithm.algorithmName"),
         ("spec/algorithm/algorithmSettings", [{"name": "n_startup_trials", "value": "5"}], "tpe has no 'n_startup"),
         ("spec/earlyStopping", {"algorithmName": "meanstop"}, "spec.earlyStopping.algorithmName"),
+        ("spec/earlyStopping/algorithmSettings/0/name", "patience", "medianstop has no 'patience'"),
+        ("spec/earlyStopping/algorithmSettings/0/value", "0", "min_trials_required must be a positive"),
+        ("spec/metricsCollectorSpec/collector/kind", "Push", "spec.earlyStopping: needs a collector"),
         ("spec/parameters", [], "spec.parameters"),
         ("spec/parameters/0/parameterType", "real", "spec.parameters[0].parameterType"),
         ("spec/parameters/0/feasibleSpace", {}, "spec.parameters[0].feasibleSpace"),
@@ -98,7 +102,7 @@ CONTAINER = "spec/trialTemplate/trialSpec/spec/template/spec/containers/0"
     ],
 )
 def test_what_the_webhook_refuses(path: str, value: Any, field: str, toy: Toy) -> None:
-    experiment = deepcopy(toy())
+    experiment = deepcopy(toy(early_stopping=True))
     check_experiment(experiment)
     _set(path, value)(experiment)
     with pytest.raises(InputError, match="Katib would refuse the experiment") as error:

@@ -78,9 +78,9 @@ def test_a_single_trial_that_fails(toy: Toy, tmp_path: Path) -> None:
 
 
 def test_hopeless_trials_are_stopped(toy: Toy, tmp_path: Path) -> None:
-    experiment = toy(mode="curve", trials=8, parallel=1, algorithm="random")
-    settings = [{"name": "min_trials_required", "value": "1"}, {"name": "start_step", "value": "1"}]
-    experiment["spec"]["earlyStopping"] = {"algorithmName": "medianstop", "algorithmSettings": settings}
+    experiment = toy(mode="curve", trials=8, parallel=1, algorithm="random", early_stopping=True)
+    for setting in experiment["spec"]["earlyStopping"]["algorithmSettings"]:
+        setting["value"] = "1"
     states = [trial.state for trial in run_experiment(experiment, tmp_path).trials]
     assert states[0] == "succeeded"
     assert "stopped early" in states
@@ -90,6 +90,16 @@ def test_the_goal_ends_the_search(toy: Toy, tmp_path: Path) -> None:
     experiment = toy(trials=9, parallel=1)
     experiment["spec"]["objective"]["goal"] = 1e9
     assert len(run_experiment(experiment, tmp_path).trials) == 1
+
+
+def test_the_time_is_up(toy: Toy, tmp_path: Path) -> None:
+    """Trials that are done must do; the others go on when there is time again."""
+    experiment = toy(mode="second_sleeps", trials=3, parallel=1)
+    (done,) = run_experiment(experiment, tmp_path, timeout=3).trials
+    assert done.state == "succeeded"
+    with pytest.raises(TrialFailed, match=r"no trial was done in time; see .*toy-0000/log"):
+        run_experiment(toy(mode="sleeps"), tmp_path / "other", timeout=0.5)
+    assert not _processes_with(str(tmp_path))
 
 
 def test_what_only_katib_runs(toy: Toy, tmp_path: Path) -> None:
@@ -122,6 +132,30 @@ def test_sigterm_leaves_nothing_behind_and_the_search_goes_on(toy: Toy, tmp_path
     tuning = run_experiment(experiment, tmp_path / "out")
     assert len(tuning.ranked) == 4
     assert {f"toy-{n:04d}" for n in (0, 1)} <= {trial.name for trial in tuning.ranked}, "the stopped ones, again"
+
+
+def test_no_trial_outlives_a_killed_search(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = [sys.executable, "-P", "-m", "caloforge", "tune", "--data", str(small_showers), "--family", "vae"]
+    overrides = tmp_path / "long.yaml"
+    overrides.write_text("training: {steps: 1000000}\n")
+    search = subprocess.Popen([*command, "--trials", "1", "--overrides", str(overrides), "-o", str(output)])
+    try:
+        (log,) = _wait_for_logs(output / "trials", 1)
+        _wait_for(lambda: "vae: " in log.read_text(), "the training did not start")
+        assert _processes_with(f"--output={output}/trials")
+    finally:
+        search.kill()
+        search.wait()
+    _wait_for(lambda: not _processes_with(f"--output={output}/trials"), "the trial went on")
+    assert "checkpoint saved" in log.read_text(), "and it was told to end, not killed"
+
+
+def _wait_for(done: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.1)
 
 
 def _wait_for_logs(folder: Path, count: int) -> list[Path]:

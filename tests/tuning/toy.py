@@ -1,6 +1,7 @@
 """A trial that takes no time: the objective is the distance of two parameters from a point."""
 
 # ruff: noqa: T201
+import os
 import sys
 import time
 
@@ -11,7 +12,7 @@ distance += (float(values.get("training.batch_size", 64)) / 16 - 4) ** 2
 print("12:00:00  a line of a log, train-loss = 0.5")
 if mode == "fails":
     sys.exit("out of memory")
-if mode == "sleeps":
+if mode == "sleeps" or (mode == "second_sleeps" and not os.environ["KATIB_TRIAL_NAME"].endswith("0")):
     time.sleep(60)
 if mode == "nan":
     distance = float("nan")
