@@ -139,7 +139,6 @@ def test_the_correction_counts_the_tests():
     quiet = {name: entry(0.0) for name in ("auc", "fpd")}
     metrics = {
         "n": 100,
-        "in_bins": {},
         "physics": {"r90": {"title": "Radius, inner", "tested": True, "generators": {"g": entry(3.2)}},
                     "b": {"title": "Noise", "tested": False, "generators": {"g": entry(30.0)}}},
         "in_bins": {},
