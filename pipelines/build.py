@@ -51,6 +51,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         preset: str = settings.preset,
         overrides: str = json.dumps(settings.overrides, sort_keys=True),
         max_minutes: float = settings.max_minutes,
+        protocol: str = settings.protocol,
         seed: int = settings.seed,
         checkpoints: str = "",
         code_version: str = settings.code_version or installed_version(),
@@ -70,6 +71,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             preset: demo or full.
             overrides: JSON of {family: {setting: value}}.
             max_minutes: bound of each training; 0 is none.
+            protocol: how showers are judged: quick on any geometry, challenge as CaloChallenge does.
             seed: seed of every step.
             checkpoints: folder that outlives the tasks; empty: none.
             code_version: a new one makes the pipeline run anew.
@@ -99,8 +101,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             ).outputs["generated"]  # fmt: skip
         judged = placed(
             validate(
-                showers=showers, prepared=prepared, generated=dsl.Collected(generated), seed=seed,
-                code_version=code_version,
+                showers=showers, prepared=prepared, generated=dsl.Collected(generated), protocol=protocol,
+                seed=seed, code_version=code_version,
             ), "validate", "validate",
         )  # fmt: skip
         compared = placed(

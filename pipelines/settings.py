@@ -20,6 +20,9 @@ trainings first, so that two that run side by side end together."""
 PRESETS = ("demo", "full")
 """Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""
 
+PROTOCOLS = ("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")
+"""Names of :data:`caloforge.validation.protocols.PROTOCOLS`, known without importing scikit-learn."""
+
 Step = Literal["preprocess", "train", "generate", "validate", "compare", "export", "smoke", "notify"]
 
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -64,6 +67,7 @@ class PipelineSettings(Config):
         preset: size of the generators and of their training.
         overrides: settings per family on top of the preset, e.g. ``{vae: {learning_rate: 1e-3}}``.
         max_minutes: bound of each training, 0 for none.
+        protocol: how showers are judged: ``quick`` on any geometry, ``challenge`` as CaloChallenge does.
         seed: seed of every step.
         prepare: settings of the preprocessing.
         pod: what every step gets on the cluster.
@@ -89,6 +93,7 @@ class PipelineSettings(Config):
     preset: str = "demo"
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     max_minutes: float = Field(default=0.0, ge=0)
+    protocol: str = "quick"
     seed: int = Field(default=0, ge=0, lt=2**53)
     prepare: PrepareSettings = PrepareSettings()
     pod: Pod = Pod()
@@ -116,6 +121,12 @@ class PipelineSettings(Config):
     @classmethod
     def _known_preset(cls, value: str) -> str:
         _check_name("preset", value, PRESETS)
+        return value
+
+    @field_validator("protocol")
+    @classmethod
+    def _known_protocol(cls, value: str) -> str:
+        _check_name("protocol", value, PROTOCOLS)
         return value
 
     @field_validator("image")
