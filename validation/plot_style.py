@@ -51,8 +51,8 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     path = folder / f"{name}.png"
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")  # type: ignore[no-untyped-call]
     image = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     image.save(path, compress_level=6, dpi=(DPI, DPI))
     figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})  # same plot, same file
