@@ -18,7 +18,7 @@ def deploy(
     seed: int = 0,
     run: str = "",
     code_version: str = "",
-) -> NamedTuple("Outputs", [("url", str)]):
+) -> NamedTuple("Outputs", [("url", str)]):  # type: ignore[valid-type]
     """Serve the bundle, query it and compare with in-process sampling; on a cluster it stays served.
 
     Args:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from caloforge.errors import unknown_name
 from caloforge.models.export import ONNX_FILE
 from caloforge.pods import in_pod
 from caloforge.serving.inference_service import ServiceSettings, check_service_name, inference_service
@@ -15,7 +15,7 @@ from caloforge.serving.smoke import check_onnx, reference_showers, smoke_test
 from caloforge.serving.storage_uri import storage_uri
 from caloforge.steps import step
 
-Backend = Literal["local", "kserve", "auto"]
+BACKENDS = ("local", "kserve", "auto")
 
 AUTHORIZATION = "CALOFORGE_AUTHORIZATION"
 """Environment variable with the Authorization header of the query; from a Secret, never from a parameter."""
@@ -39,7 +39,7 @@ def deploy(
     *,
     name: str = "",
     uri: str = "",
-    backend: Backend = "auto",
+    backend: str = "auto",
     settings: ServiceSettings | None = None,
     context: str | None = None,
     seed: int = 0,
@@ -68,6 +68,8 @@ def deploy(
         ClusterError: the cluster does not answer any more.
     """
     settings = settings or ServiceSettings()
+    if backend not in BACKENDS:
+        raise unknown_name("backend", backend, BACKENDS)
     if backend == "local" or not name or (backend == "auto" and not in_pod()):
         return Deployment("", smoke_test(bundle, seed=seed))
     from caloforge.cluster import connect

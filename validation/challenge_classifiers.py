@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -61,22 +62,16 @@ def classifier_results(reference: Sample, generated: Sample, *, training: Traini
     geometry = reference.summary.geometry
     chosen = {name: c for name, c in CLASSIFIERS.items() if geometry.is_regular or not c.regular_only}
     samples = [(sample.summary, sample.showers.read()) for sample in (reference, generated)]
-    work = 0.0
-    found: dict[str, Result] = {}
-    for classifier in chosen.values():
-        width = classifier.inputs(*samples[0]).width
-        work += operations(classifier.network(width, geometry), width, len(reference.summary), training)
+    pairs = {name: [c.inputs(*sample) for sample in samples] for name, c in chosen.items()}
+    networks = {name: partial(c.network, pairs[name][0].width, geometry) for name, c in chosen.items()}
+    n = len(reference.summary)
     logger.info(
         "validate: neural classifiers %s: %d training(s) each, %d epochs of %d showers, %.3g TFLOP in double precision",
-        ", ".join(chosen), training.repeats, training.epochs, 2 * training.sizes(len(reference.summary))[0],
-        work / 1e12,
+        ", ".join(chosen), training.repeats, training.epochs, 2 * training.sizes(n)[0],
+        sum(operations(networks[name], pairs[name][0].width, n, training) for name in chosen) / 1e12,
     )  # fmt: skip
-    for name, classifier in chosen.items():
-        x, y = (classifier.inputs(*sample) for sample in samples)
-
-        def network(classifier: Classifier = classifier, width: int = x.width) -> nn.Module:
-            return classifier.network(width, geometry)
-
-        judgement = judge(x, y, network, name=name, training=training, seed=seed)
+    found: dict[str, Result] = {}
+    for name, (x, y) in pairs.items():
+        judgement = judge(x, y, networks[name], name=name, training=training, seed=seed)
         found |= {f"auc_{name}": judgement.auc, f"jsd_{name}": judgement.jsd}
     return found

@@ -99,13 +99,13 @@ def judge(
     )
 
 
-def operations(network: nn.Module, width: int, n: int, training: Training) -> float:
+def operations(network: Callable[[], nn.Module], width: int, n: int, training: Training) -> float:
     """Return about how many floating-point operations a judgement with ``n`` showers of each kind takes."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.zeros(1, width, dtype=next(network.parameters()).dtype))
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        network().eval()(torch.zeros(1, width))
+    forward = float(counter.get_total_flops())
     trained, chosen, _ = training.sizes(n)
     # Backward costs twice as much as forward.
-    forward = float(counter.get_total_flops())
     return forward * training.repeats * training.epochs * 2.0 * (3 * trained + chosen)
 
 

@@ -6,6 +6,7 @@ that ``caloforge --help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -120,6 +121,7 @@ def demo(output: Path, seed: int) -> None:
 @click.option("--families", metavar="A,B,...", help="Generator families to train; without it all.")
 @click.option("--preset", metavar="demo|full", help="Size of the generators and of their training.")
 @_minutes
+@click.option("--tune-trials", type=click.IntRange(min=0), help="Trials of a search before each family's training.")
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Same seed, same result.")
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings; options go before it.")
 def run(
@@ -129,6 +131,7 @@ def run(
     families: str | None,
     preset: str | None,
     max_minutes: float | None,
+    tune_trials: int | None,
     seed: int | None,
     settings_file: Path | None,
 ) -> None:
@@ -142,6 +145,7 @@ def run(
         "families": [name.strip() for name in families.split(",")] if families is not None else None,
         "preset": preset,
         "max_minutes": max_minutes,
+        "tuning": {**settings.tuning.model_dump(), "trials": tune_trials} if tune_trials is not None else None,
         "seed": seed,
     }
     given = {name: value for name, value in options.items() if value is not None}
@@ -334,7 +338,7 @@ def train(
     checkpoints: Path | None,
     processes: int,
     nodes: int,
-    backend: Any,
+    backend: str,
     pod_file: Path | None,
     seed: int,
     output: Path,
@@ -343,8 +347,10 @@ def train(
     _check_family_and_preset(family, preset)
     from caloforge.models.distributed import train_distributed
     from caloforge.models.training_pod import TrainingPod
+    from caloforge.runner import end_with_runner
 
     _stop_on_sigterm()
+    end_with_runner()
     figures = train_distributed(
         data, prepared, output, family=family, preset=preset,
         overrides=_read_yaml(overrides) if overrides else None,
@@ -375,7 +381,7 @@ def train(
 @_seed
 @click.option(
     "--backend",
-    type=click.Choice(["local", "katib", "auto"]),
+    type=click.Choice(["local", "katib", "optimizationjob", "auto"]),
     default="local",
     show_default=True,
     help="Subprocesses, a cluster, or what fits the place.",
@@ -458,6 +464,7 @@ def trial(
     from caloforge.fetch import local_copy
     from caloforge.models.presets import resolve
     from caloforge.runner import end_with_runner
+    from caloforge.tuning.optimization_job import assigned
     from caloforge.tuning.space import nest, parse_value
     from caloforge.tuning.trial import run_trial
     from caloforge.tuning.tune import prepare_once
@@ -469,6 +476,7 @@ def trial(
     values = {path: parse_value(value) for path, _, value in pairs}
     if len(values) < len(pairs):
         raise click.UsageError("--set: a parameter is given twice")
+    values |= assigned(os.environ)
     overrides = nest(values)
     resolve(family, preset, overrides)  # before the showers are read
     showers = local_copy(data, output / "data")
@@ -567,6 +575,71 @@ def serve(bundle: Path, http_port: int, grpc_port: int, name: str) -> None:
     serve_bundle(bundle, http_port=http_port, grpc_port=grpc_port, name=name)
 
 
+@main.command(
+    example="caloforge deploy --bundle exported\n"
+    "caloforge deploy --bundle exported --name calo --uri s3://bucket/exported --backend kserve --namespace team"
+)
+@_bundle
+@click.option("--name", default="", help="Name of the InferenceService; without it the server is stopped again.")
+@click.option("--uri", default="", help="Address of the bundle for the cluster; without it its path, on a claim.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "kserve", "auto"]),
+    default="auto",
+    show_default=True,
+    help="A subprocess, a cluster, or what fits the place.",
+)
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of how it is served: image, resources, ...")
+@click.option("--context", help="Context of the kubeconfig; without it the current one.")
+@click.option("--namespace", help="Goes before that of the settings and of the context.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with the query, e.g. a token.")
+@click.option("--keep", is_flag=True, help="Leave a service that failed as it is, to look into it.")
+@_seed
+def deploy(
+    bundle: Path,
+    name: str,
+    uri: str,
+    backend: str,
+    settings_file: Path | None,
+    context: str | None,
+    namespace: str | None,
+    headers: tuple[str, ...],
+    keep: bool,
+    seed: int,
+) -> None:
+    """Serve a generator, compare its answers with its own sampling; a cluster keeps it if they agree."""
+    from caloforge.serving.deploy import deploy as deploy_bundle
+    from caloforge.serving.inference_service import ServiceSettings
+
+    _stop_on_sigterm()
+    if backend == "kserve" and not name:
+        raise click.UsageError("--backend kserve needs --name")
+    settings = ServiceSettings.from_yaml(settings_file) if settings_file else ServiceSettings()
+    if namespace:
+        settings = settings.model_copy(update={"namespace": namespace})
+    result = deploy_bundle(
+        bundle, name=name, uri=uri, backend=backend, settings=settings, context=context, seed=seed,
+        headers=_parse_headers(headers), keep=keep,
+    )  # fmt: skip
+    _print_figures({"url": result.url, **result.figures} if result.url else result.figures)
+
+
+@main.command(
+    example="caloforge manifests -o manifests --settings cluster.yaml\nkubectl apply -k manifests/overlays/profile"
+)
+@_output("Folder")
+@click.option("--overlay", metavar="standalone|profile|cern", help="Write only this one, with what it needs.")
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
+def manifests(output: Path, overlay: str | None, settings_file: Path | None) -> None:
+    """Write what kubectl applies to a cluster before the first run, and examples."""
+    from caloforge.pipelines.manifests import write_manifests
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    write_manifests(output, settings=settings, overlay=overlay)
+    click.echo(f"wrote {output}")
+
+
 @main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")
 @click.option("--url", required=True, help="Address of the server, e.g. http://localhost:8080.")
 @click.option("--energy", type=float, metavar="MEV", required=True, help="Incident energy of all showers.")
@@ -644,8 +717,11 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
 
 def _print_figures_with_time(figures: Mapping[str, Any]) -> None:
-    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values."""
+    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values. Tell Trainer too."""
+    from caloforge.tuning.trainer import tell_trainer
+
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     for name, value in figures.items():
         click.echo(f"{now} {name}={value:.6g}")
     sys.stdout.flush()
+    tell_trainer(figures)

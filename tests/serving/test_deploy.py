@@ -92,6 +92,11 @@ def test_a_path_that_no_cluster_reads_is_refused_before_all(api: KubernetesApi, 
     assert not api.requests
 
 
+def test_an_unknown_backend(tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="unknown backend 'kserver'; did you mean 'kserve'"):
+        deploy(tiny_bundle, name="calo", backend="kserver")
+
+
 def test_a_laptop_serves_here(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caloforge.serving.deploy.smoke_test", lambda bundle, *, seed: {"seed": float(seed)})
     for options in ({"name": "calo"}, {"name": "calo", "backend": "local"}, {"backend": "kserve"}):

@@ -38,6 +38,7 @@ class KubernetesApi:
         script: what goes wrong, one entry for each request: ``"none"``, an HTTP status, ``"reset"``
             for a connection that breaks before the work is done, ``"lost"`` for one that breaks after it.
         requests: (method, path with query, headers) of all requests.
+        bodies: (method, path with query, text) of those that have a body.
         logs: name of a pod to its log.
     """
 
@@ -48,6 +49,7 @@ class KubernetesApi:
         self.admission: dict[str, Controller] = {}
         self.script: list[int | str] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
         self.url = ""
         self._lock = threading.Lock()
@@ -117,8 +119,11 @@ class KubernetesApi:
     def respond(self, handler: BaseHTTPRequestHandler) -> None:
         """Serve one request."""
         length = int(handler.headers.get("Content-Length") or 0)
-        body = json.loads(handler.rfile.read(length)) if length else None
+        text = handler.rfile.read(length).decode()
+        body = json.loads(text) if text else None
         with self._lock:
+            if text:
+                self.bodies.append((handler.command, handler.path, text))
             self.requests.append(
                 (handler.command, handler.path, {key.lower(): value for key, value in handler.headers.items()})
             )
@@ -142,6 +147,19 @@ class KubernetesApi:
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         handler.wfile.write(content)
+
+
+def rights_used(api: KubernetesApi) -> set[tuple[str, str, str]]:
+    """Return group, resource and verb of all requests, as a Role has to name them."""
+    used = set()
+    for method, address, _ in api.requests:
+        found = _ADDRESS.fullmatch(urlsplit(address).path)
+        assert found is not None
+        reading = "get" if found["name"] else "list"
+        verb = {"GET": reading, "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}[method]
+        part = f"/{found['part']}" if found["part"] else ""
+        used.add((found["group"] or "", found["plural"] + part, verb))
+    return used
 
 
 def _status(code: int, message: str) -> Object:

@@ -53,7 +53,7 @@ def test_the_challenge_protocol_from_end_to_end(photons, tmp_path, monkeypatch):
     monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_: [])  # seconds saved
     reference, second, generated = (photons(name, seed) for name, seed in (("a", 1), ("b", 2), ("c", 3)))
     metrics = validate(reference, {"c": generated}, tmp_path / "out", floor=second, protocol="challenge-no-networks")
-    assert metrics["protocol"]["name"] == "challenge"
+    assert metrics["protocol"]["name"] == "challenge-no-networks"
     assert metrics["threshold_mev"] == 1.0
     found = metrics["generators"]["c"]
     assert {"auc", "fpd", "kpd", "precision", "recall", "density", "coverage"} <= set(found)

@@ -9,10 +9,13 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from caloforge.geometry import load_geometry
 from caloforge.showers import open_showers
+from caloforge.validation.challenge_classifiers import classifier_results
 from caloforge.validation.classifier import auc_error
 from caloforge.validation.classifier_inputs import Columns, LowLevel, LowLevelNormalised, high_level
 from caloforge.validation.features import high_level_features
+from caloforge.validation.metrics import CLASSIFIER_LABELS, Sample
 from caloforge.validation.neural import MARGIN, calibrated, dense, divergence, judge, operations
 from caloforge.validation.summary import summarise
 from caloforge.validation.training import Training
@@ -152,7 +155,7 @@ def test_the_published_network():
     assert training.sizes(1000) == (600, 200, 200)
     # Twice the weights for a forward pass, three times that for a step; 50 epochs of both kinds.
     weights = 369 * 2048 + 2 * 2048**2 + 2048
-    assert operations(network, 369, 1000, training) == pytest.approx(2 * weights * 50 * 2 * (3 * 600 + 200))
+    assert operations(partial(dense, 369), 369, 1000, training) == pytest.approx(2 * weights * 50 * 2 * (3 * 600 + 200))
 
 
 def test_inputs_as_published(toy_showers, irregular_mesh, write):
@@ -181,3 +184,20 @@ def test_inputs_as_published(toy_showers, irregular_mesh, write):
         assert inputs.rows(rows, CPU).dtype == torch.float64
         assert len(inputs) == 60
     assert (stored == showers.read()).all()
+
+
+@pytest.mark.parametrize("name", ["dataset_1_photons", "dataset_2"])
+def test_all_classifiers_of_a_mesh(name, toy_showers, write, caplog):
+    geometry = load_geometry(name)
+    samples = []
+    for seed in (1, 2):
+        energy, voxels = toy_showers(geometry, 20, seed)
+        showers = write(str(seed), geometry, energy, voxels)
+        samples.append(Sample(showers, summarise(showers)))
+    with caplog.at_level("INFO", logger="caloforge"):
+        found = classifier_results(*samples, training=Training(epochs=1, batch_size=24), seed=0)
+    names = ["low", "low_normed", "high"] + ["resnet"] * (name == "dataset_2")
+    assert list(found) == [f"{score}_{kind}" for kind in names for score in ("auc", "jsd")]
+    assert set(found) <= set(CLASSIFIER_LABELS)
+    assert all(np.isfinite([result.value, result.error]).all() and result.n == 20 for result in found.values())
+    assert f"neural classifiers {', '.join(names)}: 1 training(s) each, 1 epochs of 24 showers" in caplog.text
