@@ -114,14 +114,12 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                 judgement=judged.outputs["judgement"], bundles=dsl.Collected(bundle), code_version=code_version
             ), "compare", "compare",
         )  # fmt: skip
-        exported = placed(
-            export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export to ONNX"
-        )
+        exported = placed(export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export")
         deployed = placed(
             deploy_winner(
                 bundle=exported.outputs["exported"], name=deploy, settings=service, seed=seed, run=run,
                 code_version=code_version,
-            ), "deploy", "serve and query",
+            ), "deploy", "deploy",
         )  # fmt: skip
         return Results(
             bundles=dsl.Collected(bundle),

@@ -123,7 +123,7 @@ def check_storage(site: Site) -> Iterator[Finding]:
 
 
 def check_secrets(site: Site) -> Iterator[Finding]:
-    """Are the Secrets and accounts of the settings there, with their keys? Values are not looked at."""
+    """Are the Secrets of the settings there, with their keys?"""
     needed: dict[str, set[str]] = {}
     for pod in site.pods().values():
         for source in pod.secret_env.values():

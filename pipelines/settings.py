@@ -1,5 +1,6 @@
 """Settings of the pipeline: what is trained on what, and what each step gets on a cluster."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -26,6 +27,11 @@ STEPS: tuple[Step, ...] = get_args(Step)
 
 _SMALL: Mapping[Step, Mapping[str, str]] = {"notify": {"cpu": "100m", "memory": "512M"}}
 """Steps that need next to nothing, whatever the others get."""
+
+_SECRET = re.compile(
+    r"(SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL|WEBHOOK)(?!.*_(FILE|PATH|DIR|URI)$)", re.IGNORECASE
+)
+"""Names of environment variables that hold secrets, and not the place of one."""
 
 _DnsName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
 
@@ -146,12 +152,18 @@ class PipelineSettings(Config):
                 _check_name("step", name, STEPS)
         return value
 
+    @field_validator("pod")
+    @classmethod
+    def _no_secrets(cls, value: Pod) -> Pod:
+        _check_env("pod", value.env)
+        return value
+
     @field_validator("resources")
     @classmethod
     def _parts_of_a_pod(cls, value: dict[Step, dict[str, Any]]) -> dict[Step, dict[str, Any]]:
         for step, part in value.items():
             try:
-                Pod.parse(part, where=step)
+                _check_env(step, Pod.parse(part, where=step).env)
             except InputError as error:
                 raise PydanticCustomError("not_a_pod", "{text}", {"text": str(error)}) from None
         return value
@@ -179,6 +191,14 @@ def is_pinned(image: str) -> bool:
     name, digest = image.partition("@")[::2]
     tag = name.rpartition("/")[2].partition(":")[2]
     return bool(digest) or tag not in ("", "latest")
+
+
+def _check_env(where: str, env: Mapping[str, str]) -> None:
+    """Refuse what looks like a secret: whoever may see the pipeline may read its plain variables."""
+    for name in env:
+        if _SECRET.search(name):
+            text = f"{where}: env: {name!r} looks like a secret and would be readable in the pipeline; use secret_env"
+            raise PydanticCustomError("secret", "{text}", {"text": text})
 
 
 def _check_name(kind: str, name: str, valid: tuple[str, ...]) -> None:
