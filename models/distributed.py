@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from caloforge.errors import InputError
+from caloforge.errors import InputError, unknown_name
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
 from caloforge.models.presets import resolve
 from caloforge.models.train import train, training_figures
@@ -24,9 +24,10 @@ from caloforge.models.training_pod import TrainingPod
 from caloforge.models.worker_log import WorkerLog
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared
+from caloforge.runner import RUNNER
 from caloforge.steps import step
 
-Backend = Literal["local", "cluster", "auto"]
+BACKENDS = ("local", "cluster", "auto")
 
 RESTARTS = 3
 """So often torchrun starts all processes anew after one was lost; they go on from the last checkpoint."""
@@ -52,7 +53,7 @@ def train_distributed(
     checkpoints: Path | None = None,
     nodes: int = 1,
     processes: int = 1,
-    backend: Backend = "auto",
+    backend: str = "auto",
     pod: TrainingPod | None = None,
     timeout: float | None = None,
 ) -> dict[str, float]:
@@ -73,10 +74,9 @@ def train_distributed(
         max_minutes: limit on the training, see :func:`caloforge.models.train.train`.
         checkpoints: folder for checkpoints; on a cluster they are kept in the pods' shared folder.
         nodes: number of pods; several need a cluster.
-        processes: processes for each node; where the pod has GPUs, at least one for each.
-        backend: ``local``, ``cluster``, or ``auto``: a cluster within a pod if one process is not
-            enough, this machine elsewhere.
-        pod: what each node gets on a cluster.
+        processes: processes for each node; in pods with GPUs at least one for each.
+        backend: ``local``, ``cluster``, or ``auto``: a TrainJob for several nodes, torchrun for one.
+        pod: what each node gets on a cluster; within a pod, what it has.
         timeout: seconds to wait for a TrainJob; without it as long as it takes.
 
     Returns:
@@ -87,12 +87,13 @@ def train_distributed(
         TrainingFailed: the training failed, or took too long.
         ClusterError: the cluster does not answer any more.
     """
+    if backend not in BACKENDS:
+        raise unknown_name("backend", backend, BACKENDS)
     pod = pod or TrainingPod()
-    on_cluster = backend == "cluster" or (backend == "auto" and in_pod())
-    if on_cluster:
+    on_cluster = backend == "cluster" or (backend == "auto" and nodes > 1 and in_pod())
+    if on_cluster or in_pod():
         processes = max(processes, pod.gpus)
-        on_cluster = backend == "cluster" or nodes * processes > 1
-    elif nodes > 1:
+    if nodes > 1 and not on_cluster:
         raise InputError(f"{nodes} nodes need a cluster: --backend cluster, or more --processes on this one")
     _check(prepared, family, preset, overrides, nodes * processes)
     options: dict[str, Any] = {
@@ -148,7 +149,7 @@ def torchrun_command(*options: str) -> list[str]:
 
 def _torchrun(arguments: list[str], processes: int) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1"}
+    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1", RUNNER: str(os.getpid())}
     _, *command = torchrun_command("--standalone", f"--nproc-per-node={processes}")
     log = WorkerLog()
     # A session of its own: Ctrl-C is for this process, which lets the others save themselves.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import torch
@@ -23,6 +24,7 @@ def open_fabric(*, parts: int = 1) -> Fabric:
     Raises:
         InputError: there are more processes than GPUs on this node.
     """
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets from every process
     on_gpu = torch.cuda.is_available()
     bf16 = on_gpu and torch.cuda.is_bf16_supported()
     here, everywhere = (

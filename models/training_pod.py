@@ -27,11 +27,11 @@ class TrainingPod(Pod):
     runtime: str = "torch-distributed"
     shared: str = ""
 
-    def shared_folder(self) -> Path:
-        """Return the shared folder, once it is sure that it is one.
+    def check_shared(self) -> None:
+        """Refuse what cannot be shared.
 
         Raises:
-            InputError: there is none, no claim holds it, or it cannot be written from here.
+            InputError: there is no shared folder, or no claim holds it.
         """
         example = "e.g. {claims: {my-claim: /mnt/work}, shared: /mnt/work/caloforge}"
         if not self.shared:
@@ -39,9 +39,17 @@ class TrainingPod(Pod):
                 "a TrainJob needs storage that its pods and this step share: give the pod settings a claim that many "
                 f"nodes may write (ReadWriteMany) and a folder on it, {example}, and mount it in this step too"
             )
-        folder = Path(self.shared)
-        if not any(folder.is_relative_to(path) for path in self.claims.values()):
+        if not any(Path(self.shared).is_relative_to(path) for path in self.claims.values()):
             raise InputError(f"shared: {self.shared} is on none of the claims of the pod settings; {example}")
+
+    def shared_folder(self) -> Path:
+        """Return the shared folder, once it is sure that it is one.
+
+        Raises:
+            InputError: see :meth:`check_shared`; or it cannot be written from here.
+        """
+        self.check_shared()
+        folder = Path(self.shared)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):

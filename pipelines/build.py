@@ -12,6 +12,7 @@ from caloforge.components.export import export
 from caloforge.components.generate import generate
 from caloforge.components.preprocess import preprocess
 from caloforge.components.train import train
+from caloforge.components.tune import tune
 from caloforge.components.validate import validate
 from caloforge.pipelines.notified import notified
 from caloforge.pipelines.placement import pipeline_config, place
@@ -29,6 +30,7 @@ class Results(NamedTuple):
     leaderboard: Dataset
     winner: Model
     url: str
+    tunings: list[Dataset]
 
 
 def build_pipeline(settings: PipelineSettings) -> Any:
@@ -38,7 +40,11 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     training) are parameters with the settings as defaults; what only the compiler can place (image,
     volumes, retries) is fixed here.
     """
-    training = settings.pod_of("train")
+    training = settings.training_pod()
+    trial = training.model_dump_json(exclude_defaults=True, exclude={"runtime", "shared"})
+    if settings.trains_in_train_job:
+        training.check_shared()
+    fixed = training.model_dump_json(exclude_defaults=True, exclude={"cpu", "memory", "gpus", "gpu_type"})
     service = json.dumps(settings.served().model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     # What a run has put on the cluster cannot come from a cache; what it only tries within the step can.
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER if settings.deploy else ""
@@ -55,6 +61,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         preset: str = settings.preset,
         overrides: str = json.dumps(settings.overrides, sort_keys=True),
         max_minutes: float = settings.max_minutes,
+        tune_trials: int = settings.tuning.trials,
+        tune_backend: str = settings.tuning.backend,
+        tune_settings: str = settings.tuning.model_dump_json(exclude_defaults=True, exclude={"trials", "backend"}),
         seed: int = settings.seed,
         checkpoints: str = "",
         code_version: str = settings.code_version or installed_version(),
@@ -63,6 +72,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         train_gpus: str = str(training.gpus),
         train_gpu_type: str = training.gpu_type,
         deploy: str = settings.deploy,
+        train_nodes: int = settings.distributed.nodes,
+        train_processes: int = settings.distributed.processes,
     ) -> Results:
         """Train the families side by side on one shower file, judge them and export the best.
 
@@ -75,6 +86,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             preset: demo or full.
             overrides: JSON of {family: {setting: value}}.
             max_minutes: bound of each training; 0 is none.
+            tune_trials: trials of the search for each family's parameters before its training; 0 is no search.
+            tune_backend: where trials run: auto, katib, or local for the step's own pod.
+            tune_settings: JSON of the search's other settings.
             seed: seed of every step.
             checkpoints: folder that outlives the tasks; empty: none.
             code_version: a new one makes the pipeline run anew.
@@ -83,6 +97,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             train_gpus: number of GPUs for each training.
             train_gpu_type: Kubernetes' name of the GPUs.
             deploy: name of the InferenceService for the best; empty: it is only served within the last step.
+            train_nodes: pods of each training; several make a TrainJob.
+            train_processes: processes for each pod of a training.
         """
         showers = dsl.importer(artifact_uri=data, artifact_class=Dataset).set_display_name("showers").output
         prepared = placed(
@@ -92,12 +108,29 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             ), "preprocess", "preprocess",
         ).outputs["prepared"]  # fmt: skip
         with dsl.ParallelFor(families, name="families") as family:
+            tuned = placed(
+                tune(
+                    showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
+                    trials=tune_trials, backend=tune_backend, settings=tune_settings, pod=trial,
+                    seed=seed, checkpoints=checkpoints, code_version=code_version,
+                ), "tune", "tune",
+            )  # fmt: skip
             bundle = placed(
                 train(
-                    showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
-                    seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, code_version=code_version,
+                    showers=showers, prepared=prepared, family=family, preset=preset,
+                    overrides=tuned.outputs["Output"],
+                    seed=seed, max_minutes=max_minutes, checkpoints=checkpoints, nodes=train_nodes,
+                    processes=train_processes, backend=settings.distributed.backend, training_pod=fixed,
+                    training_resources=(
+                        f'{{"cpu": "{train_cpu}", "memory": "{train_memory}", "gpus": {train_gpus}, '
+                        f'"gpu_type": "{train_gpu_type}"}}'
+                    ),
+                    code_version=code_version,
                 ), "train", "train",
-                cpu=train_cpu, memory=train_memory, gpus=train_gpus, gpu_type=train_gpu_type,
+                # A step that waits for a TrainJob needs no GPUs of its own.
+                **({} if settings.trains_in_train_job else {
+                    "cpu": train_cpu, "memory": train_memory, "gpus": train_gpus, "gpu_type": train_gpu_type,
+                }),
             ).outputs["bundle"]  # fmt: skip
             generated = placed(
                 generate(bundle=bundle, showers=showers, prepared=prepared, seed=seed, code_version=code_version),
@@ -129,6 +162,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             leaderboard=compared.outputs["leaderboard"],
             winner=exported.outputs["exported"],
             url=deployed.outputs["url"],
+            tunings=dsl.Collected(tuned.outputs["tuning"]),
         )
 
     return dsl.pipeline(

@@ -15,7 +15,7 @@ def collect(outputs: Mapping[str, Any], output: Path, families: Sequence[str]) -
     Args:
         outputs: name of each output of the pipeline to its ``path``, or a list of such.
         output: gets ``leaderboard.json``, ``report.html``, ``metrics.json``, ``plots/``, ``bundle/``,
-            ``bundles/<family>/`` and ``generated/<family>.hdf5``.
+            ``bundles/<family>/`` and ``generated/<family>.hdf5``; after a search ``tuning/<family>/``.
         families: names of the loop's items, in order.
     """
     judgement = Path(outputs["judgement"]["path"])
@@ -27,6 +27,9 @@ def collect(outputs: Mapping[str, Any], output: Path, families: Sequence[str]) -
     for family, bundle, generated in zip(families, outputs["bundles"], outputs["generated"], strict=True):
         link_folder(Path(bundle["path"]), output / "bundles" / family)
         link_file(Path(generated["path"]), output / "generated" / f"{family}.hdf5")
+    for family, tuning in zip(families, outputs["tunings"], strict=True):
+        if any(Path(tuning["path"]).iterdir()):
+            link_folder(Path(tuning["path"]), output / "tuning" / family)
 
 
 def link_file(source: Path, target: Path) -> None:

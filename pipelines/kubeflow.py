@@ -39,6 +39,10 @@ POLL_SECONDS = 10.0
 PATIENCE_SECONDS = 120.0
 """An API server that does not answer for so long is given up."""
 
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+"""How long one request may take; kfp waits for ever."""
+
 _PASSING = (429, 500, 502, 503, 504)
 
 
@@ -69,9 +73,10 @@ class _Client(Client):  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # it does not work with servers of 2022
             super().__init__(**options)
+        rest = self._healthz_api.api_client.rest_client
         # We ask again ourselves, and say so; pages that have moved are followed, a login is recognised.
-        pool = self._healthz_api.api_client.rest_client.pool_manager
-        pool.connection_pool_kw["retries"] = Retry(connect=0, read=0, redirect=5)
+        rest.pool_manager.connection_pool_kw["retries"] = Retry(connect=0, read=0, redirect=5)
+        rest.request = _bounded(rest.request)
         self._context_setting["namespace"] = namespace or ""
 
     def _load_context_setting_or_default(self) -> None:
@@ -80,6 +85,15 @@ class _Client(Client):  # type: ignore[misc]
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         """Ask once, where kfp asks five times and sleeps in between."""
         return self._healthz_api.healthz_service_get_healthz()
+
+
+def _bounded(request: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that makes requests as ``request`` does, but does not wait for an answer for ever."""
+
+    def bounded(*arguments: Any, _request_timeout: Any = None, **named: Any) -> Any:
+        return request(*arguments, _request_timeout=_request_timeout or (CONNECT_SECONDS, ANSWER_SECONDS), **named)
+
+    return bounded
 
 
 class Kubeflow:

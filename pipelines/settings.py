@@ -10,9 +10,11 @@ from pydantic_core import PydanticCustomError
 from caloforge.components.image import IMAGE
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
+from caloforge.models.training_pod import TrainingPod
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
+from caloforge.tuning.settings import TuneSettings
 
 FAMILIES = ("coupling_flow", "flow_matching", "diffusion", "wgan", "vae")
 """Names of :data:`caloforge.models.families.FAMILIES`, known without importing torch; the longest
@@ -21,7 +23,7 @@ trainings first, so that two that run side by side end together."""
 PRESETS = ("demo", "full")
 """Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""
 
-Step = Literal["preprocess", "train", "generate", "validate", "compare", "export", "deploy", "notify"]
+Step = Literal["preprocess", "tune", "train", "generate", "validate", "compare", "export", "deploy", "notify"]
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
@@ -34,6 +36,11 @@ _SECRET = re.compile(
 """Names of environment variables that hold secrets, and not the place of one."""
 
 _DnsName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
+
+_WAITING: dict[str, Any] = {
+    "cpu": "500m", "memory": "4G", "gpus": 0, "node_selector": {}, "tolerations": (), "shm": "",
+}  # fmt: skip
+"""What a step gets that waits for pods of its own."""
 
 _Seconds = Annotated[int, Field(ge=1, lt=2**31)]
 
@@ -52,6 +59,26 @@ class Backoff(Config):
     max_seconds: int = Field(default=3600, ge=0)
 
 
+class Distributed(Config):
+    """How one training is spread.
+
+    Attributes:
+        nodes: pods of each training.
+        processes: processes for each pod; where ``resources: {train}`` has GPUs, at least one for each.
+        backend: ``cluster`` for a TrainJob, ``local`` for torchrun within the step's own pod, ``auto``
+            for a TrainJob where there are several nodes.
+        runtime: the cluster's ClusterTrainingRuntime.
+        shared: folder on one of the claims of ``resources: {train}`` through which the step and the pods
+            of its TrainJob exchange data.
+    """
+
+    nodes: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1)
+    backend: Literal["local", "cluster", "auto"] = "auto"
+    runtime: str = "torch-distributed"
+    shared: str = ""
+
+
 class PipelineSettings(Config):
     """What ``build_pipeline`` makes a pipeline from.
 
@@ -67,9 +94,11 @@ class PipelineSettings(Config):
         max_minutes: bound of each training, 0 for none.
         seed: seed of every step.
         prepare: settings of the preprocessing.
+        tuning: search for each family's parameters before its training, e.g. ``{trials: 20}``; none without it.
         pod: what every step gets on the cluster.
         resources: what single steps get on top of ``pod``, with the same keys, e.g. ``{train: {gpus: 1}}``;
             maps (``env``, ``claims``, ...) are merged, everything else is replaced.
+        distributed: on how many pods and processes each training runs.
         retries: how often a failed step is tried again.
         backoff: waits between these attempts.
         timeouts: seconds that one attempt of a step may take, e.g. ``{train: 86400}``; none for the others.
@@ -94,8 +123,10 @@ class PipelineSettings(Config):
     max_minutes: float = Field(default=0.0, ge=0)
     seed: int = Field(default=0, ge=0, lt=2**53)
     prepare: PrepareSettings = PrepareSettings()
+    tuning: TuneSettings = TuneSettings()
     pod: Pod = Pod()
     resources: dict[Step, dict[str, Any]] = Field(default_factory=dict)
+    distributed: Distributed = Distributed()
     retries: int = Field(default=2, ge=0)
     backoff: Backoff = Backoff()
     timeouts: dict[Step, _Seconds] = Field(default_factory=dict)
@@ -168,8 +199,30 @@ class PipelineSettings(Config):
                 raise PydanticCustomError("not_a_pod", "{text}", {"text": str(error)}) from None
         return value
 
+    @property
+    def trains_in_train_job(self) -> bool:
+        """Whether the step of a training makes a TrainJob and waits for it."""
+        return self.distributed.backend == "cluster" or (
+            self.distributed.backend == "auto" and self.distributed.nodes > 1
+        )
+
+    def training_pod(self) -> TrainingPod:
+        """Return what each pod of a TrainJob gets."""
+        values: dict[str, Any] = {
+            "image": self.image, "namespace": self.namespace, "service_account": self.service_account or None,
+            "runtime": self.distributed.runtime, "shared": self.distributed.shared,
+        }  # fmt: skip
+        return TrainingPod.model_validate({**self._pod_of("train").model_dump(), **values})
+
     def pod_of(self, step: Step) -> Pod:
-        """Return what a step gets on the cluster: ``pod`` with the step's own part on top."""
+        """Return what a step gets on the cluster; one that waits for a TrainJob needs little."""
+        pod = self._pod_of(step)
+        if step == "train" and self.trains_in_train_job:
+            return pod.model_copy(update=_WAITING)
+        return pod
+
+    def _pod_of(self, step: Step) -> Pod:
+        """Return ``pod`` with the step's own part on top."""
         values = self.pod.model_dump()
         for part in (
             _SMALL.get(step, {}),

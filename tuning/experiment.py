@@ -12,7 +12,6 @@ PRIMARY_CONTAINER = "trial"
 SCRATCH = "/scratch"
 """Where a trial writes on a cluster: an empty folder of its pod, whose root may be read-only."""
 
-
 MEDIAN_STOP = [{"name": "min_trials_required", "value": "3"}, {"name": "start_step", "value": "4"}]
 """Katib's own defaults: no trial is stopped before so many are done, nor before so many values of its own."""
 

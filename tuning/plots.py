@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,16 @@ def write_plots(tuning: Tuning, folder: Path) -> None:
     """Write ``history.png`` and ``parallel_coordinates.png``."""
     history(tuning).savefig(folder / "history.png", dpi=DPI)
     parallel_coordinates(tuning).savefig(folder / "parallel_coordinates.png", dpi=DPI)
+
+
+def plots_html(tuning: Tuning) -> str:
+    """Return both plots as one page that needs no other file, as Kubeflow's viewer demands."""
+    page = "<!DOCTYPE html>\n<title>Tuning</title>\n"
+    for name, figure in (("history", history(tuning)), ("parameters", parallel_coordinates(tuning))):
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=DPI)
+        page += f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}">\n'
+    return page
 
 
 def history(tuning: Tuning) -> Figure:

@@ -65,8 +65,9 @@ def write_tuning(tuning: Tuning, output: Path) -> None:
 
     Args:
         tuning: at least one of its trials succeeded.
-        output: folder that is there.
+        output: folder, made if it is not there.
     """
+    output.mkdir(parents=True, exist_ok=True)
     write_json(output / "overrides.json", tuning.overrides())
     write_json(output / "trials.json", [asdict(trial) for trial in tuning.trials])
     with atomic_file(output / "tuning.md") as path:

@@ -7,6 +7,7 @@ that ``caloforge --help`` answers at once.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -121,6 +122,7 @@ def demo(output: Path, seed: int) -> None:
 @click.option("--families", metavar="A,B,...", help="Generator families to train; without it all.")
 @click.option("--preset", metavar="demo|full", help="Size of the generators and of their training.")
 @_minutes
+@click.option("--tune-trials", type=click.IntRange(min=0), help="Trials of a search before each family's training.")
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Same seed, same result.")
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings; options go before it.")
 def run(
@@ -130,6 +132,7 @@ def run(
     families: str | None,
     preset: str | None,
     max_minutes: float | None,
+    tune_trials: int | None,
     seed: int | None,
     settings_file: Path | None,
 ) -> None:
@@ -143,6 +146,7 @@ def run(
         "families": [name.strip() for name in families.split(",")] if families is not None else None,
         "preset": preset,
         "max_minutes": max_minutes,
+        "tuning": {**settings.tuning.model_dump(), "trials": tune_trials} if tune_trials is not None else None,
         "seed": seed,
     }
     given = {name: value for name, value in options.items() if value is not None}
@@ -335,7 +339,7 @@ def train(
     checkpoints: Path | None,
     processes: int,
     nodes: int,
-    backend: Any,
+    backend: str,
     pod_file: Path | None,
     seed: int,
     output: Path,
@@ -344,8 +348,10 @@ def train(
     _check_family_and_preset(family, preset)
     from caloforge.models.distributed import train_distributed
     from caloforge.models.training_pod import TrainingPod
+    from caloforge.runner import end_with_runner
 
     _stop_on_sigterm()
+    end_with_runner()
     figures = train_distributed(
         data, prepared, output, family=family, preset=preset,
         overrides=_read_yaml(overrides) if overrides else None,
@@ -376,7 +382,7 @@ def train(
 @_seed
 @click.option(
     "--backend",
-    type=click.Choice(["local", "katib", "auto"]),
+    type=click.Choice(["local", "katib", "optimizationjob", "auto"]),
     default="local",
     show_default=True,
     help="Subprocesses, a cluster, or what fits the place.",
@@ -459,6 +465,7 @@ def trial(
     from caloforge.fetch import local_copy
     from caloforge.models.presets import resolve
     from caloforge.runner import end_with_runner
+    from caloforge.tuning.optimization_job import assigned
     from caloforge.tuning.space import nest, parse_value
     from caloforge.tuning.trial import run_trial
     from caloforge.tuning.tune import prepare_once
@@ -470,6 +477,7 @@ def trial(
     values = {path: parse_value(value) for path, _, value in pairs}
     if len(values) < len(pairs):
         raise click.UsageError("--set: a parameter is given twice")
+    values |= assigned(os.environ)
     overrides = nest(values)
     resolve(family, preset, overrides)  # before the showers are read
     showers = local_copy(data, output / "data")
@@ -513,8 +521,9 @@ def generate(
 @click.option("--floor", type=_PATH, help="Second sample like the reference: what a perfect generator would reach.")
 @click.option("--training", type=_PATH, help="What the generators were trained on: finds showers that repeat it.")
 @click.option(
-    "--protocol", type=click.Choice(("quick", "challenge")), default="quick", show_default=True,
-    help="challenge: binnings, thresholds and samplings of CaloChallenge, for its four datasets.",
+    "--protocol", default="quick", show_default=True,
+    type=click.Choice(("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")),
+    help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
 )  # fmt: skip
 @_geometry
 @_seed
@@ -732,8 +741,11 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
 
 def _print_figures_with_time(figures: Mapping[str, Any]) -> None:
-    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values."""
+    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values. Tell Trainer too."""
+    from caloforge.tuning.trainer import tell_trainer
+
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     for name, value in figures.items():
         click.echo(f"{now} {name}={value:.6g}")
     sys.stdout.flush()
+    tell_trainer(figures)

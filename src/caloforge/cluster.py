@@ -58,6 +58,9 @@ EXPERIMENT = Kind("kubeflow.org", "v1beta1", "experiments", "Experiment", "Katib
 TRIAL = Kind("kubeflow.org", "v1beta1", "trials", "Trial", "Katib")
 INFERENCE_SERVICE = Kind("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService", "KServe")
 TRAIN_JOB = Kind("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob", "Kubeflow Trainer 2")
+OPTIMIZATION_JOB = Kind(
+    "trainer.kubeflow.org", "v1alpha1", "optimizationjobs", "OptimizationJob", "Kubeflow Trainer with OptimizationJobs"
+)
 
 
 class ClusterError(RuntimeError):
@@ -201,11 +204,13 @@ class Cluster:
             TimeoutError: it went on for longer than ``timeout`` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        pause = min(1.0, self.poll_seconds)  # what is over soon is seen soon
         while True:
             yield self.get(kind, name)
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"{kind.name} {name} is not done after {timeout:g} s")
-            time.sleep(self.poll_seconds)
+            time.sleep(pause)
+            pause = min(1.5 * pause, self.poll_seconds)
 
     def events(self, prefix: str) -> list[str]:
         """Return the latest events of objects whose name begins so, oldest first; none if they may not be read."""

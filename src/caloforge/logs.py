@@ -52,6 +52,5 @@ def configure_logging() -> None:
     """
     logger = logging.getLogger("caloforge")
     logger.setLevel(logging.INFO if first_process() else logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets from every process
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler())

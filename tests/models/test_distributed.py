@@ -21,6 +21,7 @@ from caloforge.errors import InputError
 from caloforge.files import read_json
 from caloforge.models.distributed import TrainingFailed, train_distributed
 from caloforge.models.train import train
+from caloforge.models.training_pod import TrainingPod
 
 FAMILIES = ("wgan", "vae")
 OVERRIDES: dict[str, Any] = {
@@ -129,6 +130,10 @@ def test_what_fails_for_good_is_not_tried_again(small_showers: Path, small_prepa
     [
         ({"nodes": 2}, "2 nodes need a cluster"),
         ({"processes": 22}, "22 processes cannot share a batch of 21 showers"),
+        ({"nodes": 2, "backend": "cluster"}, "ReadWriteMany"),
+        ({"backend": "cluster", "pod": TrainingPod(shared="/x", claims={"a": "/y"})}, "on none of the claims"),
+        ({"backend": "cluster", "pod": TrainingPod(shared="/proc/x", claims={"a": "/proc"})}, "cannot write here"),
+        ({"backend": "clustr"}, "did you mean"),
         ({"processes": 2, "overrides": {"trainin": {}}}, "did you mean"),
     ],
 )

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,29 @@ def test_an_amount_that_kubeflow_does_not_know_names_the_step() -> None:
     settings = PipelineSettings(resources={"validate": {"memory": "1.5Gi"}})
     with pytest.raises(InputError, match=r"resources of 'validate': Invalid memory string"):
         build_pipeline(settings)
+
+
+def test_a_step_that_waits_for_a_train_job_needs_no_gpus(tmp_path: Path) -> None:
+    settings = {
+        "resources": {"train": {"cpu": "8", "gpus": 4, "shm": "2Gi", "claims": {"work": "/mnt/work"}}},
+        "distributed": {"nodes": 2, "shared": "/mnt/work/caloforge"},
+    }
+    compile_pipeline(PipelineSettings.parse(settings, where="test"), tmp_path / "pipeline.yaml")
+    compiled = (tmp_path / "pipeline.yaml").read_text()
+    pipeline, platform = yaml.safe_load_all(compiled)
+    resources = pipeline["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
+    assert "accelerator" not in resources
+    assert resources["resourceCpuRequest"] == "500m"
+    given = _tasks(compiled)["train"]["inputs"]["parameters"]
+    pod = json.loads(given["training_pod"]["runtimeValue"]["constant"])
+    assert (pod["shared"], pod["claims"], pod["shm"]) == ("/mnt/work/caloforge", {"work": "/mnt/work"}, "2Gi")
+    assert '"gpus": {{$.inputs.parameters' in given["training_resources"]["runtimeValue"]["constant"]
+    mounted = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]["pvcMount"]
+    assert [volume["mountPath"] for volume in mounted] == ["/mnt/work"], "the step exchanges data with the pods"
+
+
+def test_a_train_job_without_storage_is_refused_before_it_is_compiled(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ReadWriteMany.*e\.g\. \{claims"):
+        compile_pipeline(
+            PipelineSettings.parse({"distributed": {"nodes": 2}}, where="test"), tmp_path / "pipeline.yaml"
+        )

@@ -80,11 +80,19 @@ def test_a_cancelled_run_is_over(api: KfpApi, kubeflow: Kubeflow) -> None:
         wait(kubeflow, "runs-1")
 
 
-@pytest.mark.parametrize("fault", [429, 500, 502, 503, "reset", "lost"])
-def test_waiting_bears_what_passes(api: KfpApi, kubeflow: Kubeflow, fault: int | str) -> None:
+@pytest.mark.parametrize("fault", [429, 500, 502, 503, 504, 0.3, "reset", "lost"])
+def test_waiting_bears_what_passes(
+    api: KfpApi,
+    kubeflow: Kubeflow,
+    fault: float | str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("caloforge.pipelines.kubeflow.ANSWER_SECONDS", 0.1)
     api.play = _plays(("RUNNING", []), ("RUNNING", []), ("SUCCEEDED", []))
     api.script = ["none", fault, fault]
     assert wait(kubeflow, "runs-1").state == "SUCCEEDED"
+    assert caplog.text.count("asking again") == 2
 
 
 @pytest.mark.parametrize(("fault", "message"), [(401, "expired"), (403, "forbidden"), ("html", "web page")])

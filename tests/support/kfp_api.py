@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -37,7 +38,7 @@ class KfpApi:
         token: bearer token that is asked for; empty: anybody may come.
         play: what happens to a run whenever somebody reads it.
         script: what goes wrong, one entry for each request: ``"none"``, an HTTP status, ``"html"`` for the
-            login page of a proxy, ``"reset"`` for a connection that breaks before the work is done,
+            login page of a proxy, seconds of delay (a float), ``"reset"`` for a connection that breaks before the work is done,
             ``"lost"`` for one that breaks after it.
         requests: (method, path, query, headers, content) of all requests.
         version: which the older API tells.
@@ -47,7 +48,7 @@ class KfpApi:
         self.objects: dict[str, list[Object]] = {kind: [] for kind in _KINDS}
         self.multi_user, self.token = multi_user, token
         self.play: Callable[[Object], None] = lambda run: None
-        self.script: list[int | str] = []
+        self.script: list[int | float | str] = []
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str], Any]] = []
         self.url, self.version = "", "2.15.0"
         self._lock = threading.Lock()
@@ -143,6 +144,8 @@ class KfpApi:
             if fault == "lost":
                 handler.close_connection = True
                 return
+        if isinstance(fault, float):
+            time.sleep(fault)
         if code == 502:
             _send(handler, code, b"<html>a proxy's page</html>", "text/html")
         else:
@@ -176,11 +179,12 @@ def _content(handler: BaseHTTPRequestHandler) -> Any:
 
 
 def _send(handler: BaseHTTPRequestHandler, code: int, body: bytes, kind: str) -> None:
-    handler.send_response(code)
-    handler.send_header("Content-Type", kind)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
+    with suppress(BrokenPipeError, ConnectionResetError):  # nobody waits any more
+        handler.send_response(code)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ class KubernetesApi:
         script: what goes wrong, one entry for each request: ``"none"``, an HTTP status, ``"reset"``
             for a connection that breaks before the work is done, ``"lost"`` for one that breaks after it.
         requests: (method, path with query, headers) of all requests.
+        bodies: (method, path with query, text) of those that have a body.
         logs: name of a pod to its log.
         groups: name of an API group to the versions that are served, and their kinds.
         denied: (who, verb, resource) that may not be done; who is empty for the one who asks.
@@ -51,6 +52,7 @@ class KubernetesApi:
         self.admission: dict[str, Controller] = {}
         self.script: list[int | str] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
         self.groups: dict[str, dict[str, list[str]]] = {}
         self.denied: set[tuple[str, str, str]] = set()
@@ -153,8 +155,11 @@ class KubernetesApi:
     def respond(self, handler: BaseHTTPRequestHandler) -> None:
         """Serve one request."""
         length = int(handler.headers.get("Content-Length") or 0)
-        body = json.loads(handler.rfile.read(length)) if length else None
+        text = handler.rfile.read(length).decode()
+        body = json.loads(text) if text else None
         with self._lock:
+            if text:
+                self.bodies.append((handler.command, handler.path, text))
             self.requests.append(
                 (handler.command, handler.path, {key.lower(): value for key, value in handler.headers.items()})
             )

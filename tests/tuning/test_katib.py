@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from katib import Katib
 from kubernetes_api import KubernetesApi, connected, rights_used, running
 
 from caloforge.cluster import Cluster, ClusterError
@@ -17,44 +18,6 @@ from caloforge.tuning.katib import run_on_katib
 from caloforge.tuning.objective import TrialFailed
 
 Toy = Callable[..., dict[str, Any]]
-
-
-class Katib:
-    """Runs two trials of any Experiment; the third look finds it over."""
-
-    def __init__(self, api: KubernetesApi) -> None:
-        self.api = api
-        self.outcome = "Succeeded"
-        self.metric: str | None = "0.25"
-        self.done = 0
-        api.controllers["experiments"] = self.reconcile
-
-    def reconcile(self, experiment: dict[str, Any]) -> None:
-        looks = experiment.setdefault("status", {}).get("trialsSucceeded", 0) + 1
-        over = looks >= 3 and self.outcome != "never"
-        if self.outcome == "never":
-            looks = self.done
-        condition = {"type": self.outcome, "status": str(over), "reason": "Because", "message": "of this"}
-        experiment["status"] = {"trialsSucceeded": looks, "conditions": [condition]}
-        if (over or self.done) and not self.api.of("trials"):
-            for number in range(self.done or 2):
-                self.api.add("trials", self.trial(number))
-
-    def trial(self, number: int) -> dict[str, Any]:
-        values = {"training-learning_rate": f"{1e-3 * (number + 1):g}", "training-batch_size": "32"}
-        metrics = [] if self.metric is None else [{"name": "fpd", "latest": self.metric, "min": "9", "max": "9"}]
-        if number and metrics:
-            metrics[0]["latest"] = "0.5"
-        return {
-            "metadata": {"name": f"toy-{number}", "labels": {"katib.kubeflow.org/experiment": "toy"}},
-            "spec": {"parameterAssignments": [{"name": name, "value": value} for name, value in values.items()]},
-            "status": {
-                "conditions": [{"type": "Running", "status": "False"}, {"type": "Succeeded", "status": "True"}],
-                "observation": {"metrics": metrics},
-                "startTime": "2025-01-01T00:00:00Z",
-                "completionTime": "2025-01-01T00:01:30Z",
-            },
-        }
 
 
 @pytest.fixture
@@ -78,15 +41,15 @@ def cluster(api: KubernetesApi, katib: Katib) -> Iterator[Cluster]:
 
 def test_success(api: KubernetesApi, cluster: Cluster, toy: Toy) -> None:
     api.add("trials", {"metadata": {"name": "another", "labels": {"katib.kubeflow.org/experiment": "other"}}})
-    api.objects["trials", "default", "toy-0"] = {**Katib(api).trial(0)}
-    api.objects["trials", "default", "toy-1"] = {**Katib(api).trial(1)}
+    api.objects["trials", "default", "toy-0"] = {**Katib(api).trial(toy(), 0)}
+    api.objects["trials", "default", "toy-1"] = {**Katib(api).trial(toy(), 1)}
     tuning = run_on_katib(toy(), cluster)
     best, other = tuning.ranked
     assert best.metrics == {"fpd": 0.25}, "the latest value, as metricStrategies say"
     assert other.metrics == {"fpd": 0.5}
-    assert best.parameters == {"training.learning_rate": 0.001, "training.batch_size": 32}
+    assert best.parameters == {"training.learning_rate": 1e-4, "training.batch_size": 16}
     assert best.seconds == 90
-    assert tuning.overrides() == {"training": {"learning_rate": 0.001, "batch_size": 32}}
+    assert tuning.overrides() == {"training": {"learning_rate": 1e-4, "batch_size": 16}}
     assert not api.of("experiments"), "nothing stays"
 
 
