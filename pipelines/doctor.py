@@ -17,7 +17,7 @@ from caloforge.pipelines.doctor_cluster import (
 )
 from caloforge.pipelines.doctor_services import check_image, check_pipelines
 from caloforge.pipelines.findings import Check, Finding, Site, State
-from caloforge.pipelines.rights import USES, Use
+from caloforge.pipelines.rights import USUAL, Use
 from caloforge.pipelines.settings import PipelineSettings
 
 SERVICE_CHECKS: Mapping[str, Check] = {
@@ -59,7 +59,7 @@ def examine(
         namespace: of the runs; without it that of the settings, then that of the context.
         host: address of Kubeflow Pipelines.
     """
-    wanted = frozenset(USES) if settings is None else uses(settings)
+    wanted = frozenset(USUAL) if settings is None else uses(settings)
     settings = settings or PipelineSettings()
     if namespace:
         settings = settings.model_copy(update={"namespace": namespace})
@@ -85,7 +85,13 @@ def examine(
 
 def uses(settings: PipelineSettings) -> frozenset[Use]:
     """Return what a pipeline asks of a cluster beside Kubeflow Pipelines."""
-    asked: dict[Use, bool] = {"deploy": bool(settings.deploy)}
+    tunes = settings.tuning.trials > 0
+    asked: dict[Use, bool] = {
+        "deploy": bool(settings.deploy),
+        "tune": tunes and settings.tuning.backend in ("katib", "auto"),
+        "distribute": settings.trains_in_train_job,
+        "search": tunes and settings.tuning.backend == "optimizationjob",
+    }
     return frozenset(use for use, is_asked in asked.items() if is_asked)
 
 

@@ -19,7 +19,7 @@ from kfp_api import KfpApi
 from kubernetes_api import KubernetesApi, running
 
 from caloforge.cli import main
-from caloforge.pipelines.doctor import CLUSTER_CHECKS, SERVICE_CHECKS, examine, failed, findings_table
+from caloforge.pipelines.doctor import CLUSTER_CHECKS, SERVICE_CHECKS, examine, failed, findings_table, uses
 from caloforge.pipelines.doctor_services import parse_image
 from caloforge.pipelines.findings import Finding
 from caloforge.pipelines.kubeflow import COOKIES, HOST, TOKEN
@@ -262,6 +262,21 @@ def test_without_settings_all_must_work(api: KubernetesApi, kfp: KfpApi) -> None
     found = examine(host=kfp.url)
     assert "Katib" in of(found, "products", "failed")
     assert "torch-distributed" in of(found, "runtime", "failed")
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({}, set()),
+        ({"deploy": "calo"}, {"deploy"}),
+        ({"tuning": {"trials": 5}}, {"tune"}),
+        ({"tuning": {"trials": 5, "backend": "local"}}, set()),
+        ({"tuning": {"trials": 5, "backend": "optimizationjob"}}, {"search"}),
+        ({"distributed": {"nodes": 2}}, {"distribute"}),
+    ],
+)
+def test_what_settings_ask_for(values: dict[str, Any], wanted: set[str]) -> None:
+    assert uses(PipelineSettings.parse(values, where="settings")) == wanted
 
 
 @pytest.mark.parametrize(
