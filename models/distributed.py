@@ -24,6 +24,7 @@ from caloforge.models.training_pod import TrainingPod
 from caloforge.models.worker_log import WorkerLog
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared
+from caloforge.runner import RUNNER
 from caloforge.steps import step
 
 BACKENDS = ("local", "cluster", "auto")
@@ -148,7 +149,7 @@ def torchrun_command(*options: str) -> list[str]:
 
 def _torchrun(arguments: list[str], processes: int) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1"}
+    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1", RUNNER: str(os.getpid())}
     _, *command = torchrun_command("--standalone", f"--nproc-per-node={processes}")
     log = WorkerLog()
     # A session of its own: Ctrl-C is for this process, which lets the others save themselves.

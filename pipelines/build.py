@@ -7,10 +7,10 @@ from kfp import dsl
 from kfp.dsl import HTML, Dataset, Model
 
 from caloforge.components.compare import compare
+from caloforge.components.deploy import deploy as deploy_winner
 from caloforge.components.export import export
 from caloforge.components.generate import generate
 from caloforge.components.preprocess import preprocess
-from caloforge.components.smoke import smoke
 from caloforge.components.train import train
 from caloforge.components.tune import tune
 from caloforge.components.validate import validate
@@ -29,6 +29,7 @@ class Results(NamedTuple):
     report: HTML
     leaderboard: Dataset
     winner: Model
+    url: str
     tunings: list[Dataset]
 
 
@@ -44,6 +45,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     if settings.trains_in_train_job:
         training.check_shared()
     fixed = training.model_dump_json(exclude_defaults=True, exclude={"cpu", "memory", "gpus", "gpu_type"})
+    service = json.dumps(settings.served().model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    # What a run has put on the cluster cannot come from a cache; what it only tries within the step can.
+    run = dsl.PIPELINE_JOB_ID_PLACEHOLDER if settings.deploy else ""
 
     def placed(task: Any, step: Step, name: str, **resources: Any) -> Any:
         return place(task, settings, step, name=name, resources=resources)
@@ -67,6 +71,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         train_memory: str = training.memory,
         train_gpus: str = str(training.gpus),
         train_gpu_type: str = training.gpu_type,
+        deploy: str = settings.deploy,
         train_nodes: int = settings.distributed.nodes,
         train_processes: int = settings.distributed.processes,
     ) -> Results:
@@ -91,6 +96,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             train_memory: memory for each training, e.g. 16Gi.
             train_gpus: number of GPUs for each training.
             train_gpu_type: Kubernetes' name of the GPUs.
+            deploy: name of the InferenceService for the best; empty: it is only served within the last step.
             train_nodes: pods of each training; several make a TrainJob.
             train_processes: processes for each pod of a training.
         """
@@ -141,12 +147,12 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                 judgement=judged.outputs["judgement"], bundles=dsl.Collected(bundle), code_version=code_version
             ), "compare", "compare",
         )  # fmt: skip
-        exported = placed(
-            export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export to ONNX"
-        )
-        placed(
-            smoke(bundle=exported.outputs["exported"], seed=seed, code_version=code_version),
-            "smoke", "serve and query",
+        exported = placed(export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export")
+        deployed = placed(
+            deploy_winner(
+                bundle=exported.outputs["exported"], name=deploy, settings=service, seed=seed, run=run,
+                code_version=code_version,
+            ), "deploy", "deploy",
         )  # fmt: skip
         return Results(
             bundles=dsl.Collected(bundle),
@@ -155,6 +161,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             report=judged.outputs["report"],
             leaderboard=compared.outputs["leaderboard"],
             winner=exported.outputs["exported"],
+            url=deployed.outputs["url"],
             tunings=dsl.Collected(tuned.outputs["tuning"]),
         )
 

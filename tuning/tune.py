@@ -13,7 +13,7 @@ from caloforge.errors import InputError
 from caloforge.fetch import local_copy
 from caloforge.files import write_json
 from caloforge.models.presets import resolve
-from caloforge.pods import in_pod
+from caloforge.pods import digest_of, in_pod
 from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
@@ -174,7 +174,7 @@ def _local_data(
 
 
 def _on_katib(build: Any, name: str, pod: TrialPod, output: Path, *, timeout: float | None) -> Tuning:
-    from caloforge.cluster import connect, digest_of
+    from caloforge.cluster import connect
     from caloforge.tuning.katib import run_on_katib
 
     cluster = connect(pod.namespace or None)
@@ -195,7 +195,7 @@ def _on_trainer(
     *,
     timeout: float | None,
 ) -> Tuning:
-    from caloforge.cluster import connect, digest_of
+    from caloforge.cluster import connect
     from caloforge.tuning.optimization_job import build_optimization_job
     from caloforge.tuning.trainer import run_on_trainer
 

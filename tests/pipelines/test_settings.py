@@ -30,6 +30,8 @@ def test_names_are_those_of_the_models() -> None:
         ({"resources": {"train": {"cpu": "many"}}}, r"train: cpu: String should match"),
         ({"pod": {"memry": "8G"}}, r"did you mean 'pod.memory'"),
         ({"pod": {"secret_env": {"KEY": "value"}}}, r"pod.secret_env.KEY"),
+        ({"pod": {"env": {"AWS_SECRET_ACCESS_KEY": "x"}}}, r"'AWS_SECRET_ACCESS_KEY' looks like a secret.*secret_env"),
+        ({"resources": {"train": {"env": {"wandb_api_key": "x"}}}}, r"train: env: 'wandb_api_key' looks like a secret"),
         ({"timeouts": {"validat": 60}}, r"timeouts: unknown step 'validat'; did you mean 'validate'"),
         ({"timeouts": {"train": 0}}, r"timeouts.train"),
         ({"backoff": {"second": 5}}, r"did you mean 'backoff.seconds'"),

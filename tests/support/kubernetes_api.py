@@ -61,6 +61,7 @@ class KubernetesApi:
             namespace=namespace,
             uid=f"uid-{len(self.objects)}",
             resourceVersion="1",
+            generation=1,
             creationTimestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         self.objects[plural, namespace, body["metadata"]["name"]] = body
@@ -104,8 +105,10 @@ class KubernetesApi:
             assert body is not None
             old = self.objects[key]
             self.objects[key] = _merged(old, body) if method == "PATCH" else {**body, "metadata": old["metadata"]}
-            version = int(old["metadata"]["resourceVersion"]) + 1
-            self.objects[key]["metadata"]["resourceVersion"] = str(version)
+            new = self.objects[key]
+            new["metadata"] = {**new["metadata"], "resourceVersion": str(int(old["metadata"]["resourceVersion"]) + 1)}
+            if new.get("spec") != old.get("spec"):
+                new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         return 200, self._seen(plural, self.objects[key])
 
     def _seen(self, plural: str, item: Object) -> Object:
@@ -144,6 +147,19 @@ class KubernetesApi:
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         handler.wfile.write(content)
+
+
+def rights_used(api: KubernetesApi) -> set[tuple[str, str, str]]:
+    """Return group, resource and verb of all requests, as a Role has to name them."""
+    used = set()
+    for method, address, _ in api.requests:
+        found = _ADDRESS.fullmatch(urlsplit(address).path)
+        assert found is not None
+        reading = "get" if found["name"] else "list"
+        verb = {"GET": reading, "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}[method]
+        part = f"/{found['part']}" if found["part"] else ""
+        used.add((found["group"] or "", found["plural"] + part, verb))
+    return used
 
 
 def _status(code: int, message: str) -> Object:

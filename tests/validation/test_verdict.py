@@ -99,6 +99,7 @@ def test_the_correction_counts_the_tests():
         "n": 100,
         "physics": {"r90": {"title": "Radius, inner", "tested": True, "generators": {"g": entry(3.2)}},
                     "b": {"title": "Noise", "tested": False, "generators": {"g": entry(30.0)}}},
+        "in_bins": {},
         "generators": {"g": {**quiet, "separation": {}, "wasserstein": {}}},
     }  # fmt: skip
     few = verdict(metrics, "g")
