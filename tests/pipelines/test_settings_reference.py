@@ -15,9 +15,10 @@ from pydantic import BaseModel
 
 from caloforge.pipelines.settings import Backoff, PipelineSettings
 from caloforge.pods import Pod, SecretKey, Toleration
+from caloforge.tuning.settings import TuneSettings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "pipeline.md"
-CLASSES = (PipelineSettings, Pod, Toleration, SecretKey, Backoff)
+CLASSES = (PipelineSettings, Pod, Toleration, SecretKey, Backoff, TuneSettings)
 
 
 def _descriptions(cls: type[BaseModel]) -> dict[str, str]:
