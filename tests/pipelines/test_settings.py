@@ -6,13 +6,15 @@ import pytest
 from caloforge.errors import InputError
 from caloforge.models.families import FAMILIES as MODEL_FAMILIES
 from caloforge.models.presets import PRESETS as MODEL_PRESETS
-from caloforge.pipelines.settings import FAMILIES, PRESETS, PipelineSettings
+from caloforge.pipelines.settings import FAMILIES, PRESETS, PROTOCOLS, PipelineSettings
 from caloforge.serving.inference_service import ServiceSettings
+from caloforge.validation.protocols import PROTOCOLS as VALIDATION_PROTOCOLS
 
 
 def test_names_are_those_of_the_models() -> None:
     assert tuple(MODEL_FAMILIES) == FAMILIES
     assert set(PRESETS) == set(MODEL_PRESETS)
+    assert tuple(VALIDATION_PROTOCOLS) == PROTOCOLS
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,7 @@ def test_names_are_those_of_the_models() -> None:
         ({"families": []}, "families"),
         ({"overrides": {"difusion": {}}}, "did you mean 'diffusion'"),
         ({"preset": "ful"}, r"preset: unknown preset 'ful'; did you mean 'full'"),
+        ({"protocol": "chalenge"}, r"protocol: unknown protocol 'chalenge'; did you mean 'challenge'"),
         ({"prepare": {"treshold": 1}}, "did you mean 'prepare.threshold'"),
         ({"seed": 2**53}, "seed"),
         ({"resources": {"trian": {}}}, r"here: resources: unknown step 'trian'; did you mean 'train'"),

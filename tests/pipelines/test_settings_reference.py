@@ -13,12 +13,14 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from caloforge.pipelines.settings import Backoff, PipelineSettings
+from caloforge.pipelines.settings import Backoff, Distributed, PipelineSettings
 from caloforge.pods import Pod, SecretKey, Toleration
 from caloforge.serving.inference_service import ServiceSettings
+from caloforge.tuning.settings import TuneSettings
 
-DOCS = Path(__file__).parents[2] / "docs"
-CLASSES = (PipelineSettings, Pod, Toleration, SecretKey, Backoff, ServiceSettings)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "pipeline.md"
+GOLDEN = Path(__file__).parent / "golden.yaml"
+CLASSES = (PipelineSettings, Pod, Toleration, SecretKey, Backoff, Distributed, TuneSettings, ServiceSettings)
 
 
 def _descriptions(cls: type[BaseModel]) -> dict[str, str]:
@@ -44,7 +46,7 @@ def _default(cls: type[BaseModel], name: str) -> str:
 
 def _table(cls: type[BaseModel]) -> str:
     descriptions = _descriptions(cls)
-    inherited = {name for base in cls.__mro__[1:] if issubclass(base, Pod) for name in base.model_fields}
+    inherited = Pod.model_fields if cls is not Pod and issubclass(cls, Pod) else {}
     own = [name for name in cls.model_fields if name not in inherited]
     assert [*descriptions] == own, "the docstring has each setting, in order"
     rows = [
@@ -65,6 +67,11 @@ def test_the_table_is_that_of_the_class(cls: type[BaseModel]) -> None:
         document.write_text(before + begin + _table(cls) + end + after)
     else:
         assert table == _table(cls)
+
+
+def test_each_parameter_of_the_pipeline_is_named() -> None:
+    parameters = next(yaml.safe_load_all(GOLDEN.read_text()))["root"]["inputDefinitions"]["parameters"]
+    assert not [name for name in parameters if f"`{name}`" not in DOCUMENT.read_text()]
 
 
 def test_the_example_is_taken() -> None:
