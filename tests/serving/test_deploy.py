@@ -112,6 +112,14 @@ def test_the_command(api: KubernetesApi, server: Any, tiny_bundle: Path, tmp_pat
     assert "s3://bucket/bundle" in json.dumps(service)
 
 
+def test_a_pod_deploys_by_itself(
+    api: KubernetesApi, server: Any, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caloforge.serving.deploy.in_pod", lambda: True)
+    assert deploy(tiny_bundle, name="calo", uri="s3://bucket/bundle").url == server.url
+    assert api.of("inferenceservices")
+
+
 def test_an_unknown_backend(tiny_bundle: Path) -> None:
     with pytest.raises(InputError, match="unknown backend 'kserver'; did you mean 'kserve'"):
         deploy(tiny_bundle, name="calo", backend="kserver")
