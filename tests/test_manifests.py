@@ -9,10 +9,12 @@ import kubernetes.client.models
 import kubernetes_validate
 import pytest
 import yaml
+from click.testing import CliRunner
 from kubeflow_katib_api.models import V1beta1Experiment
 from kustomization import build
 
 from caloforge import __version__
+from caloforge.cli import main
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
 from caloforge.pipelines.manifests import OVERLAYS, manifests, write_manifests
@@ -199,6 +201,16 @@ def test_settings_go_in(tmp_path: Path) -> None:
     (binding,) = [item for item in build(tmp_path / "overlays/profile/admin") if item["kind"] == "RoleBinding"]
     assert binding["subjects"][0] == {"kind": "ServiceAccount", "name": "worker", "namespace": "calo"}
     assert {item["metadata"]["namespace"] for item in build(tmp_path / "overlays/cern")} == {"calo"}
+
+
+def test_the_command(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("image: registry.org/ours:7\n")
+    command = ["manifests", "-o", str(tmp_path / "out"), "--overlay", "standalone", "--settings", str(settings)]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out/overlays/standalone/kustomization.yaml").is_file()
+    assert "registry.org/ours:7" in (tmp_path / "out/base/servingruntime.yaml").read_text()
 
 
 def test_an_unknown_overlay(tmp_path: Path) -> None:

@@ -625,9 +625,7 @@ def deploy(
     _print_figures({"url": result.url, **result.figures} if result.url else result.figures)
 
 
-@main.command(
-    example="caloforge manifests -o manifests --settings cluster.yaml\nkubectl apply -k manifests/overlays/profile"
-)
+@main.command(example="caloforge manifests -o manifests --settings cluster.yaml")
 @_output("Folder")
 @click.option("--overlay", metavar="standalone|profile|cern", help="Write only this one, with what it needs.")
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")

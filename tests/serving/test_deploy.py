@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from kfp import dsl, local
 from kserve_controller import KServe
 from kubernetes_api import KubernetesApi, running
 
+from caloforge.cli import main
 from caloforge.components.deploy import deploy as component
 from caloforge.errors import InputError
 from caloforge.serving.deploy import AUTHORIZATION, deploy
@@ -90,6 +92,32 @@ def test_a_path_that_no_cluster_reads_is_refused_before_all(api: KubernetesApi, 
     with pytest.raises(InputError, match="a path of this machine"):
         deploy(tiny_bundle, name="calo", backend="kserve")
     assert not api.requests
+
+
+def test_the_command(api: KubernetesApi, server: Any, tiny_bundle: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "service.yaml"
+    settings.write_text("mode: Standard\ncpu: 500m\n")
+    command = ["deploy", "--bundle", str(tiny_bundle), "--backend", "kserve", "--settings", str(settings)]
+    assert "needs --name" in CliRunner().invoke(main, command).stderr
+    command += ["--name", "calo", "--namespace", "other", "--context", "here", "--header", "Host: calo.example.org"]
+    refused = CliRunner().invoke(main, [*command, "--uri", "ftp://somewhere"])
+    assert refused.exit_code == 2
+    assert "ftp://somewhere: KServe cannot read there" in refused.stderr
+    result = CliRunner().invoke(main, [*command, "--uri", "minio://bucket/bundle"])
+    assert result.exit_code == 0, result.stderr
+    assert f"url={server.url}\n" in result.stdout
+    assert "max_relative_difference=" in result.stdout
+    (service,) = api.of("inferenceservices")
+    assert service["metadata"]["namespace"] == "other"
+    assert "s3://bucket/bundle" in json.dumps(service)
+
+
+def test_a_pod_deploys_by_itself(
+    api: KubernetesApi, server: Any, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caloforge.serving.deploy.in_pod", lambda: True)
+    assert deploy(tiny_bundle, name="calo", uri="s3://bucket/bundle").url == server.url
+    assert api.of("inferenceservices")
 
 
 def test_an_unknown_backend(tiny_bundle: Path) -> None:
