@@ -151,7 +151,7 @@ def summarise_voxels(
             for place, weight in zip(geometry.layer_slices, weights, strict=True)
         ]
         moments = np.stack(layers, axis=1)  # (n, L, 7 + rings)
-        sums.append(moments[:, :, :7])
+        sums.append(moments[:, :, :7].copy())  # a view would keep all of them
         image.add(moments[:, :, 7:])
         rings.append(moments[:, :, 7:].sum(axis=1))
         lateral.add(rings[-1])
