@@ -51,8 +51,9 @@ def check_parameters(pipeline: Mapping[str, Any], values: Mapping[str, Any]) -> 
         if name not in inputs:
             raise unknown_name("parameter", name, inputs)
     for name, definition in inputs.items():
-        if name not in values and not definition.get("isOptional"):
-            raise InputError(f"parameter {name!r} has no default and is not given")
+        needed = not definition.get("isOptional") or (name == "data" and not definition.get("defaultValue"))
+        if needed and not values.get(name):
+            raise InputError(f"parameter {name!r} has no default and is not given; add --set {name}=...")
     return {name: _converted(name, value, inputs[name]["parameterType"]) for name, value in values.items()}
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.components.image import IMAGE
@@ -194,10 +194,10 @@ class PipelineSettings(Config):
                 _check_name("step", name, STEPS)
         return value
 
-    @field_validator("pod")
+    @field_validator("pod", "service")
     @classmethod
-    def _no_secrets(cls, value: Pod) -> Pod:
-        _check_env("pod", value.env)
+    def _no_secrets(cls, value: Pod, info: ValidationInfo) -> Pod:
+        _check_env(str(info.field_name), value.env)
         return value
 
     @field_validator("resources")

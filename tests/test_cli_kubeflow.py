@@ -103,6 +103,14 @@ def test_wrong_words_are_one_line(api: KfpApi, arguments: list[str], message: st
     assert not api.objects["runs"]
 
 
+def test_a_run_without_data_is_not_started(api: KfpApi, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(GOLDEN.read_text().replace("s3://showers/dataset_2_1.hdf5", "''"))
+    result = _invoke("submit", "--pipeline", tmp_path / "pipeline.yaml")
+    assert result.exit_code == 2
+    assert "'data' has no default and is not given; add --set data=..." in _errors(result)[0]
+    assert not api.objects["pipelines"]
+
+
 def test_status(api: KfpApi) -> None:
     api.add("runs", {"display_name": "first"})
     api.play = _ends("RUNNING", task("train", "RUNNING"))

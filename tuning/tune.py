@@ -195,7 +195,7 @@ def _on_trainer(
     *,
     timeout: float | None,
 ) -> Tuning:
-    from caloforge.cluster import connect, digest_of
+    from caloforge.cluster import connect
     from caloforge.tuning.optimization_job import build_optimization_job
     from caloforge.tuning.trainer import run_on_trainer
 

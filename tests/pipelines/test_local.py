@@ -23,7 +23,7 @@ QUICK = {
     "model": {"network": {"width": 16, "blocks": 1}},
 }
 SECRET = "planted-secret-0123456789"
-SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUICK)}
+SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUICK), "cache": False}
 
 
 def _wait_for_checkpoints(output: Path, process: subprocess.Popen[bytes]) -> None:
