@@ -104,17 +104,22 @@ def empty_layers(summary: Summary) -> FloatArray:
     return _along(summary, (summary.layer_hits == 0).mean(axis=1))
 
 
-def centre_residual(summary: Summary, axis: int) -> FloatArray:
+def centre_residual(summary: Summary, direction: str) -> FloatArray:
     """Return the centre of energy minus where the angles make it expected, (N,) mm; (N, 0) without angles.
 
     Args:
         summary: the sample.
-        axis: 0 for eta, 1 for phi.
+        direction: ``eta``, ``phi``, or ``outward`` for the part along the way from the mesh's axis
+            to the expected point, which averages to 0 in eta and phi if centres lie too far in or out.
     """
-    if summary.expected_centre is None:
+    expected = summary.expected_centre
+    if expected is None:
         return np.empty((len(summary), 0))
-    residual: FloatArray = (shower_centre(summary) - summary.expected_centre)[:, axis]
-    return residual
+    residual = shower_centre(summary) - expected
+    if direction == "outward":
+        along: FloatArray = (residual * expected).sum(axis=1) / (np.hypot(*expected.T) + EPSILON)
+        return along
+    return residual[:, 0 if direction == "eta" else 1]
 
 
 def shower_centre(summary: Summary) -> FloatArray:
@@ -213,15 +218,21 @@ OBSERVABLES: dict[str, Observable] = {
         "Centre in eta minus expected impact",
         "mm",
         "Shape",
-        lambda s: centre_residual(s, 0),
+        lambda s: centre_residual(s, "eta"),
         label=r"Centre in $\eta$ minus expected impact",
     ),
     "centre_residual_phi": Observable(
         "Centre in phi minus expected impact",
         "mm",
         "Shape",
-        lambda s: centre_residual(s, 1),
+        lambda s: centre_residual(s, "phi"),
         label=r"Centre in $\phi$ minus expected impact",
+    ),
+    "centre_residual_outward": Observable(
+        "Centre outward of expected impact",
+        "mm",
+        "Shape",
+        lambda s: centre_residual(s, "outward"),
     ),
     "width_eta": Observable("Width in eta", "mm", "Shape", lambda s: width(s, "eta"), label=r"Width in $\eta$"),
     "width_phi": Observable("Width in phi", "mm", "Shape", lambda s: width(s, "phi"), label=r"Width in $\phi$"),

@@ -229,7 +229,9 @@ def _ratio(curve: Curve, reference: Curve) -> Curve:
 
 def _limits(panels: Sequence[Panel], axis: Axis) -> tuple[float, float]:
     """Return the limits of the upper panels, with room for the legend."""
-    values = np.concatenate([c.value for panel in panels for c in (panel.reference, *panel.curves.values())])
+    curves = [curve for panel in panels for curve in (panel.reference, *panel.curves.values())]
+    signs = (0,) if axis.log_y or axis.filled else (-1, 0, 1)
+    values = np.concatenate([curve.value + sign * np.nan_to_num(curve.error) for curve in curves for sign in signs])
     values = values[np.isfinite(values)]
     high = values.max(initial=0) or 1.0
     # A column has a title of one line; a single one has the legend, two names to a line.

@@ -138,8 +138,9 @@ def _maps(samples: Samples, showers: Mapping[str, Sequence[Event]]) -> Iterator[
 
 
 def _classifier(samples: Samples, metrics: Mapping[str, Any]) -> Iterator[_Drawn]:
-    generators = metrics["generators"]
-    for key, label in headline_labels(next(iter(generators.values()))["rocs"]).items():
-        rocs = {name: (values["rocs"][key], values[key]["value"]) for name, values in generators.items()}
-        stem = "roc" if key == "auc" else f"roc_{key.removeprefix('auc_')}"
-        yield _Drawn(stem, f"ROC, {label}", "Classifier", roc_curves(rocs, samples.note))
+    first = next(iter(metrics["generators"].values()))
+    labels = headline_labels(first)
+    for key in first["rocs"]:
+        rocs = {name: (values["rocs"][key], values[key]["value"]) for name, values in metrics["generators"].items()}
+        name = "roc" if key == "auc" else f"roc_{key.removeprefix('auc_')}"
+        yield _Drawn(name, f"ROC: {labels[key]}", "Classifier", roc_curves(rocs, samples.note))

@@ -23,7 +23,7 @@ from caloforge.validation.physics import N_BOOTSTRAPS
 from caloforge.validation.plot_style import REFERENCE
 from caloforge.validation.plots import Plot
 from caloforge.validation.significance import LARGEST
-from caloforge.validation.verdict import NOTABLE, TITLES
+from caloforge.validation.verdict import NOTABLE, title_of
 
 GROUPS = (
     "Profiles",
@@ -68,7 +68,7 @@ def write_report(
         headline=headline(metrics),
         headline_labels=headline_labels(metrics["generators"][board["winner"]]),
         distribution_labels={name: metric.label for name, metric in DISTRIBUTION_METRICS.items()},
-        titles=TITLES,
+        title_of=title_of,
         notable=NOTABLE,
         n_bootstraps=N_BOOTSTRAPS,
         groups=_grouped(plots, list(metrics["generators"])),

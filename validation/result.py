@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caloforge.validation.significance import either_way, worst_of
 
@@ -36,6 +36,9 @@ class Result:
         absolute: the value in the observable's own unit, where ``value`` is in another.
         roc: the curve that the value is the area of, for a classifier.
         two_sided: a value below the floor's is as bad as one above it.
+        floor: the value between two samples of Geant4 of that size, if it was asked for.
+        floor_error: its statistical error.
+        sigma: by how many standard deviations the value lies above the floor.
     """
 
     value: float
@@ -46,6 +49,13 @@ class Result:
     absolute: float | None = None
     roc: Roc | None = None
     two_sided: bool = False
+    floor: float | None = None
+    floor_error: float | None = None
+    sigma: float | None = None
+
+    def beside(self, floor: Result) -> Result:
+        """Return this result with its floor and its distance from it."""
+        return replace(self, floor=floor.value, floor_error=floor.error, sigma=self.sigma_from(floor))
 
     def sigma_from(self, floor: Result) -> float:
         """Return by how many standard deviations (both errors) this value lies above the floor's.

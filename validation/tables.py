@@ -9,7 +9,7 @@ from typing import Any
 
 from caloforge.validation.leaderboard import leaderboard, leaderboard_markdown
 from caloforge.validation.metrics import DISTRIBUTION_METRICS, headline_labels
-from caloforge.validation.verdict import TITLES
+from caloforge.validation.verdict import title_of
 
 COLUMNS = ("generator", "kind", "name", "title", "value", "error", "floor", "floor_error", "sigma", "n")
 
@@ -35,7 +35,7 @@ def _rows(metrics: Mapping[str, Any]) -> Iterator[list[Any]]:
             yield [generator, "headline", name, label, *_numbers(record[name]), record[name]["n"]]
         for metric in DISTRIBUTION_METRICS:
             for name, entry in record[metric].items():
-                yield [generator, metric, name, TITLES[name], *_numbers(entry), entry["n"]]
+                yield [generator, metric, name, title_of(name), *_numbers(entry), entry["n"]]
         for name, figure in metrics["physics"].items():
             entry = figure["generators"][generator]
             unit = f" [{figure['unit']}]" if figure["unit"] else ""

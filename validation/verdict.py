@@ -15,13 +15,18 @@ from caloforge.validation.significance import LARGEST, worst_of
 NOTABLE = 3.0
 """From how many standard deviations on, after correction, showers are called different from Geant4's."""
 
-TITLES = {
-    **{name: observable.title for name, observable in OBSERVABLES.items()},
+_TITLES = {
     "voxel_energy": "Voxel energy",
     "voxel_energy_groups": "Voxel energy in groups of layers",
     "response_by_energy": "Total response at each incident energy",
 }
-"""Names in tables of all that the distribution metrics judge."""
+"""Names in tables of what the distribution metrics judge beside the observables."""
+
+
+def title_of(name: str) -> str:
+    """Return the name in tables of an observable, or of what else the distribution metrics judge."""
+    return OBSERVABLES[name].title if name in OBSERVABLES else _TITLES[name]
+
 
 RULE = (
     "Each metric, observable, tested physics figure and key figure in bins is one test: its distance from the "
@@ -103,7 +108,7 @@ def _tests(metrics: Mapping[str, Any], generator: str) -> list[Difference]:
     ]
     for metric in DISTRIBUTION_METRICS:
         for name, entry in record[metric].items():
-            title = TITLES[name].lower()
+            title = title_of(name).lower()
             if "worst_layer" in entry:
                 title += f", layer {entry['worst_layer']}"
             elif "worst_group" in entry:

@@ -30,6 +30,9 @@ CHUNK_BYTES = 8 * 2**20
 
 _ANGLES = {"theta": "incident_theta", "phi": "incident_phi"}
 
+_ETA = "incident_eta"
+"""Pseudorapidity, from which the polar angle is worked out where a file has no ``incident_theta``."""
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -106,6 +109,9 @@ class Showers:
                 for name, key in _ANGLES.items()
                 if key in file
             }
+            if "theta" not in angles and _ETA in file:
+                eta = np.asarray(file[_ETA], dtype=np.float64).reshape(-1)[self.rows]
+                angles = {"theta": 2 * np.arctan(np.exp(-eta)), **angles}
         energy = energy[self.rows]
         wrong = ~(np.isfinite(energy) & (energy > 0))
         if wrong.any():
@@ -197,7 +203,7 @@ def _check_datasets(path: Path, file: h5py.File) -> tuple[int, int]:
         raise InputError(f"{path}: showers: expected shape (N, voxels), got {shape}")
     if shape[0] == 0:
         raise InputError(f"{path}: showers: the file holds no showers")
-    for name in ("incident_energies", *_ANGLES.values()):
+    for name in ("incident_energies", *_ANGLES.values(), _ETA):
         if name in file and file[name].size != shape[0]:
             msg = f"{path}: {name} has {file[name].size} rows but showers has {shape[0]}; they must be equal"
             raise InputError(msg)

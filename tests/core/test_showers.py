@@ -25,6 +25,21 @@ def raw_file(path: Path, n: int = 5, voxels: int = 368, **datasets: np.ndarray) 
     return path
 
 
+def test_pseudorapidity_is_read_as_polar_angle(tmp_path: Path) -> None:
+    path = raw_file(tmp_path / "eta.hdf5")
+    with h5py.File(path, "a") as file:
+        file["incident_eta"] = np.asarray([[0.0], [1.0], [3.4], [5.8], [-2.0]])
+    conditions = open_showers(path).select([0, 2]).conditions
+    assert conditions.names == ("incident_energy", "theta")
+    assert conditions.theta is not None
+    assert np.allclose(np.cos(conditions.theta), np.tanh([0.0, 3.4]))
+    with h5py.File(path, "a") as file:
+        del file["incident_eta"]
+        file["incident_eta"] = np.zeros((4, 1))
+    with pytest.raises(InputError, match="incident_eta has 4 rows but showers has 5"):
+        open_showers(path)
+
+
 def test_written_showers_are_read_back_whole(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     voxels = rng.random((700, MESH.n_voxels), dtype=np.float32)

@@ -43,8 +43,11 @@ def test_the_distance_is_found_and_residuals_are_small(forward):
 def test_a_generator_that_misses_the_impact_point_is_seen():
     reference, bad = showers(3), showers(4, scale=0.8)
     reference, expected = expect_centres(reference, {"bad": bad})
-    spread = [OBSERVABLES["centre_residual_phi"].values(s).std() for s in (reference, expected["bad"])]
-    assert spread[1] > 3 * spread[0]
+    outward = OBSERVABLES["centre_residual_outward"].values
+    assert outward(reference).mean() == pytest.approx(0, abs=0.3)
+    assert outward(expected["bad"]).mean() == pytest.approx(-0.2 * 7000 * 0.0065, rel=0.1)
+    across = OBSERVABLES["centre_residual_phi"].values
+    assert across(expected["bad"]).std() > 3 * across(reference).std()
 
 
 def test_without_angles_nothing_is_said(mesh, toy_showers):
