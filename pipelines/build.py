@@ -61,6 +61,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         preset: str = settings.preset,
         overrides: str = json.dumps(settings.overrides, sort_keys=True),
         max_minutes: float = settings.max_minutes,
+        protocol: str = settings.protocol,
         tune_trials: int = settings.tuning.trials,
         tune_backend: str = settings.tuning.backend,
         tune_settings: str = settings.tuning.model_dump_json(exclude_defaults=True, exclude={"trials", "backend"}),
@@ -86,6 +87,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             preset: demo or full.
             overrides: JSON of {family: {setting: value}}.
             max_minutes: bound of each training; 0 is none.
+            protocol: how showers are judged: quick on any geometry, challenge as CaloChallenge does.
             tune_trials: trials of the search for each family's parameters before its training; 0 is no search.
             tune_backend: where trials run: auto, katib, or local for the step's own pod.
             tune_settings: JSON of the search's other settings.
@@ -138,8 +140,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             ).outputs["generated"]  # fmt: skip
         judged = placed(
             validate(
-                showers=showers, prepared=prepared, generated=dsl.Collected(generated), seed=seed,
-                code_version=code_version,
+                showers=showers, prepared=prepared, generated=dsl.Collected(generated), protocol=protocol,
+                seed=seed, code_version=code_version,
             ), "validate", "validate",
         )  # fmt: skip
         compared = placed(

@@ -14,14 +14,16 @@ def collect(outputs: Mapping[str, Any], output: Path, families: Sequence[str]) -
 
     Args:
         outputs: name of each output of the pipeline to its ``path``, or a list of such.
-        output: gets ``leaderboard.json``, ``report.html``, ``metrics.json``, ``plots/``, ``bundle/``,
-            ``bundles/<family>/`` and ``generated/<family>.hdf5``; after a search ``tuning/<family>/``.
+        output: gets ``leaderboard.json``, ``report.html``, ``metrics.json``, ``summary.md``, ``tables.csv``,
+            ``plots/``, ``bundle/``, ``bundles/<family>/`` and ``generated/<family>.hdf5``; after a search
+            ``tuning/<family>/``.
         families: names of the loop's items, in order.
     """
     judgement = Path(outputs["judgement"]["path"])
     link_file(Path(outputs["leaderboard"]["path"]), output / "leaderboard.json")
     link_file(Path(outputs["report"]["path"]), output / "report.html")
-    link_file(judgement / "metrics.json", output / "metrics.json")
+    for name in ("metrics.json", "summary.md", "tables.csv"):
+        link_file(judgement / name, output / name)
     link_folder(judgement / "plots", output / "plots")
     link_folder(Path(outputs["winner"]["path"]), output / "bundle")
     for family, bundle, generated in zip(families, outputs["bundles"], outputs["generated"], strict=True):

@@ -5,20 +5,22 @@ from typing import Any
 
 from caloforge.cluster import Kind, Refused
 from caloforge.pipelines.findings import PROFILE_LABEL, Finding, Site
-from caloforge.pipelines.rights import PRODUCTS, RIGHTS, USES, Right, Use
+from caloforge.pipelines.rights import PRODUCTS, RIGHTS, USES, USUAL, Right, Use
 from caloforge.pods import Pod, Toleration
 
 INJECTION = "katib.kubeflow.org/metrics-collector-injection"
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
+_TRAINER = 'kubectl apply --server-side -k "https://github.com/kubeflow/trainer.git/manifests/overlays/manager"'
 _INSTALL: dict[Use, str] = {
     "deploy": (
         "helm install kserve-crd oci://ghcr.io/kserve/charts/kserve-crd && "
         "helm install kserve oci://ghcr.io/kserve/charts/kserve"
     ),
     "tune": 'kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone"',
-    "distribute": 'kubectl apply --server-side -k "https://github.com/kubeflow/trainer.git/manifests/overlays/manager"',
+    "distribute": _TRAINER,
+    "search": f"{_TRAINER}   # of a version with OptimizationJobs",
 }
 _RUNTIMES = 'kubectl apply --server-side -k "https://github.com/kubeflow/trainer.git/manifests/overlays/runtimes"'
 
@@ -37,6 +39,8 @@ def check_version(site: Site) -> Iterator[Finding]:
 def check_products(site: Site) -> Iterator[Finding]:
     """Are the kinds of objects that the steps make known there, in the version that we speak?"""
     for use, kinds in PRODUCTS.items():
+        if use not in USUAL and use not in site.wanted:
+            continue
         for kind in kinds:
             name = f"{kind.product}: {kind.plural}.{kind.group}/{kind.version}"
             if _is_served(site, kind):
@@ -123,7 +127,7 @@ def check_storage(site: Site) -> Iterator[Finding]:
 
 
 def check_secrets(site: Site) -> Iterator[Finding]:
-    """Are the Secrets and accounts of the settings there, with their keys? Values are not looked at."""
+    """Are the Secrets of the settings there, with their keys?"""
     needed: dict[str, set[str]] = {}
     for pod in site.pods().values():
         for source in pod.secret_env.values():
@@ -166,7 +170,7 @@ def check_runtime(site: Site) -> Iterator[Finding]:
     (kind,) = PRODUCTS["distribute"]
     if not _is_served(site, kind):
         return  # which is said elsewhere
-    name = "torch-distributed"
+    name = site.settings.distributed.runtime
     try:
         site.get(f"/apis/{kind.group}/{kind.version}/clustertrainingruntimes/{name}")
     except Refused as error:

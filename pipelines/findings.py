@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from caloforge.cluster import Cluster
-from caloforge.pipelines.rights import USES, Use
+from caloforge.pipelines.rights import USUAL, Use
 from caloforge.pipelines.settings import STEPS, PipelineSettings
 from caloforge.pods import Pod
 
@@ -46,7 +46,7 @@ class Site:
     """
 
     settings: PipelineSettings
-    wanted: frozenset[Use] = frozenset(USES)
+    wanted: frozenset[Use] = frozenset(USUAL)
     host: str | None = None
     cluster: Cluster | None = None
     _seen: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -69,8 +69,11 @@ class Site:
         return self._seen[path]
 
     def pods(self) -> dict[str, Pod]:
-        """Return what the steps and the server ask for, by name."""
-        return {**{step: self.settings.pod_of(step) for step in STEPS}, "server": self.settings.served()}
+        """Return what the steps, their pods and the server ask for, by name."""
+        asking: dict[str, Pod] = {step: self.settings.pod_of(step) for step in STEPS}
+        if self.wanted & {"tune", "search", "distribute"}:
+            asking["training on nodes of its own"] = self.settings.training_pod()
+        return {**asking, "server": self.settings.served()}
 
     def missing(self, *uses: Use) -> State:
         """Return how bad it is if one of the uses is not possible."""

@@ -4,22 +4,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from caloforge.cluster import EXPERIMENT, INFERENCE_SERVICE, TRAIN_JOB, TRIAL, Kind
+from caloforge.cluster import EXPERIMENT, INFERENCE_SERVICE, OPTIMIZATION_JOB, TRAIN_JOB, TRIAL, Kind
 
-Use = Literal["deploy", "tune", "distribute"]
+Use = Literal["deploy", "tune", "distribute", "search"]
 
 USES: dict[Use, str] = {
     "deploy": "serve the winner",
-    "tune": "tune on many nodes",
+    "tune": "tune with Katib",
     "distribute": "train on several nodes",
+    "search": "tune with OptimizationJobs",
 }
 
 PRODUCTS: dict[Use, tuple[Kind, ...]] = {
     "deploy": (INFERENCE_SERVICE,),
     "tune": (EXPERIMENT, TRIAL),
     "distribute": (TRAIN_JOB,),
+    "search": (OPTIMIZATION_JOB, TRAIN_JOB),
 }
 """What must be installed for a use."""
+
+USUAL: tuple[Use, ...] = ("deploy", "tune", "distribute")
+"""What a Kubeflow of today can do; no release of Trainer has OptimizationJobs yet."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,11 @@ RIGHTS = (
     Right(EXPERIMENT.group, EXPERIMENT.plural, ("create", "delete", "get"), ("tune",)),
     Right(TRIAL.group, TRIAL.plural, ("list",), ("tune",)),
     Right(TRAIN_JOB.group, TRAIN_JOB.plural, ("create", "delete", "get"), ("distribute",)),
+    Right(OPTIMIZATION_JOB.group, OPTIMIZATION_JOB.plural, ("create", "delete", "get"), ("search",)),
+    Right(TRAIN_JOB.group, TRAIN_JOB.plural, ("list",), ("search",)),
     Right("", "pods", ("list",), ("deploy", "tune", "distribute")),
     Right("", "pods/log", ("get",), ("deploy", "distribute")),
-    Right("", "events", ("list",), ("deploy", "tune", "distribute")),
+    Right("", "events", ("list",), ("deploy", "tune", "distribute", "search")),
 )
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.components.image import IMAGE
@@ -22,6 +22,9 @@ trainings first, so that two that run side by side end together."""
 
 PRESETS = ("demo", "full")
 """Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""
+
+PROTOCOLS = ("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")
+"""Names of :data:`caloforge.validation.protocols.PROTOCOLS`, known without importing scikit-learn."""
 
 Step = Literal["preprocess", "tune", "train", "generate", "validate", "compare", "export", "deploy", "notify"]
 
@@ -92,6 +95,7 @@ class PipelineSettings(Config):
         preset: size of the generators and of their training.
         overrides: settings per family on top of the preset, e.g. ``{vae: {learning_rate: 1e-3}}``.
         max_minutes: bound of each training, 0 for none.
+        protocol: how showers are judged: ``quick`` on any geometry, ``challenge`` as CaloChallenge does.
         seed: seed of every step.
         prepare: settings of the preprocessing.
         tuning: search for each family's parameters before its training, e.g. ``{trials: 20}``; none without it.
@@ -121,6 +125,7 @@ class PipelineSettings(Config):
     preset: str = "demo"
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     max_minutes: float = Field(default=0.0, ge=0)
+    protocol: str = "quick"
     seed: int = Field(default=0, ge=0, lt=2**53)
     prepare: PrepareSettings = PrepareSettings()
     tuning: TuneSettings = TuneSettings()
@@ -154,6 +159,12 @@ class PipelineSettings(Config):
         _check_name("preset", value, PRESETS)
         return value
 
+    @field_validator("protocol")
+    @classmethod
+    def _known_protocol(cls, value: str) -> str:
+        _check_name("protocol", value, PROTOCOLS)
+        return value
+
     @field_validator("image")
     @classmethod
     def _pinned(cls, value: str) -> str:
@@ -183,10 +194,10 @@ class PipelineSettings(Config):
                 _check_name("step", name, STEPS)
         return value
 
-    @field_validator("pod")
+    @field_validator("pod", "service")
     @classmethod
-    def _no_secrets(cls, value: Pod) -> Pod:
-        _check_env("pod", value.env)
+    def _no_secrets(cls, value: Pod, info: ValidationInfo) -> Pod:
+        _check_env(str(info.field_name), value.env)
         return value
 
     @field_validator("resources")

@@ -6,6 +6,7 @@ that ``caloforge --help`` answers at once.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -638,6 +639,29 @@ def manifests(output: Path, overlay: str | None, settings_file: Path | None) -> 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     write_manifests(output, settings=settings, overlay=overlay)
     click.echo(f"wrote {output}")
+
+
+@main.command(example="caloforge doctor --settings cluster.yaml --host https://kubeflow.example.org/pipeline")
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings; without it all must work.")
+@click.option("--context", help="Context of the kubeconfig; without it the current one.")
+@click.option("--namespace", help="Namespace of the runs; without it that of the settings or the context.")
+@click.option("--host", help="Address of Kubeflow Pipelines.")
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
+def doctor(
+    settings_file: Path | None, context: str | None, namespace: str | None, host: str | None, as_json: bool
+) -> int:
+    """Say what a cluster lacks for the pipeline, each with the command that mends it; 1 if a run would fail."""
+    from caloforge.pipelines.doctor import examine, failed, findings_table
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else None
+    found = examine(settings=settings, context=context, namespace=namespace, host=host)
+    if as_json:
+        plain = {name: [finding.as_dict() for finding in findings] for name, findings in found.items()}
+        click.echo(json.dumps(plain, indent=2))
+    else:
+        click.echo(findings_table(found))
+    return int(failed(found))
 
 
 @main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")

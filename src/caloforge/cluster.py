@@ -26,6 +26,9 @@ DIGEST = "caloforge/digest"
 """Label by which a step that is tried again knows an object that its first attempt made."""
 
 POLL_SECONDS = 10.0
+REQUEST_SECONDS = (10, 60)
+"""How long a connection and an answer may take."""
+
 PATIENCE_SECONDS = 300.0
 """An API server that does not answer for so long is given up."""
 
@@ -246,6 +249,7 @@ class Cluster:
             self.api.call_api, path, method, body=body, query_params=list(query.items()),
             header_params={"Accept": "application/json, */*"}, auth_settings=["BearerToken"],
             response_type="object", _preload_content=False, _return_http_data_only=True,
+            _request_timeout=REQUEST_SECONDS,
         )  # fmt: skip
 
         def refused(error: ApiException) -> Refused:
@@ -275,7 +279,15 @@ class Cluster:
     def _ask(self, verb: str, kind: Kind, name: str, call: Callable[..., Any], /, **arguments: Any) -> dict[str, Any]:
         answer = self._persist(
             name or kind.plural,
-            partial(call, kind.group, kind.version, self.namespace, kind.plural, **arguments),
+            partial(
+                call,
+                kind.group,
+                kind.version,
+                self.namespace,
+                kind.plural,
+                _request_timeout=REQUEST_SECONDS,
+                **arguments,
+            ),
             partial(self._refused, verb, kind, name),
         )
         if not isinstance(answer, dict):

@@ -41,6 +41,7 @@ class KfpApi:
             login page of a proxy, seconds of delay (a float), ``"reset"`` for a connection that breaks before the work is done,
             ``"lost"`` for one that breaks after it.
         requests: (method, path, query, headers, content) of all requests.
+        version: which the older API tells.
     """
 
     def __init__(self, *, multi_user: bool = False, token: str = "") -> None:
@@ -49,7 +50,7 @@ class KfpApi:
         self.play: Callable[[Object], None] = lambda run: None
         self.script: list[int | float | str] = []
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str], Any]] = []
-        self.url = ""
+        self.url, self.version = "", "2.15.0"
         self._lock = threading.Lock()
 
     def asked(self, method: str, ending: str) -> list[Any]:
@@ -76,6 +77,8 @@ class KfpApi:
 
     def answer(self, method: str, path: str, query: dict[str, str], content: Any) -> tuple[int, Object]:
         """Return status and content of an answer."""
+        if path == "/apis/v1beta1/healthz" and self.version:
+            return 200, {"tag_name": self.version, "multi_user": self.multi_user}
         if not path.startswith(PREFIX):
             return 404, {"message": "Not Found"}
         place = path.removeprefix(PREFIX)

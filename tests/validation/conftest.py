@@ -61,17 +61,6 @@ def oracle() -> ModuleType:
     return module
 
 
-def writer(folder: Path) -> Callable[..., Showers]:
-    def save(name: str, geometry: Geometry, energy: np.ndarray, voxels: np.ndarray, **attributes: float) -> Showers:
-        path = folder / f"{name}.hdf5"
-        attributes = {"energy_threshold": THRESHOLD, **attributes}
-        with write_showers(path, geometry, attributes=attributes, provenance={}) as file:
-            file.append(Conditions(energy), voxels)
-        return open_showers(path)
-
-    return save
-
-
 def save(path: Path, geometry: Geometry, energy: np.ndarray, voxels: np.ndarray, **attributes: float) -> Showers:
     """Write showers to a file and open it."""
     attributes = {"energy_threshold": THRESHOLD, **attributes}
@@ -84,6 +73,13 @@ def save(path: Path, geometry: Geometry, energy: np.ndarray, voxels: np.ndarray,
 def write(tmp_path: Path) -> Callable[..., Showers]:
     """Return a function that writes showers to a file of some name and opens it."""
     return lambda name, *content, **attributes: save(tmp_path / f"{name}.hdf5", *content, **attributes)
+
+
+@pytest.fixture(scope="module")
+def write_module(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Showers]:
+    """Like ``write``, for the fixtures of a module."""
+    folder = tmp_path_factory.mktemp("written")
+    return lambda name, *content, **attributes: save(folder / f"{name}.hdf5", *content, **attributes)
 
 
 BAD = "</script><b>$bad"

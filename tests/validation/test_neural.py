@@ -9,7 +9,6 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from caloforge.geometry import load_geometry
 from caloforge.showers import open_showers
 from caloforge.validation.challenge_classifiers import classifier_results
 from caloforge.validation.classifier import auc_error
@@ -186,17 +185,16 @@ def test_inputs_as_published(toy_showers, irregular_mesh, write):
     assert (stored == showers.read()).all()
 
 
-@pytest.mark.parametrize("name", ["dataset_1_photons", "dataset_2"])
-def test_all_classifiers_of_a_mesh(name, toy_showers, write, caplog):
-    geometry = load_geometry(name)
-    samples = []
+@pytest.mark.parametrize("regular", [True, False])
+def test_all_classifiers_of_a_mesh(regular, mesh, irregular_mesh, toy_showers, write, caplog):
+    geometry, samples = mesh if regular else irregular_mesh, []
     for seed in (1, 2):
         energy, voxels = toy_showers(geometry, 20, seed)
         showers = write(str(seed), geometry, energy, voxels)
         samples.append(Sample(showers, summarise(showers)))
     with caplog.at_level("INFO", logger="caloforge"):
         found = classifier_results(*samples, training=Training(epochs=1, batch_size=24), seed=0)
-    names = ["low", "low_normed", "high"] + ["resnet"] * (name == "dataset_2")
+    names = ["low", "low_normed", "high"] + ["resnet"] * regular
     assert list(found) == [f"{score}_{kind}" for kind in names for score in ("auc", "jsd")]
     assert set(found) <= set(CLASSIFIER_LABELS)
     assert all(np.isfinite([result.value, result.error]).all() and result.n == 20 for result in found.values())
