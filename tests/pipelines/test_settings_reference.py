@@ -1,4 +1,4 @@
-"""The tables of settings in docs/pipeline.md are those of the classes.
+"""The tables of settings in the documentation are those of the classes.
 
 After a change: ``UPDATE_DOCS=1 pytest tests/pipelines/test_settings_reference.py``.
 """
@@ -18,7 +18,7 @@ from caloforge.pods import Pod, SecretKey, Toleration
 from caloforge.serving.inference_service import ServiceSettings
 from caloforge.tuning.settings import TuneSettings
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "pipeline.md"
+DOCS = Path(__file__).parents[2] / "docs"
 GOLDEN = Path(__file__).parent / "golden.yaml"
 CLASSES = (PipelineSettings, Pod, Toleration, SecretKey, Backoff, Distributed, TuneSettings, ServiceSettings)
 
@@ -71,7 +71,7 @@ def test_the_table_is_that_of_the_class(cls: type[BaseModel]) -> None:
 
 def test_each_parameter_of_the_pipeline_is_named() -> None:
     parameters = next(yaml.safe_load_all(GOLDEN.read_text()))["root"]["inputDefinitions"]["parameters"]
-    assert not [name for name in parameters if f"`{name}`" not in DOCUMENT.read_text()]
+    assert not [name for name in parameters if f"`{name}`" not in (DOCS / "pipeline.md").read_text()]
 
 
 def test_the_example_is_taken() -> None:
