@@ -30,7 +30,7 @@ def collect(outputs: Mapping[str, Any], output: Path, families: Sequence[str]) -
         link_folder(Path(bundle["path"]), output / "bundles" / family)
         link_file(Path(generated["path"]), output / "generated" / f"{family}.hdf5")
     for family, tuning in zip(families, outputs["tunings"], strict=True):
-        if any(Path(tuning["path"]).iterdir()):
+        if (Path(tuning["path"]) / "overrides.json").is_file():  # something was searched
             link_folder(Path(tuning["path"]), output / "tuning" / family)
 
 
