@@ -179,16 +179,32 @@ class _Graph:
                     )
 
     def _placeholders(self, component: Node, task: Node, target: Node) -> Iterator[str]:
-        """Check the parameters that stand in an executor's resources: Kubeflow reads strings only, as "" else."""
-        container = self.executors.get(target.get("executorLabel"), {}).get("container", {})
+        """Check the parameters that stand in texts and in an executor's resources.
+
+        Of those in resources Kubeflow reads strings only, anything else as "".
+        """
         given = task.get("inputs", {}).get("parameters", {})
-        for name in sorted(set(_PLACEHOLDER.findall(str(container.get("resources", {})).replace("\\'", "'")))):
-            if name not in given:
-                yield f"its resources need {name!r}, which it is not given"
+        for name, source in given.items():
+            for needed in sorted(_placeholders(source.get("runtimeValue", {}).get("constant")) - given.keys()):
+                yield f"{name!r} needs {needed!r}, which it is not given"
+        container = self.executors.get(target.get("executorLabel"), {}).get("container", {})
+        for needed in sorted(_placeholders(*_texts(container.get("resources", {})))):
+            if needed not in given:
+                yield f"its resources need {needed!r}, which it is not given"
                 continue
-            origin = _inputs(component, "parameters").get(given[name].get("componentInputParameter"), {})
+            origin = _inputs(component, "parameters").get(given[needed].get("componentInputParameter"), {})
             if origin.get("parameterType", "STRING") != "STRING":
-                yield f"its resources need {name!r} as STRING, not {origin['parameterType']}"
+                yield f"its resources need {needed!r} as STRING, not {origin['parameterType']}"
+
+
+def _placeholders(*texts: Any) -> set[str]:
+    return {name for text in texts if isinstance(text, str) for name in _PLACEHOLDER.findall(text)}
+
+
+def _texts(node: Node) -> Iterator[Any]:
+    """Yield all values in nested mappings."""
+    for value in node.values():
+        yield from _texts(value) if isinstance(value, dict) else (value,)
 
 
 def _inputs(component: Node, kind: str) -> Node:

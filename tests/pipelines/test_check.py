@@ -109,6 +109,11 @@ def _gpus_from_nowhere(p: Any, _: Any) -> None:
     del _loop(p)["dag"]["tasks"]["train"]["inputs"]["parameters"]["pipelinechannel--train_gpus"]
 
 
+def _text_from_nowhere(p: Any, _: Any) -> None:
+    source = {"runtimeValue": {"constant": "cores: {{$.inputs.parameters['pipelinechannel--cores']}}"}}
+    _loop(p)["dag"]["tasks"]["train"]["inputs"]["parameters"]["preset"] = source
+
+
 def _latest(p: Any, _: Any) -> None:
     _container(p, "exec-train")["image"] = "registry.org:5000/python-caloforge:latest"
 
@@ -142,6 +147,7 @@ def _no_description(p: Any, _: Any) -> None:
         (_loop_is_not_told, r"comp-for-loop-1: task 'train': .*train_gpus', which is not an input here"),
         (_gpus_as_a_number, r"needs? 'pipelinechannel--train_gpus' as STRING, not NUMBER_INTEGER"),
         (_gpus_from_nowhere, r"its resources need 'pipelinechannel--train_gpus', which it is not given"),
+        (_text_from_nowhere, r"task 'train': 'preset' needs 'pipelinechannel--cores', which it is not given"),
         (_latest, r"exec-train: image .* has no tag of its own"),
         (_no_memory, r"exec-compare: no resourceMemoryRequest"),
         (_no_description, r"parameter 'seed' has no description"),
