@@ -5,7 +5,7 @@ OUTPUT ?= caloforge-demo
 BIN := $(VENV)/bin
 FOLDERS := components models pipelines preprocessing serving tuning validation
 
-.PHONY: demo test lint types constraints
+.PHONY: demo test lint types constraints image-check
 
 demo: $(VENV)/ready
 	$(BIN)/caloforge demo --output $(OUTPUT)
@@ -18,6 +18,7 @@ lint: $(VENV)/ready .types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=.types $(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
 
 types: $(VENV)/ready .types
 	$(BIN)/mypy
@@ -27,6 +28,21 @@ types: $(VENV)/ready .types
 .types:
 	@rm -rf .types && mkdir -p .types/caloforge
 	@ln -s $(CURDIR)/src/caloforge/* $(foreach folder,$(FOLDERS),$(CURDIR)/$(folder)) .types/caloforge/
+
+# What docker/Dockerfile does, in a folder and without docker: minutes, and the CPU's torch unless
+# TORCH_INDEX says otherwise. Then two steps, a trial and the server run in it.
+IMAGE_ENVIRONMENT ?= .image-environment
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+image-check: $(VENV)/ready
+	rm -rf $(IMAGE_ENVIRONMENT)
+	$(PYTHON) -m venv --without-pip $(IMAGE_ENVIRONMENT)
+	$(BIN)/python docker/requirements.py > $(IMAGE_ENVIRONMENT)/requirements.txt
+	$(BIN)/python -m pip --python $(IMAGE_ENVIRONMENT) install --quiet --constraint constraints.txt \
+		--extra-index-url $(TORCH_INDEX) --requirement $(IMAGE_ENVIRONMENT)/requirements.txt
+	$(BIN)/python -m pip --python $(IMAGE_ENVIRONMENT) install --quiet --constraint constraints.txt --no-deps kfp
+	$(BIN)/python -m pip --python $(IMAGE_ENVIRONMENT) install --quiet --no-deps .
+	sh docker/prune.sh $(IMAGE_ENVIRONMENT)
+	OMP_NUM_THREADS=1 $(BIN)/python docker/check.py $(IMAGE_ENVIRONMENT)
 
 # Without local tags: torch==2.13.0 fits the CPU and the CUDA builds.
 constraints: $(VENV)/ready

@@ -54,10 +54,11 @@ def tune(
 
     from caloforge.components.artifacts import log_scalars
     from caloforge.components.task import task
+    from caloforge.files import write_json
 
     with task(), tempfile.TemporaryDirectory() as scratch:
         if trials == 0:
-            Path(tuning.path).mkdir(parents=True, exist_ok=True)
+            write_json(Path(tuning.path) / "trials.json", [])
             for artifact in (table, plots):
                 Path(artifact.path).write_text("No search: the number of trials is 0.\n")
             log_scalars(metrics, {})

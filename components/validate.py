@@ -1,7 +1,7 @@
 """The step that judges the generated showers."""
 
 from kfp import dsl
-from kfp.dsl import HTML, Dataset, Input, Metrics, Output
+from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Output
 
 from caloforge.components.image import IMAGE
 
@@ -13,7 +13,9 @@ def validate(
     generated: Input[list[Dataset]],
     judgement: Output[Dataset],
     report: Output[HTML],
+    summary: Output[Markdown],
     metrics: Output[Metrics],
+    protocol: str = "quick",
     seed: int = 0,
     code_version: str = "",
 ) -> None:
@@ -23,9 +25,11 @@ def validate(
         showers: CaloChallenge HDF5 file.
         prepared: folder that preprocess wrote.
         generated: CaloChallenge HDF5 files, one for each generator.
-        judgement: folder with metrics.json and plots.
+        judgement: folder with metrics.json, tables.csv and plots as PNG and PDF.
         report: self-contained report.
+        summary: the verdicts and the most important figures.
         metrics: high-level AUC of each generator and the floor.
+        protocol: quick on any geometry, challenge as CaloChallenge does.
         seed: seed of the classifiers.
         code_version: another version makes another cache entry.
     """
@@ -50,8 +54,10 @@ def validate(
             floor=floor,
             training=training,
             timings={sample.metadata["generator"]: sample.metadata["ms_per_shower"] for sample in generated},
+            protocol=protocol,
             seed=seed,
         )
         shutil.copyfile(output / "report.html", report.path)
+        shutil.copyfile(output / "summary.md", summary.path)
         log_scalars(metrics, headline(figures))
         describe(judgement, seed=seed)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from caloforge import __version__
 from caloforge.errors import InputError
-from caloforge.pods import Pod
+from caloforge.pods import IMAGE, Pod
 
 
 class TrainingPod(Pod):
@@ -22,7 +21,7 @@ class TrainingPod(Pod):
             showers, checkpoints and the bundle; the claim is mounted at the same path in both.
     """
 
-    image: str = f"ghcr.io/caloforge/python-caloforge:{__version__}"
+    image: str = IMAGE
     namespace: str = ""
     service_account: str | None = None
     runtime: str = "torch-distributed"

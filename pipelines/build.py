@@ -7,10 +7,10 @@ from kfp import dsl
 from kfp.dsl import HTML, Dataset, Model
 
 from caloforge.components.compare import compare
+from caloforge.components.deploy import deploy as deploy_winner
 from caloforge.components.export import export
 from caloforge.components.generate import generate
 from caloforge.components.preprocess import preprocess
-from caloforge.components.smoke import smoke
 from caloforge.components.train import train
 from caloforge.components.tune import tune
 from caloforge.components.validate import validate
@@ -29,6 +29,7 @@ class Results(NamedTuple):
     report: HTML
     leaderboard: Dataset
     winner: Model
+    url: str
     tunings: list[Dataset]
 
 
@@ -39,13 +40,14 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     training) are parameters with the settings as defaults; what only the compiler can place (image,
     volumes, retries) is fixed here.
     """
-    trial = settings.pod_of("train").model_dump(exclude_defaults=True)
-    trial |= {"image": settings.image, "namespace": settings.namespace}
-    trial |= {"service_account": settings.service_account} if settings.service_account else {}
     training = settings.training_pod()
+    trial = training.model_dump_json(exclude_defaults=True, exclude={"runtime", "shared"})
     if settings.trains_in_train_job:
         training.check_shared()
     fixed = training.model_dump_json(exclude_defaults=True, exclude={"cpu", "memory", "gpus", "gpu_type"})
+    service = json.dumps(settings.served().model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    # What a run has put on the cluster cannot come from a cache; what it only tries within the step can.
+    run = dsl.PIPELINE_JOB_ID_PLACEHOLDER if settings.deploy else ""
 
     def placed(task: Any, step: Step, name: str, **resources: Any) -> Any:
         return place(task, settings, step, name=name, resources=resources)
@@ -59,6 +61,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         preset: str = settings.preset,
         overrides: str = json.dumps(settings.overrides, sort_keys=True),
         max_minutes: float = settings.max_minutes,
+        protocol: str = settings.protocol,
         tune_trials: int = settings.tuning.trials,
         tune_backend: str = settings.tuning.backend,
         tune_settings: str = settings.tuning.model_dump_json(exclude_defaults=True, exclude={"trials", "backend"}),
@@ -69,6 +72,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         train_memory: str = training.memory,
         train_gpus: str = str(training.gpus),
         train_gpu_type: str = training.gpu_type,
+        deploy: str = settings.deploy,
         train_nodes: int = settings.distributed.nodes,
         train_processes: int = settings.distributed.processes,
     ) -> Results:
@@ -83,6 +87,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             preset: demo or full.
             overrides: JSON of {family: {setting: value}}.
             max_minutes: bound of each training; 0 is none.
+            protocol: how showers are judged: quick on any geometry, challenge as CaloChallenge does.
             tune_trials: trials of the search for each family's parameters before its training; 0 is no search.
             tune_backend: where trials run: auto, katib, or local for the step's own pod.
             tune_settings: JSON of the search's other settings.
@@ -93,6 +98,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             train_memory: memory for each training, e.g. 16Gi.
             train_gpus: number of GPUs for each training.
             train_gpu_type: Kubernetes' name of the GPUs.
+            deploy: name of the InferenceService for the best; empty: it is only served within the last step.
             train_nodes: pods of each training; several make a TrainJob.
             train_processes: processes for each pod of a training.
         """
@@ -107,7 +113,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             tuned = placed(
                 tune(
                     showers=showers, prepared=prepared, family=family, preset=preset, overrides=overrides,
-                    trials=tune_trials, backend=tune_backend, settings=tune_settings, pod=json.dumps(trial),
+                    trials=tune_trials, backend=tune_backend, settings=tune_settings, pod=trial,
                     seed=seed, checkpoints=checkpoints, code_version=code_version,
                 ), "tune", "tune",
             )  # fmt: skip
@@ -134,8 +140,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             ).outputs["generated"]  # fmt: skip
         judged = placed(
             validate(
-                showers=showers, prepared=prepared, generated=dsl.Collected(generated), seed=seed,
-                code_version=code_version,
+                showers=showers, prepared=prepared, generated=dsl.Collected(generated), protocol=protocol,
+                seed=seed, code_version=code_version,
             ), "validate", "validate",
         )  # fmt: skip
         compared = placed(
@@ -143,12 +149,12 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                 judgement=judged.outputs["judgement"], bundles=dsl.Collected(bundle), code_version=code_version
             ), "compare", "compare",
         )  # fmt: skip
-        exported = placed(
-            export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export to ONNX"
-        )
-        placed(
-            smoke(bundle=exported.outputs["exported"], seed=seed, code_version=code_version),
-            "smoke", "serve and query",
+        exported = placed(export(bundle=compared.outputs["winner"], code_version=code_version), "export", "export")
+        deployed = placed(
+            deploy_winner(
+                bundle=exported.outputs["exported"], name=deploy, settings=service, seed=seed, run=run,
+                code_version=code_version,
+            ), "deploy", "deploy",
         )  # fmt: skip
         return Results(
             bundles=dsl.Collected(bundle),
@@ -157,6 +163,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             report=judged.outputs["report"],
             leaderboard=compared.outputs["leaderboard"],
             winner=exported.outputs["exported"],
+            url=deployed.outputs["url"],
             tunings=dsl.Collected(tuned.outputs["tuning"]),
         )
 

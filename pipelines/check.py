@@ -33,8 +33,11 @@ class PipelineError(InputError):
     """A compiled pipeline that Kubeflow could not run; the message lists what is wrong."""
 
 
-def check(text: str) -> None:
+def check(text: str) -> dict[str, Any]:
     """Check the text of a compiled pipeline.
+
+    Returns:
+        Its first document, the specification.
 
     Raises:
         PipelineError: a field is unknown, a reference leads nowhere, tasks wait for each other, an
@@ -48,6 +51,8 @@ def check(text: str) -> None:
         raise PipelineError("not a compiled pipeline")
     if problems := list(_unknown_fields(documents)) or list(_Graph(*documents[:2]).problems()):
         raise PipelineError("; ".join(problems))
+    specification: dict[str, Any] = documents[0]
+    return specification
 
 
 def _unknown_fields(documents: list[Node]) -> Iterator[str]:

@@ -3,15 +3,23 @@
 from pathlib import Path
 
 from kfp import compiler
+from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
-from caloforge.files import atomic_file
+from caloforge.files import atomic_file, sha256
 from caloforge.pipelines.build import build_pipeline
 from caloforge.pipelines.check import check
 from caloforge.pipelines.settings import PipelineSettings
 
 
-def compile_pipeline(settings: PipelineSettings, output: Path) -> None:
+def compile_pipeline(settings: PipelineSettings, output: Path, *, manifests: bool = False) -> None:
     """Write the intermediate representation (IR YAML) of the pipeline, checked and atomically.
+
+    Args:
+        settings: settings of the pipeline.
+        output: file to write.
+        manifests: write the objects ``Pipeline`` and ``PipelineVersion`` instead, which hold the same and
+            which ``kubectl apply`` takes where Kubeflow Pipelines keeps its pipelines in Kubernetes. The
+            version's name ends with a digest of its content: versions do not change.
 
     Raises:
         InputError: the settings hold what Kubeflow Pipelines does not know.
@@ -20,8 +28,24 @@ def compile_pipeline(settings: PipelineSettings, output: Path) -> None:
     with atomic_file(output) as temporary:
         written = temporary.with_suffix(".yaml")  # the compiler insists on the suffix
         try:
-            compiler.Compiler().compile(build_pipeline(settings), str(written))
+            pipeline = build_pipeline(settings)
+            compiler.Compiler().compile(pipeline, str(written))
             check(written.read_text())
+            if manifests:
+                options = KubernetesManifestOptions(
+                    pipeline_name=settings.name,
+                    pipeline_version_name=version_name(settings.name, written),
+                    namespace=settings.namespace or None,
+                    include_pipeline_manifest=True,
+                )
+                compiler.Compiler().compile(
+                    pipeline, str(written), kubernetes_manifest_options=options, kubernetes_manifest_format=True
+                )
             written.replace(temporary)
         finally:
             written.unlink(missing_ok=True)
+
+
+def version_name(pipeline: str, path: Path) -> str:
+    """Return the name of the version that a compiled pipeline is: equal content, equal name."""
+    return f"{pipeline}-{sha256(path)[:12]}"

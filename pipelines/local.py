@@ -98,8 +98,8 @@ def run_local(
         }
         if geometry is not None:
             arguments["geometry"] = json.dumps({"name": showers.geometry.name, "text": showers.geometry.to_xml()})
-        # Nobody pre-empts a task here: what fails would fail again.
-        settings = settings.model_copy(update={"code_version": version, "retries": 0})
+        # Nobody pre-empts a task here: what fails would fail again. A run that was stopped goes on from the cache.
+        settings = settings.model_copy(update={"code_version": version, "retries": 0, "cache": True})
         outputs = _execute(settings, arguments, output)
         collect(outputs, output, settings.families)
         shutil.rmtree(output / "checkpoints", ignore_errors=True)

@@ -41,7 +41,7 @@ def place(
         if settings.webhook is not None:
             kubernetes.use_secret_as_env(task, settings.webhook.secret, {settings.webhook.key: WEBHOOK})
     else:
-        task.set_caching_options(settings.cache)
+        task.set_caching_options(settings.cache and not (step == "deploy" and settings.deploy))
     if seconds := settings.timeouts.get(step):
         kubernetes.set_timeout(task, seconds)
     if settings.retries:

@@ -1,9 +1,10 @@
 """Settings of the pipeline: what is trained on what, and what each step gets on a cluster."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.components.image import IMAGE
@@ -12,6 +13,7 @@ from caloforge.errors import InputError, unknown_name
 from caloforge.models.training_pod import TrainingPod
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
+from caloforge.serving.inference_service import ServiceSettings, check_service_name
 from caloforge.tuning.settings import TuneSettings
 
 FAMILIES = ("coupling_flow", "flow_matching", "diffusion", "wgan", "vae")
@@ -21,12 +23,20 @@ trainings first, so that two that run side by side end together."""
 PRESETS = ("demo", "full")
 """Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""
 
-Step = Literal["preprocess", "tune", "train", "generate", "validate", "compare", "export", "smoke", "notify"]
+PROTOCOLS = ("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")
+"""Names of :data:`caloforge.validation.protocols.PROTOCOLS`, known without importing scikit-learn."""
+
+Step = Literal["preprocess", "tune", "train", "generate", "validate", "compare", "export", "deploy", "notify"]
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
 _SMALL: Mapping[Step, Mapping[str, str]] = {"notify": {"cpu": "100m", "memory": "512M"}}
 """Steps that need next to nothing, whatever the others get."""
+
+_SECRET = re.compile(
+    r"(SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL|WEBHOOK)(?!.*_(FILE|PATH|DIR|URI)$)", re.IGNORECASE
+)
+"""Names of environment variables that hold secrets, and not the place of one."""
 
 _DnsName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
 
@@ -85,6 +95,7 @@ class PipelineSettings(Config):
         preset: size of the generators and of their training.
         overrides: settings per family on top of the preset, e.g. ``{vae: {learning_rate: 1e-3}}``.
         max_minutes: bound of each training, 0 for none.
+        protocol: how showers are judged: ``quick`` on any geometry, ``challenge`` as CaloChallenge does.
         seed: seed of every step.
         prepare: settings of the preprocessing.
         tuning: search for each family's parameters before its training, e.g. ``{trials: 20}``; none without it.
@@ -101,6 +112,8 @@ class PipelineSettings(Config):
         webhook: entry of a Secret with the address to which the end of a run is posted; its log alone without it.
         namespace: where runs are started: a user's profile, or empty without multi-user isolation.
         service_account: account that the steps run as; Kubeflow's default without it.
+        deploy: name of the InferenceService for the winner; empty: the last step only serves it for a moment.
+        service: how it is served; image, namespace and registry passwords are those of the steps unless given.
     """
 
     name: str = Field(default="caloforge", pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=100)
@@ -112,6 +125,7 @@ class PipelineSettings(Config):
     preset: str = "demo"
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     max_minutes: float = Field(default=0.0, ge=0)
+    protocol: str = "quick"
     seed: int = Field(default=0, ge=0, lt=2**53)
     prepare: PrepareSettings = PrepareSettings()
     tuning: TuneSettings = TuneSettings()
@@ -127,6 +141,8 @@ class PipelineSettings(Config):
     webhook: SecretKey | None = None
     namespace: _DnsName = ""
     service_account: _DnsName = ""
+    deploy: str = ""
+    service: ServiceSettings = ServiceSettings()
 
     @field_validator("families", "overrides")
     @classmethod
@@ -143,6 +159,12 @@ class PipelineSettings(Config):
         _check_name("preset", value, PRESETS)
         return value
 
+    @field_validator("protocol")
+    @classmethod
+    def _known_protocol(cls, value: str) -> str:
+        _check_name("protocol", value, PROTOCOLS)
+        return value
+
     @field_validator("image")
     @classmethod
     def _pinned(cls, value: str) -> str:
@@ -154,6 +176,16 @@ class PipelineSettings(Config):
             )
         return value
 
+    @field_validator("deploy")
+    @classmethod
+    def _known_to_kserve(cls, value: str) -> str:
+        if value:
+            try:
+                check_service_name(value)
+            except InputError as error:
+                raise PydanticCustomError("service_name", "{text}", {"text": str(error)}) from None
+        return value
+
     @field_validator("resources", "timeouts", mode="before")
     @classmethod
     def _known_steps(cls, value: Any) -> Any:
@@ -162,12 +194,18 @@ class PipelineSettings(Config):
                 _check_name("step", name, STEPS)
         return value
 
+    @field_validator("pod", "service")
+    @classmethod
+    def _no_secrets(cls, value: Pod, info: ValidationInfo) -> Pod:
+        _check_env(str(info.field_name), value.env)
+        return value
+
     @field_validator("resources")
     @classmethod
     def _parts_of_a_pod(cls, value: dict[Step, dict[str, Any]]) -> dict[Step, dict[str, Any]]:
         for step, part in value.items():
             try:
-                Pod.parse(part, where=step)
+                _check_env(step, Pod.parse(part, where=step).env)
             except InputError as error:
                 raise PydanticCustomError("not_a_pod", "{text}", {"text": str(error)}) from None
         return value
@@ -205,12 +243,26 @@ class PipelineSettings(Config):
                 values[key] = {**values[key], **value} if isinstance(value, dict) else value
         return Pod.model_validate(values)
 
+    def served(self) -> ServiceSettings:
+        """Return how the winner is served, with what it takes from the steps."""
+        taken = {"image": self.image, "namespace": self.namespace, "image_pull_secrets": self.pod.image_pull_secrets}
+        mine = {key: value for key, value in taken.items() if key not in self.service.model_fields_set}
+        return self.service.model_copy(update=mine)
+
 
 def is_pinned(image: str) -> bool:
     """Return whether an image is named by a digest or by a tag other than ``latest``."""
     name, digest = image.partition("@")[::2]
     tag = name.rpartition("/")[2].partition(":")[2]
     return bool(digest) or tag not in ("", "latest")
+
+
+def _check_env(where: str, env: Mapping[str, str]) -> None:
+    """Refuse what looks like a secret: whoever may see the pipeline may read its plain variables."""
+    for name in env:
+        if _SECRET.search(name):
+            text = f"{where}: env: {name!r} looks like a secret and would be readable in the pipeline; use secret_env"
+            raise PydanticCustomError("secret", "{text}", {"text": text})
 
 
 def _check_name(kind: str, name: str, valid: tuple[str, ...]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,58 @@ _PER_ENERGY = 4
 _LATENCY_QUERIES = 5
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What a server of a bundle must answer.
+
+    Attributes:
+        conditions: of the showers.
+        showers: (N, V) MeV, as sampled in this process.
+        threshold: MeV below which voxels are 0.
+        seed: of the showers.
+    """
+
+    conditions: Conditions
+    showers: NDArray[np.float32]
+    threshold: float
+    seed: int
+
+
+class WrongShowers(ServingError):
+    """A server makes other showers than its bundle."""
+
+
+def reference_showers(bundle: Path, *, seed: int) -> Reference:
+    """Sample the showers that every server of the bundle must make."""
+    generator = load_bundle(bundle, device=best_device())
+    conditions = spread_conditions(generator, _ENERGIES, _PER_ENERGY)
+    return Reference(conditions, generator.sample(conditions, seed=seed), generator.threshold, seed)
+
+
+def check_server(url: str, reference: Reference, *, headers: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Ask a server for the reference showers and compare.
+
+    Args:
+        url: where it is.
+        reference: what it must answer.
+        headers: sent along.
+
+    Returns:
+        ``latency_ms`` of a query for one shower (median) and ``max_relative_difference`` (of a voxel, as a
+        share of its shower's energy).
+
+    Raises:
+        InputError: it cannot be reached or refuses.
+        WrongShowers: a shower differs by more than 1e-4.
+        ServingError: it failed.
+    """
+    served = query(url, reference.conditions, seed=reference.seed, headers=headers)
+    difference = _compare("the server's", served, reference.showers, reference.threshold)
+    one = reference.conditions.take(slice(0, 1))
+    latency = _latency_ms(url, one, seed=reference.seed, headers=headers)
+    return {"latency_ms": latency, "max_relative_difference": difference}
+
+
 def smoke_test(bundle: Path, *, seed: int = 0) -> dict[str, float]:
     """Check that the served bundle, and its ONNX file if it has one, make the bundle's showers.
 
@@ -40,28 +94,21 @@ def smoke_test(bundle: Path, *, seed: int = 0) -> dict[str, float]:
         seed: seed of the showers that are compared.
 
     Returns:
-        ``start_seconds`` of the server, ``latency_ms`` of a query for one shower (median),
-        ``max_relative_difference`` between the served and the in-process showers (of a voxel, as
-        a share of its shower's energy), and ``onnx_max_relative_difference`` with an ONNX file.
+        ``start_seconds`` of the server, what :func:`check_server` returns, and
+        ``onnx_max_relative_difference`` with an ONNX file.
 
     Raises:
         ServingError: the server does not start, or showers differ by more than 1e-4.
     """
     with step("serve"):
-        generator = load_bundle(bundle, device=best_device())
-        conditions = spread_conditions(generator, _ENERGIES, _PER_ENERGY)
-        expected = generator.sample(conditions, seed=seed)
-        figures = {}
+        reference = reference_showers(bundle, seed=seed)
         begin = time.perf_counter()
         with running_server(bundle) as url:
-            figures["start_seconds"] = time.perf_counter() - begin
-            served = query(url, conditions, seed=seed)
-            figures["latency_ms"] = _latency_ms(url, conditions.take(slice(0, 1)), seed=seed)
-        figures["max_relative_difference"] = _compare("the server's", served, expected, generator.threshold)
+            figures = {"start_seconds": time.perf_counter() - begin, **check_server(url, reference)}
         if (bundle / ONNX_FILE).is_file():
-            figures["onnx_max_relative_difference"] = check_onnx(bundle, conditions, seed=seed)
+            figures["onnx_max_relative_difference"] = check_onnx(bundle, reference.conditions, seed=seed)
         logger.info("served %d showers as in-process sampling makes them; one takes %.1f ms",
-                    len(conditions), figures["latency_ms"])  # fmt: skip
+                    len(reference.conditions), figures["latency_ms"])  # fmt: skip
         return figures
 
 
@@ -112,7 +159,7 @@ def relative_difference(
 
 def _compare(whose: str, showers: NDArray[np.float32], expected: NDArray[np.float32], threshold: float) -> float:
     if showers.shape != expected.shape:
-        raise ServingError(f"{whose} showers have shape {showers.shape}, in-process ones {expected.shape}")
+        raise WrongShowers(f"{whose} showers have shape {showers.shape}, in-process ones {expected.shape}")
     differences = relative_difference(showers, expected, threshold)
     worst = int(differences.argmax())
     if not differences[worst] <= TOLERANCE:
@@ -121,14 +168,14 @@ def _compare(whose: str, showers: NDArray[np.float32], expected: NDArray[np.floa
             f"{len(differences)} differ by more than {TOLERANCE:g} of their energy, shower {worst} by "
             f"{differences[worst]:.2g}"
         )
-        raise ServingError(msg)
+        raise WrongShowers(msg)
     return float(differences[worst])
 
 
-def _latency_ms(url: str, condition: Conditions, *, seed: int) -> float:
+def _latency_ms(url: str, condition: Conditions, *, seed: int, headers: Mapping[str, str] | None) -> float:
     seconds = []
     for _ in range(_LATENCY_QUERIES):
         start = time.perf_counter()
-        query(url, condition, seed=seed)
+        query(url, condition, seed=seed, headers=headers)
         seconds.append(time.perf_counter() - start)
     return 1e3 * float(np.median(seconds))

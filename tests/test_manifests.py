@@ -1,4 +1,4 @@
-"""Manifests parse, kustomizations find their files, and KServe knows every field."""
+"""The manifests are what the code writes, kustomize can join them, and each API knows every field."""
 
 import re
 import warnings
@@ -6,74 +6,227 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes.client.models
+import kubernetes_validate
 import pytest
 import yaml
+from kubeflow_katib_api.models import V1beta1Experiment
+from kustomization import build
 
 from caloforge import __version__
 from caloforge.components.image import IMAGE
+from caloforge.errors import InputError
+from caloforge.pipelines.manifests import OVERLAYS, manifests, write_manifests
+from caloforge.pipelines.rights import RIGHTS
+from caloforge.pipelines.settings import PipelineSettings
+from caloforge.serving.inference_service import ServiceSettings, inference_service
+from caloforge.tuning.rules import check_experiment
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of fastapi and protobuf, while kserve is imported
     import kserve.models
 
 ROOT = Path(__file__).parents[1]
-MANIFESTS = sorted((ROOT / "manifests").rglob("*.yaml"))
-OBJECTS = {
-    "ServingRuntime": "V1alpha1ServingRuntime",
-    "InferenceService": "V1beta1InferenceService",
-    "Role": "V1Role",
-    "RoleBinding": "V1RoleBinding",
+FOLDER = ROOT / "manifests"
+WRITTEN = manifests(PipelineSettings())
+OBJECTS = sorted(path for path in WRITTEN if not path.endswith("kustomization.yaml"))
+BUILT = sorted(str(Path(path).parent) for path in WRITTEN if path.endswith("kustomization.yaml"))
+KSERVE = {"ServingRuntime": "V1alpha1ServingRuntime", "InferenceService": "V1beta1InferenceService"}
+# No package has models of these; what is known of them is what we write.
+WITHOUT_MODELS = {
+    "AuthorizationPolicy": {"selector", "action", "rules"},
+    "PodDefault": {"desc", "selector", "env", "volumes", "volumeMounts"},
 }
+KUBERNETES = "1.32"
 
 
 def check_fields(value: Any, type_name: str, where: str) -> None:
-    """Walk through an object along the client library's models; an unknown field fails."""
+    """Walk through an object along the client library's models; an unknown field or a wrong type fails."""
     if match := re.fullmatch(r"(list|dict)[\[(](?:str, )?(.+)[\])]", type_name):
+        assert isinstance(value, list if match[1] == "list" else dict), f"{where}: expected a {match[1]}"
         items = enumerate(value) if match[1] == "list" else value.items()
         for key, item in items:
             check_fields(item, match[2], f"{where}[{key}]")
         return
     model = getattr(kserve.models, type_name, None) or getattr(kubernetes.client.models, type_name, None)
     if model is None:
-        return  # a number, a string, or a type without fields
+        scalar = {"str": str, "int": int, "bool": bool}.get(type_name)
+        assert scalar is None or type(value) is scalar, f"{where}: expected {type_name}, got {value!r}"
+        return
     fields = {json_name: model.openapi_types[name] for name, json_name in model.attribute_map.items()}
     for key, item in value.items():
         assert key in fields, f"{where}: {type_name} has no field {key!r}"
         check_fields(item, fields[key], f"{where}.{key}")
 
 
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_manifest_is_a_known_object(path: Path) -> None:
-    content = yaml.safe_load(path.read_text())
-    if content["kind"] == "Kustomization":
-        for resource in content["resources"]:
-            target = path.parent / resource
-            assert (target / "kustomization.yaml").is_file() if target.is_dir() else target.is_file(), resource
+def check_object(content: Any, where: str) -> None:
+    kind = content["kind"]
+    if kind in KSERVE:
+        check_fields(content, KSERVE[kind], where)
+    elif kind == "Experiment":
+        check_experiment(content)
+        assert V1beta1Experiment.from_dict(content).to_dict() == content, "the model dropped what it does not know"
+    elif kind in WITHOUT_MODELS:
+        assert set(content["spec"]) == WITHOUT_MODELS[kind]
     else:
-        check_fields(content, OBJECTS[content["kind"]], path.name)
+        kubernetes_validate.validate(content, KUBERNETES, strict=True)
+
+
+def test_the_folder_is_what_the_command_writes(tmp_path: Path) -> None:
+    """After a wanted change: ``caloforge manifests -o manifests``."""
+    write_manifests(tmp_path)
+    written = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    kept = {str(path.relative_to(FOLDER)): path.read_text() for path in FOLDER.rglob("*.yaml")}
+    assert kept == written
+
+
+@pytest.mark.parametrize("path", OBJECTS)
+def test_every_manifest_is_a_known_object(path: str) -> None:
+    check_object(yaml.safe_load(WRITTEN[path]), path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ServiceSettings(runtime="caloforge", mode="Standard", gpus=1),
+        ServiceSettings(
+            secret_volumes={"krb5": "/krb5"},
+            node_selector={"a": "b"},
+            tolerations=({"key": "gpu", "effect": "NoExecute", "seconds": 5},),
+            annotations={"a": "b"},
+            service_account="reader",
+            image_pull_secrets=("registry",),
+            shm="1Gi",
+        ),
+    ],
+)
+def test_every_service_is_a_known_object(settings: ServiceSettings) -> None:
+    check_object(inference_service("calo", "s3://bucket/bundle", settings), "service")
+
+
+@pytest.mark.parametrize("folder", BUILT)
+def test_kustomize_joins_them(folder: str) -> None:
+    objects = build(FOLDER / folder)
+    for item in objects:
+        check_object(item, folder)
 
 
 def test_no_manifest_is_left_out() -> None:
-    for path in MANIFESTS:
-        if path.name != "kustomization.yaml":
-            listed = yaml.safe_load((path.parent / "kustomization.yaml").read_text())["resources"]
-            assert path.name in listed
+    for path in OBJECTS:
+        folder, name = Path(path).parent, Path(path).name
+        assert name in yaml.safe_load(WRITTEN[str(folder / "kustomization.yaml")])["resources"]
 
 
-def test_the_check_finds_an_unknown_field() -> None:
-    content = yaml.safe_load((ROOT / "manifests/kserve/servingruntime.yaml").read_text())
-    content["spec"]["containers"][0]["readynessProbe"] = {}
-    with pytest.raises(AssertionError, match="V1Container has no field 'readynessProbe'"):
-        check_fields(content, "V1alpha1ServingRuntime", "servingruntime.yaml")
+@pytest.mark.parametrize(
+    ("folder", "namespace", "account"),
+    [
+        ("overlays/standalone", "kubeflow", "pipeline-runner"),
+        ("rbac", "kubeflow", "pipeline-runner"),
+        ("overlays/profile/admin", "my-profile", "default-editor"),
+    ],
+)
+def test_the_role_is_bound_to_the_account_of_the_steps(folder: str, namespace: str, account: str) -> None:
+    objects = build(FOLDER / folder)
+    (binding,) = [item for item in objects if item["kind"] == "RoleBinding"]
+    (role,) = [item for item in objects if item["kind"] == "Role"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert {item["metadata"].get("namespace") for item in (binding, role)} == {namespace}
 
 
-def test_the_service_uses_the_runtime_and_the_image_of_this_version() -> None:
-    runtime = yaml.safe_load((ROOT / "manifests/kserve/servingruntime.yaml").read_text())
-    service = yaml.safe_load((ROOT / "manifests/kserve/inferenceservice.yaml").read_text())
-    model = service["spec"]["predictor"]["model"]
-    assert model["runtime"] == runtime["metadata"]["name"]
-    assert model["modelFormat"]["name"] == runtime["spec"]["supportedModelFormats"][0]["name"]
-    assert runtime["spec"]["containers"][0]["image"] == IMAGE
+@pytest.mark.parametrize("overlay", ["profile", "cern"])
+def test_a_profile_needs_no_administrator(overlay: str) -> None:
+    """Profiles' owners may not touch namespaces, and may do all that the role grants already."""
+    objects = build(FOLDER / "overlays" / overlay)
+    assert not {item["kind"] for item in objects} & {"Namespace", "Role", "RoleBinding"}
+    assert {item["metadata"]["namespace"] for item in objects} == {"my-profile"}
+
+
+def test_references_between_objects_resolve() -> None:
+    objects = {
+        (item["kind"], item["metadata"]["name"]): item for path in OBJECTS for item in [yaml.safe_load(WRITTEN[path])]
+    }
+    experiment = objects["Experiment", "tune-vae"]
+    pod = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]
+    service = objects["InferenceService", "caloforge"]["spec"]["predictor"]
+    for spec in (pod["spec"], service):
+        assert ("ServiceAccount", spec["serviceAccountName"]) in objects
+    for volume in pod["spec"]["volumes"]:
+        if "persistentVolumeClaim" in volume:
+            assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in objects
+    for secret in objects["ServiceAccount", "caloforge"]["secrets"]:
+        assert ("Secret", secret["name"]) in objects
+    selected = objects["NetworkPolicy", "caloforge-server"]["spec"]["podSelector"]["matchLabels"].items()
+    assert selected <= service["labels"].items()
+    mounting = objects["PodDefault", "caloforge-eos"]["spec"]
+    assert ("Secret", mounting["volumes"][1]["secret"]["secretName"]) in objects
+
+
+def test_trials_have_no_sidecar() -> None:
+    experiment = yaml.safe_load(WRITTEN["examples/experiment.yaml"])
+    metadata = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["metadata"]
+    assert metadata["labels"]["sidecar.istio.io/inject"] == "false"
+    assert metadata["annotations"]["sidecar.istio.io/inject"] == "false"
+
+
+def test_no_secret_is_in_a_secret() -> None:
+    for path in OBJECTS:
+        content = yaml.safe_load(WRITTEN[path])
+        if content["kind"] == "Secret":
+            assert "data" not in content
+            assert set(content["stringData"].values()) == {"change-me"}
+
+
+def test_the_role_grants_the_table_and_nothing_else() -> None:
+    rules = yaml.safe_load(WRITTEN["rbac/role.yaml"])["rules"]
+    granted = {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == {(right.group, right.resource, verb) for right in RIGHTS for verb in right.verbs}
+    assert not any("*" in part for one in granted for part in one)
+
+
+def test_settings_go_in(tmp_path: Path) -> None:
+    settings = PipelineSettings(image="registry.org/ours:7", namespace="calo", service_account="worker")
+    write_manifests(tmp_path, settings=settings, overlay="cern")
+    assert not (tmp_path / "overlays" / "standalone").exists()
+    text = "".join(path.read_text() for path in tmp_path.rglob("*.yaml"))
+    assert "registry.org/ours:7" in text
+    assert IMAGE not in text
+    (binding,) = [item for item in build(tmp_path / "overlays/profile/admin") if item["kind"] == "RoleBinding"]
+    assert binding["subjects"][0] == {"kind": "ServiceAccount", "name": "worker", "namespace": "calo"}
+    assert {item["metadata"]["namespace"] for item in build(tmp_path / "overlays/cern")} == {"calo"}
+
+
+def test_an_unknown_overlay(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown overlay 'profil'; did you mean 'profile'"):
+        write_manifests(tmp_path, overlay="profil")
+    assert set(OVERLAYS) >= {"profile"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"readynessProbe": {}}, "V1Container has no field 'readynessProbe'"),
+        ({"name": 3}, "expected str, got 3"),
+        ({"args": "--bundle"}, "expected a list"),
+    ],
+)
+def test_the_check_finds_what_is_wrong(change: dict[str, Any], message: str) -> None:
+    content = yaml.safe_load(WRITTEN["base/servingruntime.yaml"])
+    content["spec"]["containers"][0].update(change)
+    with pytest.raises(AssertionError, match=message):
+        check_object(content, "servingruntime.yaml")
+
+
+def test_the_check_of_kubernetes_own_objects_is_strict() -> None:
+    content = yaml.safe_load(WRITTEN["base/persistentvolumeclaim.yaml"])
+    content["spec"]["accessMode"] = ["ReadWriteOnce"]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        check_object(content, "persistentvolumeclaim.yaml")
 
 
 @pytest.mark.parametrize("path", ["docker/README.md", "docker/Dockerfile"])

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from caloforge import __version__
-from caloforge.pods import Pod, pod_template
+from caloforge.pods import IMAGE, Pod, pod_template
 from caloforge.tuning.space import Categorical, Parameter, SearchSpace, format_value
 
 PRIMARY_CONTAINER = "trial"
 SCRATCH = "/scratch"
 """Where a trial writes on a cluster: an empty folder of its pod, whose root may be read-only."""
-
 
 MEDIAN_STOP = [{"name": "min_trials_required", "value": "3"}, {"name": "start_step", "value": "4"}]
 """Katib's own defaults: no trial is stopped before so many are done, nor before so many values of its own."""
@@ -30,7 +28,7 @@ class TrialPod(Pod):
         service_account: account that the trial runs as; the namespace's default without it.
     """
 
-    image: str = f"ghcr.io/caloforge/python-caloforge:{__version__}"
+    image: str = IMAGE
     namespace: str = ""
     service_account: str | None = None
 

@@ -24,7 +24,7 @@ from caloforge.tuning.process import TrialProcess
 from caloforge.tuning.result import Trial, Tuning
 from caloforge.tuning.rules import check_experiment
 from caloforge.tuning.space import format_value
-from caloforge.tuning.study import distributions, grid_points, open_study
+from caloforge.tuning.study import distributions, grid_points, open_storage, open_study
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class _Run:
         self.container = _primary_container(self.spec["trialTemplate"])
         self.wanted: int = self.spec["maxTrialCount"]
         grid = self._grid()
-        self.storage = optuna.storages.RDBStorage(f"sqlite:///{output / 'study.db'}")
+        self.storage = open_storage(output / "study.db")
         self.study = open_study(
             self.storage,
             self.name,

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from caloforge.config import Config
 
-Backend = Literal["local", "katib", "auto"]
-"""Where trials run: subprocesses here, Jobs that Katib makes, or Katib within a pod and subprocesses elsewhere."""
+Backend = Literal["local", "katib", "optimizationjob", "auto"]
+"""Where trials run: subprocesses here, Jobs that Katib makes, TrainJobs that Trainer makes; ``auto`` is
+Katib within a pod and subprocesses elsewhere."""
 
 
 class TuneSettings(Config):

@@ -13,7 +13,7 @@ from caloforge.errors import InputError
 from caloforge.fetch import local_copy
 from caloforge.files import write_json
 from caloforge.models.presets import resolve
-from caloforge.pods import in_pod
+from caloforge.pods import digest_of, in_pod
 from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
@@ -27,6 +27,9 @@ from caloforge.tuning.settings import Backend
 from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space
 
 logger = logging.getLogger(__name__)
+
+TRAINER_SCRATCH = "/tmp"
+"""Where the pods of a TrainJob have an empty folder."""
 
 
 def tune(
@@ -74,8 +77,8 @@ def tune(
         timeout_minutes: limit on the search; the trials that are done by then must do.
         early_stopping: end trials that are worse than the median of others at the same point.
         seed: of the data's split, the search and every training.
-        backend: ``local`` for subprocesses, ``katib`` for a cluster, ``auto`` for Katib within a
-            pod and subprocesses elsewhere.
+        backend: ``local`` for subprocesses, ``katib`` and ``optimizationjob`` for a cluster, ``auto``
+            for Katib within a pod and subprocesses elsewhere.
         pod: what a trial gets on a cluster.
 
     Raises:
@@ -91,6 +94,8 @@ def tune(
     searched = _without(load_space(family, preset, space), fixed)
     cluster = on_cluster(backend)
     check_algorithm(algorithm, searched.parameters, local=not cluster)
+    if early_stopping and backend == "optimizationjob":
+        raise InputError("an OptimizationJob stops no trials early; use the backend katib or local")
     pod = pod or TrialPod()
     with step(f"tune {family}"):
         # -P: a folder called caloforge in the current directory is not the package.
@@ -106,26 +111,28 @@ def tune(
             command += [f"--data={showers}"]
             command += [f"--prepared={prepared}"] if prepared is not None else []
             command += [f"--geometry={geometry}"] if geometry is not None else []
-        build = partial(
-            build_experiment,
-            searched,
-            objective=objective,
-            additional=[name for name in objective_names() if name != objective],
-            algorithm=algorithm,
-            seed=seed,
-            trials=trials,
-            parallel=parallel,
-            max_failed=max(1, trials // 4),
-            command=command,
-            output=SCRATCH if cluster else str(output.absolute() / "trials"),
-            early_stopping=early_stopping,
-        )
+        search: dict[str, Any] = {
+            "objective": objective, "algorithm": algorithm, "seed": seed, "trials": trials, "parallel": parallel,
+        }  # fmt: skip
         name = f"tune-{family.replace('_', '-')}"
         timeout = None if timeout_minutes is None else 60 * timeout_minutes
-        if cluster:
-            result = _on_katib(build, name, pod, output, timeout=timeout)
+        if backend == "optimizationjob":
+            result = _on_trainer(searched, name, pod, output, command, search, timeout=timeout)
         else:
-            result = run_experiment(build(name=name, pod=pod), output, timeout=timeout)
+            build = partial(
+                build_experiment,
+                searched,
+                **search,
+                additional=[other for other in objective_names() if other != objective],
+                max_failed=max(1, trials // 4),
+                command=command,
+                output=SCRATCH if cluster else str(output.absolute() / "trials"),
+                early_stopping=early_stopping,
+            )
+            if cluster:
+                result = _on_katib(build, name, pod, output, timeout=timeout)
+            else:
+                result = run_experiment(build(name=name, pod=pod), output, timeout=timeout)
         result = replace(result, fixed=fixed)
         write_tuning(result, output)
         best = result.ranked[0]
@@ -135,7 +142,7 @@ def tune(
 
 def on_cluster(backend: Backend) -> bool:
     """Return whether trials run on a cluster, and have to find their data there."""
-    return backend == "katib" or (backend == "auto" and in_pod())
+    return backend in ("katib", "optimizationjob") or (backend == "auto" and in_pod())
 
 
 def prepare_once(showers: Path, prepared: Path, *, geometry: str | None, seed: int) -> Path:
@@ -167,7 +174,7 @@ def _local_data(
 
 
 def _on_katib(build: Any, name: str, pod: TrialPod, output: Path, *, timeout: float | None) -> Tuning:
-    from caloforge.cluster import connect, digest_of
+    from caloforge.cluster import connect
     from caloforge.tuning.katib import run_on_katib
 
     cluster = connect(pod.namespace or None)
@@ -176,3 +183,27 @@ def _on_katib(build: Any, name: str, pod: TrialPod, output: Path, *, timeout: fl
     experiment = build(name=f"{name}-{digest_of(build(name=name, pod=pod))[:8]}", pod=pod)
     write_json(output / "experiment.json", experiment)
     return run_on_katib(experiment, cluster, timeout=timeout)
+
+
+def _on_trainer(
+    space: SearchSpace,
+    name: str,
+    pod: TrialPod,
+    output: Path,
+    command: Sequence[str],
+    search: dict[str, Any],
+    *,
+    timeout: float | None,
+) -> Tuning:
+    from caloforge.cluster import connect
+    from caloforge.tuning.optimization_job import build_optimization_job
+    from caloforge.tuning.trainer import run_on_trainer
+
+    cluster = connect(pod.namespace or None)
+    # Each trial has a pod and a disk of its own.
+    build = partial(
+        build_optimization_job, space, command=[*command, f"--output={TRAINER_SCRATCH}/trial"], pod=pod, **search
+    )
+    job = build(name=f"{name}-{digest_of(build(name=name))[:8]}")
+    write_json(output / "optimization_job.json", job)
+    return run_on_trainer(job, cluster, timeout=timeout)

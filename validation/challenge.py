@@ -19,6 +19,7 @@ from caloforge.validation.prdc import log_voxels, prdc
 from caloforge.validation.result import Result
 from caloforge.validation.separation import separation_of_histograms, separation_of_profiles
 from caloforge.validation.summary import Summary, voxel_histogram
+from caloforge.validation.training import Training
 
 FloatArray = NDArray[np.float64]
 
@@ -29,6 +30,14 @@ THRESHOLDS = {
     "dataset_3": 0.5e-3 / 0.033,
 }
 """MeV; voxels below it count as empty in both samples."""
+
+SPLITS = {
+    "dataset_1_photons": (80_000, 20_000, 21_000),
+    "dataset_1_pions": (80_000, 20_000, 20_800),
+    "dataset_2": (60_000, 20_000, 20_000),
+    "dataset_3": (60_000, 20_000, 20_000),
+}
+"""Showers of each kind that a neural classifier learns from, is chosen by and is judged on."""
 
 
 def dataset_of(geometry: Geometry) -> str:
@@ -47,10 +56,11 @@ def dataset_of(geometry: Geometry) -> str:
     raise InputError(msg)
 
 
-def compare_challenge(reference: Sample, generated: Sample, *, seed: int) -> Comparison:
+def compare_challenge(reference: Sample, generated: Sample, *, seed: int, repeats: int = 1) -> Comparison:
     """Return the metrics of CaloChallenge of ``generated`` against ``reference``.
 
-    ``seed`` is only the classifier's: FPD and KPD have the seeds that the challenge published with.
+    ``seed`` is only the classifiers': FPD and KPD have the seeds that the challenge published with.
+    ``repeats`` is how often each neural classifier is trained; 0 leaves them out.
     """
     x, y = reference.features, generated.features
     features = {
@@ -59,6 +69,11 @@ def compare_challenge(reference: Sample, generated: Sample, *, seed: int) -> Com
         "kpd": kpd(x, y),
         **prdc(log_voxels(reference.voxels()), log_voxels(generated.voxels())),
     }
+    if repeats:
+        from caloforge.validation.challenge_classifiers import classifier_results  # torch takes its time
+
+        training = Training(split=SPLITS[dataset_of(reference.summary.geometry)], repeats=repeats)
+        features |= classifier_results(reference, generated, training=training, seed=seed)
     return Comparison(
         features,
         {

@@ -46,7 +46,7 @@ class Columns:
     @property
     def width(self) -> int:
         """Numbers per shower."""
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     def rows(self, rows: IntArray, place: device) -> Tensor:
         """Return the numbers of some showers."""
@@ -71,7 +71,7 @@ class LowLevel:
     @property
     def width(self) -> int:
         """Numbers per shower."""
-        return 1 + self.voxels.shape[1]
+        return 1 + int(self.voxels.shape[1])
 
     def rows(self, rows: IntArray, place: device) -> Tensor:
         """Return the inputs of some showers."""
@@ -102,7 +102,7 @@ class LowLevelNormalised:
     @property
     def width(self) -> int:
         """Numbers per shower."""
-        return 1 + self.voxels.shape[1] + self.summary.geometry.n_layers
+        return 1 + int(self.voxels.shape[1]) + self.summary.geometry.n_layers
 
     def rows(self, rows: IntArray, place: device) -> Tensor:
         """Return the inputs of some showers."""

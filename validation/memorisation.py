@@ -137,13 +137,13 @@ def nearer_probability(distances: FloatArray, held_out: FloatArray) -> Result:
 
 
 def ratio_of_medians(distances: FloatArray, held_out: FloatArray, *, seed: int) -> Result:
-    """Return the ratio of the medians with its bootstrap error; 0 / 0 is 1."""
+    """Return the ratio of the medians with its bootstrap error; distances of the same showers count as equal."""
     rng = np.random.default_rng(seed)
+    distances, held_out = np.maximum(distances, SAME), np.maximum(held_out, SAME)
 
     def medians(x: FloatArray) -> FloatArray:
         return np.median(x[rng.integers(len(x), size=(N_BOOTSTRAPS, len(x)))], axis=1)
 
-    tiny = np.finfo(np.float64).tiny
-    value = (np.median(distances) + tiny) / (np.median(held_out) + tiny)
-    error = ((medians(distances) + tiny) / (medians(held_out) + tiny)).std()
+    value = np.median(distances) / np.median(held_out)
+    error = (medians(distances) / medians(held_out)).std()
     return Result(float(value), float(error), n=min(len(distances), len(held_out)), two_sided=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from caloforge.showers import Showers, VoxelArray
 from caloforge.validation.channels import channel_wasserstein, checkerboard_channels
-from caloforge.validation.classifier import classifier_auc
+from caloforge.validation.classifier import VOXEL_TREES, classifier_auc
 from caloforge.validation.features import high_level_features
 from caloforge.validation.frechet import fpd
 from caloforge.validation.kernel import BATCH_SIZE, kpd
@@ -22,6 +22,7 @@ from caloforge.validation.result import Result
 from caloforge.validation.separation import separation_of_profiles, separation_power
 from caloforge.validation.significance import worst_of
 from caloforge.validation.summary import Profile, Summary
+from caloforge.validation.voxel_features import voxel_features
 from caloforge.validation.wasserstein import wasserstein, wasserstein_of_profiles
 
 FloatArray = NDArray[np.float64]
@@ -58,6 +59,14 @@ class Sample:
                 for chunk in self.showers.chunks()
             ]
         )
+
+    @cached_property
+    def voxel_features(self) -> NDArray[np.float32]:
+        """log10 E_inc and what the trees see of the voxels, (N, d): far fewer numbers than voxels."""
+        threshold = np.float32(self.summary.threshold)
+        chunks = (np.where(chunk < threshold, np.float32(0), chunk) for chunk in self.showers.chunks())
+        energy = np.log10(self.summary.incident_energy[:, None]).astype(np.float32)
+        return np.hstack([energy, voxel_features(chunks, self.summary.geometry)])
 
     def voxels(self, rows: NDArray[np.int64] | None = None) -> VoxelArray:
         """Read some of the showers, or all, with the threshold applied: (n, V) float32 MeV."""
@@ -115,6 +124,18 @@ FEATURE_METRICS: dict[str, FeatureMetric] = {
     "kpd": FeatureMetric("KPD", lambda x, y, seed: kpd(x, y, seed=seed, batch_size=min(BATCH_SIZE, len(x)))),
 }
 
+CLASSIFIER_LABELS = {
+    "auc_low": "AUC, voxels",
+    "auc_low_normed": "AUC, voxels in layers normalised",
+    "auc_high": "AUC, features, neural",
+    "auc_resnet": "AUC, residual network",
+    "jsd_low": "JSD, voxels",
+    "jsd_low_normed": "JSD, voxels in layers normalised",
+    "jsd_high": "JSD, features",
+    "jsd_resnet": "JSD, residual network",
+}
+"""Names in tables of the classifiers on the voxels and of the challenge's neural ones."""
+
 
 def _prdc_of_some(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
     rows = some_rows(len(reference.summary), PRDC_SHOWERS, seed=seed)
@@ -139,6 +160,11 @@ def _channels(reference: Sample, generated: Sample, seed: int) -> dict[str, Resu
     return {"channel_wasserstein": channel_wasserstein(reference.channels, generated.channels)}
 
 
+def _voxel_auc(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    x, y = reference.voxel_features, generated.voxel_features
+    return {"auc_low": classifier_auc(x, y, seed=seed, trees=VOXEL_TREES)}
+
+
 SAMPLE_METRICS: dict[str, SampleMetric] = {
     "prdc": SampleMetric(
         {"precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage"}, _prdc_of_some
@@ -151,6 +177,7 @@ SAMPLE_METRICS: dict[str, SampleMetric] = {
         _precision_recall,  # its F scores are in metrics.json and not in tables
     ),
     "channel_wasserstein": SampleMetric({"channel_wasserstein": "Wasserstein-1 of channels (MeV)"}, _channels),
+    "auc_low": SampleMetric({"auc_low": CLASSIFIER_LABELS["auc_low"]}, _voxel_auc),
 }
 
 DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {
@@ -207,7 +234,7 @@ def headline_labels(present: Iterable[str]) -> dict[str, str]:
     labels = {name: metric.label for name, metric in FEATURE_METRICS.items()}
     for several in SAMPLE_METRICS.values():
         labels |= several.labels
-    labels |= {f"mean_{name}": metric.mean_label for name, metric in DISTRIBUTION_METRICS.items()}
+    labels |= CLASSIFIER_LABELS | {f"mean_{name}": metric.mean_label for name, metric in DISTRIBUTION_METRICS.items()}
     names = set(present)
     return {name: label for name, label in labels.items() if name in names}
 

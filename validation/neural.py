@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,34 +19,13 @@ from caloforge.progress import Progress
 from caloforge.validation.classifier import auc_error, roc
 from caloforge.validation.classifier_inputs import Inputs
 from caloforge.validation.result import Result
-
-logger = logging.getLogger(__name__)
+from caloforge.validation.training import Training
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 MARGIN = 1e-6
 """Calibrated probabilities stay so far from 0 and 1."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a classifier is trained; the defaults are CaloChallenge's.
-
-    Attributes:
-        epochs: passes over the training showers; fewer only if all test showers are told apart.
-        batch_size: showers of both kinds together.
-        learning_rate: of Adam.
-        split: shares of the showers of each kind that are for training, for choosing the epoch and
-            calibrating, and for the result.
-        repeats: trainings, each with a split and a start of its own.
-    """
-
-    epochs: int = 50
-    batch_size: int = 1000
-    learning_rate: float = 2e-4
-    split: tuple[int, int, int] = (60_000, 20_000, 20_000)
-    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,7 +83,7 @@ def judge(
     if (len(reference), reference.width) != (len(generated), generated.width):
         raise ValueError("both samples must have as many showers and inputs")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    steps = training.epochs * math.ceil(2 * split_sizes(len(reference), training.split)[0] / training.batch_size)
+    steps = training.epochs * math.ceil(2 * training.sizes(len(reference))[0] / training.batch_size)
     progress = Progress(f"classifier {name}", training.repeats * steps, unit="batch")
     found = []
     for i in range(training.repeats):
@@ -121,19 +99,14 @@ def judge(
     )
 
 
-def operations(network: nn.Module, width: int, n: int, training: Training) -> float:
+def operations(network: Callable[[], nn.Module], width: int, n: int, training: Training) -> float:
     """Return about how many floating-point operations a judgement with ``n`` showers of each kind takes."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.zeros(1, width, dtype=next(network.parameters()).dtype))
-    trained, chosen, _ = split_sizes(n, training.split)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        network().eval()(torch.zeros(1, width))
+    forward = float(counter.get_total_flops())
+    trained, chosen, _ = training.sizes(n)
     # Backward costs twice as much as forward.
-    return counter.get_total_flops() * training.repeats * training.epochs * 2.0 * (3 * trained + chosen)
-
-
-def split_sizes(n: int, split: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return how many of ``n`` rows are in each part; exactly ``split`` where that is their number."""
-    first, second = (n * part // sum(split) for part in split[:2])
-    return first, second, n - first - second
+    return forward * training.repeats * training.epochs * 2.0 * (3 * trained + chosen)
 
 
 def calibrated(scores: FloatArray, labels: FloatArray, others: FloatArray) -> FloatArray:
@@ -172,8 +145,7 @@ class _Run:
         self._model, self._training, self._rng = model, training, rng
         self._progress, self._done = progress, done
         self._n = len(reference)
-        sizes = split_sizes(self._n, training.split)
-        self._parts = np.split(rng.permutation(self._n), np.cumsum(sizes)[:2])
+        self._parts = np.split(rng.permutation(self._n), np.cumsum(training.sizes(self._n))[:2])
 
     def result(self) -> Judgement:
         self._train()

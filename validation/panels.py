@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 from numpy.typing import NDArray
 
 from caloforge.validation.histogram import Curve
@@ -159,9 +160,9 @@ def _draw_column(
 
     label = _label(REFERENCE, numbers)
     if axis.filled:
-        top.stairs(reference.value, edges, fill=True, facecolor=FILL, edgecolor=LINE, linewidth=1.2, label=label)
+        _steps(top, reference.value, edges, fill=True, facecolor=FILL, edgecolor=LINE, linewidth=1.2, label=label)
     else:
-        top.stairs(reference.value, edges, baseline=None, color=LINE, linewidth=1.2, label=label)
+        _steps(top, reference.value, edges, baseline=None, color=LINE, linewidth=1.2, label=label)
     with np.errstate(all="ignore"):
         relative = reference.error / np.abs(reference.value)
     _band(top, edges, reference.value, reference.error)
@@ -170,15 +171,15 @@ def _draw_column(
     for axes, level in ((middle, 1), (bottom, 0)):
         axes.axhline(level, color=LINE, linewidth=0.8)
     for (name, curve), colour in zip(panel.curves.items(), colours(len(panel.curves)), strict=True):
-        top.stairs(curve.value, edges, baseline=None, color=colour, linewidth=1.4, label=_label(name, numbers))
+        _steps(top, curve.value, edges, baseline=None, color=colour, linewidth=1.4, label=_label(name, numbers))
         if not axis.filled:
             _error_bars(top, edges, curve, colour)
         ratio = _ratio(curve, reference)
-        middle.stairs(ratio.value, edges, baseline=None, color=colour, linewidth=1.2)
+        _steps(middle, ratio.value, edges, baseline=None, color=colour, linewidth=1.2)
         _error_bars(middle, edges, ratio, colour)
         _mark_outside(middle, edges, ratio.value, axis.ratio, colour)
         pulls = pull(curve, reference)
-        bottom.stairs(pulls, edges, baseline=None, color=colour, linewidth=1.2)
+        _steps(bottom, pulls, edges, baseline=None, color=colour, linewidth=1.2)
         _mark_outside(bottom, edges, pulls, (-PULLS, PULLS), colour)
     for name, colour in zip((REFERENCE, *panel.curves), (LINE, *colours(len(panel.curves))), strict=True):
         if panel.lines and name in panel.lines:
@@ -245,7 +246,13 @@ def _limits(panels: Sequence[Panel], axis: Axis) -> tuple[float, float]:
 
 
 def _band(axes: Axes, edges: FloatArray, value: FloatArray, error: FloatArray) -> None:
-    axes.stairs(value + error, edges, baseline=value - error, fill=True, color=BAND, alpha=0.6, linewidth=0)
+    _steps(axes, value + error, edges, baseline=value - error, fill=True, color=BAND, alpha=0.6, linewidth=0)
+
+
+def _steps(axes: Axes, values: FloatArray, edges: FloatArray, **options: Any) -> None:
+    """Draw values as steps; unlike ``Axes.stairs`` it does not work out limits, which are set anyway."""
+    options.setdefault("fill", False)
+    axes.add_artist(StepPatch(values, edges, **options))
 
 
 def _error_bars(axes: Axes, edges: FloatArray, curve: Curve, colour: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 REFERENCE = "Geant4"
 
@@ -42,9 +44,17 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Save a figure as PNG for the report and as PDF for papers; return the PNG's path."""
+    """Save a figure as PNG for the report and as PDF for papers; return the PNG's path.
+
+    The PNG has 256 colours: a third of the size, which lets all plots of several generators into one report.
+    """
     path = folder / f"{name}.png"
-    figure.savefig(path, dpi=DPI)
+    figure.set_dpi(DPI)
+    pixels = BytesIO()
+    figure.savefig(pixels, format="rgba", dpi=DPI)
+    image = Image.frombytes("RGBA", figure.canvas.get_width_height(), pixels.getvalue()).convert("RGB")
+    image = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image.save(path, compress_level=6, dpi=(DPI, DPI))
     figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})  # same plot, same file
     return path
 

@@ -15,6 +15,7 @@ from caloforge.validation.distribution_plots import distribution
 from caloforge.validation.events import Event
 from caloforge.validation.key_figures import KEY_FIGURES, figures_in_bins
 from caloforge.validation.map_plots import correlations, images
+from caloforge.validation.metrics import headline_labels
 from caloforge.validation.observables import OBSERVABLES
 from caloforge.validation.panels import Samples
 from caloforge.validation.plot_style import save, style
@@ -137,6 +138,8 @@ def _maps(samples: Samples, showers: Mapping[str, Sequence[Event]]) -> Iterator[
 
 
 def _classifier(samples: Samples, metrics: Mapping[str, Any]) -> Iterator[_Drawn]:
-    rocs = {name: (values["roc"], values["auc"]["value"]) for name, values in metrics["generators"].items()}
-    title = "ROC of the classifier on the high-level features"
-    yield _Drawn("roc", title, "Classifier", roc_curves(rocs, samples.note))
+    generators = metrics["generators"]
+    for key, label in headline_labels(next(iter(generators.values()))["rocs"]).items():
+        rocs = {name: (values["rocs"][key], values[key]["value"]) for name, values in generators.items()}
+        stem = "roc" if key == "auc" else f"roc_{key.removeprefix('auc_')}"
+        yield _Drawn(stem, f"ROC, {label}", "Classifier", roc_curves(rocs, samples.note))

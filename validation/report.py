@@ -9,14 +9,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from caloforge.files import atomic_file
+from caloforge.geometry import Geometry
 from caloforge.validation.conditions import CONDITIONS
+from caloforge.validation.events import MOST_POINTS, Event
 from caloforge.validation.leaderboard import leaderboard
 from caloforge.validation.metrics import DISTRIBUTION_METRICS, headline_labels
 from caloforge.validation.physics import N_BOOTSTRAPS
+from caloforge.validation.plot_style import REFERENCE
 from caloforge.validation.plots import Plot
+from caloforge.validation.significance import LARGEST
 from caloforge.validation.verdict import NOTABLE, TITLES
 
 GROUPS = (
@@ -34,16 +40,26 @@ GROUPS = (
 """Headings of the plots in their order; a group that is not here comes last."""
 
 
-def write_report(metrics: Mapping[str, Any], plots: Sequence[Plot], path: Path) -> None:
+def write_report(
+    metrics: Mapping[str, Any],
+    plots: Sequence[Plot],
+    showers: Mapping[str, Sequence[Event]],
+    geometry: Geometry,
+    path: Path,
+) -> None:
     """Write the report as one HTML file that needs nothing but itself.
+
+    It works without scripts, as in a sandboxed frame; with them, single showers can be turned.
 
     Args:
         metrics: content of ``metrics.json``.
         plots: PNG files to embed.
+        showers: sample name to its single showers, as many of each sample.
+        geometry: their mesh.
         path: where it goes.
     """
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update(number=_number, uncertainty=_uncertainty)
+    environment.filters.update(number=_number, uncertainty=_uncertainty, distance=_distance)
     source = (files("caloforge.validation") / "templates" / "report.html.j2").read_text()
     board = leaderboard(metrics)
     html = environment.from_string(source).render(
@@ -55,7 +71,9 @@ def write_report(metrics: Mapping[str, Any], plots: Sequence[Plot], path: Path) 
         titles=TITLES,
         notable=NOTABLE,
         n_bootstraps=N_BOOTSTRAPS,
-        groups=_grouped(plots),
+        groups=_grouped(plots, list(metrics["generators"])),
+        showers=Markup(_in_space(showers, geometry)),
+        most_points=MOST_POINTS,
         provenance=json.dumps(metrics["provenance"], indent=2),
     )
     with atomic_file(path) as temporary:
@@ -73,14 +91,57 @@ def headline(metrics: Mapping[str, Any]) -> str:
     return f"{metrics['verdict']['sentence']} {figures[0].upper()}{figures[1:]}."
 
 
-def _grouped(plots: Sequence[Plot]) -> dict[str, list[dict[str, str]]]:
+def _grouped(plots: Sequence[Plot], names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Return the plots as data URIs under their headings."""
-    groups: dict[str, list[dict[str, str]]] = {group: [] for group in GROUPS}
+    groups: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
     for plot in plots:
         data = base64.b64encode(plot.path.read_bytes()).decode()
-        entry = {"title": plot.title, "uri": f"data:image/png;base64,{data}"}
+        entry = {
+            "title": plot.title,
+            "name": plot.path.stem,
+            "alt": f"Plot: {plot.title}, of {REFERENCE} and {', '.join(names)}",
+            "uri": f"data:image/png;base64,{data}",
+            "wide": plot.wide,
+        }
         groups.setdefault(plot.group, []).append(entry)
     return {group: entries for group, entries in groups.items() if entries}
+
+
+def _in_space(showers: Mapping[str, Sequence[Event]], geometry: Geometry) -> str:
+    """Return the showers' points as JSON that can stand in a script element.
+
+    A point is its layer, x and y in mm, and where the logarithm of its energy lies in the last three
+    decades below the hottest voxel of all samples' showers of that energy.
+    """
+    first = next(iter(showers.values()))
+    hottest = [
+        max((float(row[i].points[0, 3]) for row in showers.values() if len(row[i].points)), default=1.0)
+        for i in range(len(first))
+    ]
+
+    def shower(event: Event, highest: float) -> dict[str, Any]:
+        heights = np.clip(1 + np.log10(event.points[:, 3] / highest) / 3, 0, 1)
+        rows = zip(event.points.tolist(), heights.tolist(), strict=True)
+        return {
+            "energy": f"{event.incident_energy / 1000:.3g}",
+            "points": [[int(layer), round(x, 1), round(y, 1), round(e, 2)] for (layer, x, y, _), e in rows],
+        }
+
+    content = {
+        "layers": geometry.n_layers,
+        "radius": max(layer.r_edges[-1] for layer in geometry.active_layers),
+        "energies": [f"{event.incident_energy / 1000:.3g}" for event in first],
+        "samples": {
+            name: [shower(event, highest) for event, highest in zip(row, hottest, strict=True)]
+            for name, row in showers.items()
+        },
+    }
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _distance(sigma: float) -> str:
+    """Format a distance in standard deviations; what lies below the floor has none."""
+    return f"{'≥ ' if sigma >= LARGEST else ''}{max(round(sigma, 1), 0.0):.1f} \N{GREEK SMALL LETTER SIGMA}"
 
 
 def _number(value: float | None) -> str:
@@ -92,4 +153,6 @@ def _number(value: float | None) -> str:
 
 def _uncertainty(value: float) -> str:
     """Format an error with two digits at most."""
+    if 10 <= value < 1e4:
+        return f"{value:.0f}"
     return f"{value:.1g}" if value == 0 or 1e-3 <= abs(value) < 10 else f"{value:.1e}"

@@ -191,8 +191,8 @@ def voxel_histogram(showers: Showers, edges: FloatArray, *, threshold: float = 0
     n_bins = len(edges) - 1
     moments = _Moments(n_bins)
     for chunk in showers.chunks():
-        row, column = np.nonzero((chunk >= threshold) & (chunk > 0))
-        values = chunk[row, column]
+        hits = np.flatnonzero((chunk >= threshold) & (chunk > 0))
+        row, values = hits // chunk.shape[1], chunk.ravel()[hits]
         place = np.searchsorted(edges, values, side="right") - 1
         place[values == edges[-1]] = n_bins - 1
         inside = (place >= 0) & (place < n_bins)

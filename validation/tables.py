@@ -17,8 +17,9 @@ COLUMNS = ("generator", "kind", "name", "title", "value", "error", "floor", "flo
 def tables_csv(metrics: Mapping[str, Any]) -> str:
     """Return every figure of a ``metrics.json`` as a row, with its floor, errors and number of showers.
 
-    The kind is ``headline``, ``physics`` or a distribution metric. A physics figure's floor is the
-    value of Geant4 itself.
+    The kind is ``headline``, ``physics``, ``in_bins`` or a distribution metric. A physics figure's
+    floor is the value of Geant4 itself; a figure in bins has a row for each bin, named with the
+    bin's edges.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -40,6 +41,18 @@ def _rows(metrics: Mapping[str, Any]) -> Iterator[list[Any]]:
             unit = f" [{figure['unit']}]" if figure["unit"] else ""
             numbers = [entry["value"], entry["error"], figure["value"], figure["error"], entry["sigma"]]
             yield [generator, "physics", name, figure["title"] + unit, *numbers, metrics["n"]]
+        for table in metrics["in_bins"].values():
+            for name, figure in table["figures"].items():
+                yield from _bins(generator, name, figure, table)
+
+
+def _bins(generator: str, name: str, figure: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[list[Any]]:
+    entry, edges = figure["generators"][generator], table["edges"]
+    columns = (entry["value"], entry["error"], figure["value"], figure["error"])
+    unit = f" [{figure['unit']}]" if figure["unit"] else ""
+    for i, numbers in enumerate(zip(*columns, strict=True)):
+        where = f"{table['title'].lower()} {edges[i]:.4g} to {edges[i + 1]:.4g} {table['unit']}"
+        yield [generator, "in_bins", name, f"{figure['title']}{unit}, {where}", *numbers, None]
 
 
 def _numbers(entry: Mapping[str, float]) -> list[float]:

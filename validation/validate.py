@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,6 +93,7 @@ def validate(
         raise unknown_name("protocol", protocol, PROTOCOLS)
     rules = PROTOCOLS[protocol]
     with step("validate"):
+        clock = _Clock()
         timings = dict(timings or {})
         if not generated:
             raise InputError("validate: no generated sample given")
@@ -110,6 +112,7 @@ def validate(
         )  # fmt: skip
         truth, second, judged = _summarised(samples, threshold)
         summaries = {name: sample.summary for name, sample in judged.items()}
+        clock.lap("read")
         logger.info("validate: comparing Geant4 with itself")
         floors = rules.compare(truth, second, seed=seed)
         comparisons = {}
@@ -150,6 +153,7 @@ def validate(
             record["verdict"] = verdict(metrics, name)
         metrics = {"schema": SCHEMA, "verdict": overall(metrics, leaderboard(metrics)["winner"]), **metrics}
         logger.info("validate: %s", metrics["verdict"]["sentence"])
+        clock.lap("compare")
         logger.info("validate: drawing")
         energies = typical_energies(samples.reference)
         shown = {
@@ -158,11 +162,26 @@ def validate(
         }
         with atomic_directory(output) as folder:
             plots = write_plots(truth.summary, summaries, metrics, shown, folder / "plots")
-            write_report(metrics, plots, folder / "report.html")
+            clock.lap("draw")
+            metrics["seconds"] = clock.seconds
+            write_report(metrics, plots, shown, reference.geometry, folder / "report.html")
             (folder / "summary.md").write_text(summary_markdown(metrics))
             (folder / "tables.csv").write_text(tables_csv(metrics))
             write_json(folder / "metrics.json", metrics)
         return metrics
+
+
+class _Clock:
+    """Keep the seconds of the parts of the work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Say what was done since the last time."""
+        now = time.perf_counter()
+        self.seconds[name], self._start = round(now - self._start, 3), now
 
 
 @dataclass(frozen=True)
@@ -357,11 +376,15 @@ def _figure(figures: Figures, reference: Figures, key: str) -> dict[str, float |
     """Return a figure and its distance from the reference's; one that is undefined is as far as can be."""
     value, error = figures.value[key], figures.error[key]
     if not (math.isfinite(value) and math.isfinite(error)):
-        return {"value": None, "error": None, "sigma": LARGEST}
+        return {"value": None, "error": None, "sigma": LARGEST, "ratio": None, "ratio_error": None}
     spread = math.hypot(error, reference.error[key])
     difference = value - reference.value[key]
     sigma = either_way(difference / spread) if spread > 0 else LARGEST * (difference != 0)
-    return {"value": value, "error": error, "sigma": sigma}
+    ratio = ratio_error = None
+    if (truth := reference.value[key]) > 0:
+        ratio = value / truth
+        ratio_error = math.hypot(error, ratio * reference.error[key]) / truth
+    return {"value": value, "error": error, "sigma": sigma, "ratio": ratio, "ratio_error": ratio_error}
 
 
 def _as_json(
@@ -383,9 +406,13 @@ def _as_json(
                 part = result.worst_part(floor)
                 entry["worst_layer"] = geometry.alpha_layers[part] if key.endswith(("eta", "phi")) else part
             record[metric][key] = entry
-    for result in comparison.features.values():
-        if result.roc is not None:
-            record["roc"] = {key: list(getattr(result.roc, key)) for key in ("fpr", "tpr", "thresholds")}
+    curves = {
+        name: {key: list(getattr(result.roc, key)) for key in ("fpr", "tpr", "thresholds")}
+        for name, result in comparison.features.items()
+        if result.roc is not None
+    }
+    record["roc"] = curves["auc"]
+    record["rocs"] = curves
     record["milliseconds_per_shower"] = milliseconds
     return record
 

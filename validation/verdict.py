@@ -103,9 +103,12 @@ def _tests(metrics: Mapping[str, Any], generator: str) -> list[Difference]:
     ]
     for metric in DISTRIBUTION_METRICS:
         for name, entry in record[metric].items():
-            where = f", layer {entry['worst_layer']}" if "worst_layer" in entry else ""
-            where += f", {entry['worst_group']}" if "worst_group" in entry else ""
-            tests.append(Difference(TITLES[name].lower() + where, entry["sigma"], explains=True))
+            title = TITLES[name].lower()
+            if "worst_layer" in entry:
+                title += f", layer {entry['worst_layer']}"
+            elif "worst_group" in entry:
+                title = f"voxel energy in {entry['worst_group']}"
+            tests.append(Difference(title, entry["sigma"], explains=True))
     for figure in metrics["physics"].values():
         if figure["tested"]:
             entry = figure["generators"][generator]

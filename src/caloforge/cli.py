@@ -6,6 +6,8 @@ that ``caloforge --help`` answers at once.
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -169,15 +171,126 @@ def _summarise(result: LocalRun) -> None:
 @main.command("compile", example="caloforge compile -o pipeline.yaml --settings my-cluster.yaml")
 @_output("YAML file")
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
-def compile_(output: Path, settings_file: Path | None) -> None:
+@click.option("--kubernetes-manifest", is_flag=True, help="As Pipeline and PipelineVersion, for kubectl and GitOps.")
+def compile_(output: Path, settings_file: Path | None, kubernetes_manifest: bool) -> None:
     """Write the pipeline as YAML for Kubeflow Pipelines."""
     from caloforge.pipelines.settings import PipelineSettings
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     from caloforge.pipelines.compile import compile_pipeline
 
-    compile_pipeline(settings, output)
+    compile_pipeline(settings, output, manifests=kubernetes_manifest)
     click.echo(f"wrote {output}")
+
+
+def _kubeflow_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says where Kubeflow Pipelines is and who asks; tokens are never words of a command."""
+    for option in (
+        click.option("--cookies-file", type=_PATH, help="File with a browser's cookies; or CALOFORGE_KFP_COOKIES."),
+        click.option("--token-file", type=_PATH, help="File with a bearer token; or set CALOFORGE_KFP_TOKEN."),
+        click.option("--namespace", help="Your profile, where users have namespaces of their own."),
+        click.option("--host", help="Address of Kubeflow Pipelines, or set KF_PIPELINES_ENDPOINT."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command(
+    example="caloforge submit --host https://kubeflow.example.org/pipeline --settings cluster.yaml"
+    " --set data=s3://bucket/showers.hdf5 --wait"
+)
+@_kubeflow_options
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
+@click.option("--pipeline", "pipeline_file", type=_PATH, help="Compiled pipeline, in place of compiling one.")
+@click.option("--parameters", "parameters_file", type=_PATH, help="YAML of the pipeline's parameters.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter; may be repeated.")
+@click.option("--experiment", default="caloforge", show_default=True, help="Group of runs that it belongs to.")
+@click.option("--run-name", help="Name of the run; without it the pipeline's name and the time.")
+@click.option("--cron", metavar="FIELDS", help="Run on a schedule: six fields, seconds first.")
+@click.option("--wait", "waits", is_flag=True, help="Wait for the end; fails as the run does.")
+def submit(
+    host: str | None,
+    namespace: str | None,
+    token_file: Path | None,
+    cookies_file: Path | None,
+    settings_file: Path | None,
+    pipeline_file: Path | None,
+    parameters_file: Path | None,
+    assignments: tuple[str, ...],
+    experiment: str,
+    run_name: str | None,
+    cron: str | None,
+    waits: bool,
+) -> None:
+    """Run the pipeline on Kubeflow: upload it as a version, start it, print the links."""
+    if waits and cron:
+        raise click.UsageError("--wait: a schedule has no end")
+    from caloforge.pipelines.parameters import split_settings
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    parameters = {**(_read_yaml(parameters_file) if parameters_file else {}), **split_settings(assignments)}
+    from contextlib import nullcontext
+
+    from caloforge.pipelines.kubeflow import connect
+    from caloforge.pipelines.status import wait
+    from caloforge.pipelines.submit import compiled
+    from caloforge.pipelines.submit import submit as submit_pipeline
+
+    with nullcontext(pipeline_file) if pipeline_file else compiled(settings) as path:
+        kubeflow = connect(
+            host, namespace=namespace or settings.namespace or None, token_file=token_file, cookies_file=cookies_file
+        )
+        made = submit_pipeline(
+            kubeflow, path, parameters, experiment=experiment, run_name=run_name,
+            service_account=settings.service_account or None, cron=cron,
+        )  # fmt: skip
+    click.echo(f"pipeline: {made.version.link}")
+    click.echo(f"{'schedule' if cron else 'run'}: {made.link}")
+    click.echo(f"identifier: {made.identifier}")
+    if waits:
+        done = wait(kubeflow, made.identifier)
+        click.echo(f"{done.name}: {done.state.lower()}")
+
+
+@main.command(example="caloforge status 3f2b0c1e --host https://kubeflow.example.org/pipeline")
+@click.argument("run_id")
+@_kubeflow_options
+def status(
+    run_id: str, host: str | None, namespace: str | None, token_file: Path | None, cookies_file: Path | None
+) -> None:
+    """Show how a run on Kubeflow and its tasks are doing."""
+    from caloforge.pipelines.kubeflow import connect
+    from caloforge.pipelines.status import status as read_status
+    from caloforge.pipelines.status import status_lines
+
+    kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
+    click.echo("\n".join(status_lines(read_status(kubeflow, run_id))))
+
+
+@main.command(
+    "fetch-artifacts", example="caloforge fetch-artifacts 3f2b0c1e --root s3://mlpipeline/v2/artifacts -o run"
+)
+@click.argument("run_id")
+@_kubeflow_options
+@click.option("--root", help="Pipeline root; without it the run's own, or Kubeflow's default.")
+@_output("Folder")
+def fetch_artifacts_(
+    run_id: str,
+    host: str | None,
+    namespace: str | None,
+    token_file: Path | None,
+    cookies_file: Path | None,
+    root: str | None,
+    output: Path,
+) -> None:
+    """Copy report, leaderboard and generators of a run on Kubeflow; the store's keys come from AWS_... ."""
+    from caloforge.pipelines.artifacts import fetch_artifacts
+    from caloforge.pipelines.kubeflow import connect
+
+    kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
+    for name in fetch_artifacts(kubeflow, run_id, output, root=root):
+        click.echo(output / name)
 
 
 @main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")
@@ -267,7 +380,7 @@ def train(
 @_seed
 @click.option(
     "--backend",
-    type=click.Choice(["local", "katib", "auto"]),
+    type=click.Choice(["local", "katib", "optimizationjob", "auto"]),
     default="local",
     show_default=True,
     help="Subprocesses, a cluster, or what fits the place.",
@@ -350,6 +463,7 @@ def trial(
     from caloforge.fetch import local_copy
     from caloforge.models.presets import resolve
     from caloforge.runner import end_with_runner
+    from caloforge.tuning.optimization_job import assigned
     from caloforge.tuning.space import nest, parse_value
     from caloforge.tuning.trial import run_trial
     from caloforge.tuning.tune import prepare_once
@@ -361,6 +475,7 @@ def trial(
     values = {path: parse_value(value) for path, _, value in pairs}
     if len(values) < len(pairs):
         raise click.UsageError("--set: a parameter is given twice")
+    values |= assigned(os.environ)
     overrides = nest(values)
     resolve(family, preset, overrides)  # before the showers are read
     showers = local_copy(data, output / "data")
@@ -404,8 +519,9 @@ def generate(
 @click.option("--floor", type=_PATH, help="Second sample like the reference: what a perfect generator would reach.")
 @click.option("--training", type=_PATH, help="What the generators were trained on: finds showers that repeat it.")
 @click.option(
-    "--protocol", type=click.Choice(("quick", "challenge")), default="quick", show_default=True,
-    help="challenge: binnings, thresholds and samplings of CaloChallenge, for its four datasets.",
+    "--protocol", default="quick", show_default=True,
+    type=click.Choice(("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")),
+    help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
 )  # fmt: skip
 @_geometry
 @_seed
@@ -456,6 +572,94 @@ def serve(bundle: Path, http_port: int, grpc_port: int, name: str) -> None:
     from caloforge.serving.server import serve as serve_bundle
 
     serve_bundle(bundle, http_port=http_port, grpc_port=grpc_port, name=name)
+
+
+@main.command(
+    example="caloforge deploy --bundle exported\n"
+    "caloforge deploy --bundle exported --name calo --uri s3://bucket/exported --backend kserve --namespace team"
+)
+@_bundle
+@click.option("--name", default="", help="Name of the InferenceService; without it the server is stopped again.")
+@click.option("--uri", default="", help="Address of the bundle for the cluster; without it its path, on a claim.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "kserve", "auto"]),
+    default="auto",
+    show_default=True,
+    help="A subprocess, a cluster, or what fits the place.",
+)
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of how it is served: image, resources, ...")
+@click.option("--context", help="Context of the kubeconfig; without it the current one.")
+@click.option("--namespace", help="Goes before that of the settings and of the context.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with the query, e.g. a token.")
+@click.option("--keep", is_flag=True, help="Leave a service that failed as it is, to look into it.")
+@_seed
+def deploy(
+    bundle: Path,
+    name: str,
+    uri: str,
+    backend: str,
+    settings_file: Path | None,
+    context: str | None,
+    namespace: str | None,
+    headers: tuple[str, ...],
+    keep: bool,
+    seed: int,
+) -> None:
+    """Serve a generator, compare its answers with its own sampling; a cluster keeps it if they agree."""
+    from caloforge.serving.deploy import deploy as deploy_bundle
+    from caloforge.serving.inference_service import ServiceSettings
+
+    _stop_on_sigterm()
+    if backend == "kserve" and not name:
+        raise click.UsageError("--backend kserve needs --name")
+    settings = ServiceSettings.from_yaml(settings_file) if settings_file else ServiceSettings()
+    if namespace:
+        settings = settings.model_copy(update={"namespace": namespace})
+    result = deploy_bundle(
+        bundle, name=name, uri=uri, backend=backend, settings=settings, context=context, seed=seed,
+        headers=_parse_headers(headers), keep=keep,
+    )  # fmt: skip
+    _print_figures({"url": result.url, **result.figures} if result.url else result.figures)
+
+
+@main.command(
+    example="caloforge manifests -o manifests --settings cluster.yaml\nkubectl apply -k manifests/overlays/profile"
+)
+@_output("Folder")
+@click.option("--overlay", metavar="standalone|profile|cern", help="Write only this one, with what it needs.")
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
+def manifests(output: Path, overlay: str | None, settings_file: Path | None) -> None:
+    """Write what kubectl applies to a cluster before the first run, and examples."""
+    from caloforge.pipelines.manifests import write_manifests
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    write_manifests(output, settings=settings, overlay=overlay)
+    click.echo(f"wrote {output}")
+
+
+@main.command(example="caloforge doctor --settings cluster.yaml --host https://kubeflow.example.org/pipeline")
+@click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings; without it all must work.")
+@click.option("--context", help="Context of the kubeconfig; without it the current one.")
+@click.option("--namespace", help="Namespace of the runs; without it that of the settings or the context.")
+@click.option("--host", help="Address of Kubeflow Pipelines.")
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
+def doctor(
+    settings_file: Path | None, context: str | None, namespace: str | None, host: str | None, as_json: bool
+) -> int:
+    """Say what a cluster lacks for the pipeline, each with the command that mends it; 1 if a run would fail."""
+    from caloforge.pipelines.doctor import examine, failed, findings_table
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else None
+    found = examine(settings=settings, context=context, namespace=namespace, host=host)
+    if as_json:
+        plain = {name: [finding.as_dict() for finding in findings] for name, findings in found.items()}
+        click.echo(json.dumps(plain, indent=2))
+    else:
+        click.echo(findings_table(found))
+    return int(failed(found))
 
 
 @main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")
@@ -535,8 +739,11 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
 
 def _print_figures_with_time(figures: Mapping[str, Any]) -> None:
-    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values."""
+    """Print ``TIME name=value`` lines at once; by the time Katib knows the order of values. Tell Trainer too."""
+    from caloforge.tuning.trainer import tell_trainer
+
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     for name, value in figures.items():
         click.echo(f"{now} {name}={value:.6g}")
     sys.stdout.flush()
+    tell_trainer(figures)

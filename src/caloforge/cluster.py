@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kubernetes import client
@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from caloforge.errors import InputError
-from caloforge.pods import ACCOUNT
+from caloforge.pods import ACCOUNT, digest_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,9 @@ DIGEST = "caloforge/digest"
 """Label by which a step that is tried again knows an object that its first attempt made."""
 
 POLL_SECONDS = 10.0
+REQUEST_SECONDS = (10, 60)
+"""How long a connection and an answer may take."""
+
 PATIENCE_SECONDS = 300.0
 """An API server that does not answer for so long is given up."""
 
@@ -58,6 +61,9 @@ EXPERIMENT = Kind("kubeflow.org", "v1beta1", "experiments", "Experiment", "Katib
 TRIAL = Kind("kubeflow.org", "v1beta1", "trials", "Trial", "Katib")
 INFERENCE_SERVICE = Kind("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService", "KServe")
 TRAIN_JOB = Kind("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob", "Kubeflow Trainer 2")
+OPTIMIZATION_JOB = Kind(
+    "trainer.kubeflow.org", "v1alpha1", "optimizationjobs", "OptimizationJob", "Kubeflow Trainer with OptimizationJobs"
+)
 
 
 class ClusterError(RuntimeError):
@@ -180,13 +186,19 @@ class Cluster:
         call = self._objects.patch_namespaced_custom_object
         return self._ask("change", kind, name, call, name=name, body=changes)
 
-    def delete(self, kind: Kind, name: str) -> None:
-        """Delete an object; one that is gone is fine, and what hinders is only said: it ends a step in any case."""
+    def delete(self, kind: Kind, name: str) -> bool:
+        """Delete an object; what hinders is only said, because the step ends in any case.
+
+        Returns:
+            Whether it is gone; one that was gone before is fine.
+        """
         try:
             self._ask("delete", kind, name, self._objects.delete_namespaced_custom_object, name=name)
         except (Refused, ClusterError) as error:
             if getattr(error, "status", None) != 404:
                 logger.warning("%s; do it yourself: %s", error, self.command("delete", kind, name))
+                return False
+        return True
 
     def watch(self, kind: Kind, name: str, *, timeout: float | None = None) -> Iterator[dict[str, Any]]:
         """Yield an object again and again until the caller has seen enough.
@@ -221,23 +233,80 @@ class Cluster:
         """Return the kubectl command for what could not be done."""
         return f"kubectl {verb} {kind.plural}.{kind.group} {name} --namespace {self.namespace}".replace("  ", " ")
 
+    def request(self, method: str, path: str, *, body: Any = None, **query: str | int) -> Any:
+        """Return what the API server answers at an address that no other method is for.
+
+        Args:
+            method: GET, POST, ...
+            path: e.g. ``/api/v1/nodes``.
+            body: sent as JSON.
+            query: of the address.
+
+        Returns:
+            The object, or the text of a log.
+        """
+        call = partial(
+            self.api.call_api, path, method, body=body, query_params=list(query.items()),
+            header_params={"Accept": "application/json, */*"}, auth_settings=["BearerToken"],
+            response_type="object", _preload_content=False, _return_http_data_only=True,
+            _request_timeout=REQUEST_SECONDS,
+        )  # fmt: skip
+
+        def refused(error: ApiException) -> Refused:
+            return Refused(f"{method} {path}: {reason(error)}", error.status)
+
+        answer = self._persist(path, call, refused)
+        text = answer.data.decode(errors="replace")
+        if "json" not in answer.headers.get("Content-Type", ""):
+            return text
+        return json.loads(text)
+
+    def pods(self, selector: str) -> list[dict[str, Any]]:
+        """Return the pods whose labels fit."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        found: list[dict[str, Any]] = self.request("GET", path, labelSelector=selector)["items"]
+        return found
+
+    def log_tail(self, pod: str, container: str, *, lines: int = 20) -> str:
+        """Return the end of a container's log, empty if it may not be read or the container has not run."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+        try:
+            return str(self.request("GET", path, container=container, tailLines=lines)).strip()
+        except (Refused, ClusterError) as error:
+            logger.warning("%s", error)
+            return ""
+
     def _ask(self, verb: str, kind: Kind, name: str, call: Callable[..., Any], /, **arguments: Any) -> dict[str, Any]:
+        answer = self._persist(
+            name or kind.plural,
+            partial(
+                call,
+                kind.group,
+                kind.version,
+                self.namespace,
+                kind.plural,
+                _request_timeout=REQUEST_SECONDS,
+                **arguments,
+            ),
+            partial(self._refused, verb, kind, name),
+        )
+        if not isinstance(answer, dict):
+            raise InputError(f"{self.api.configuration.host}: answers, but not as a Kubernetes API server")
+        return answer
+
+    def _persist(self, what: str, call: Callable[[], Any], refused: Callable[[ApiException], Refused]) -> Any:
         """Call the API server; ask again while it is overloaded, broken or away."""
         start, pause = time.monotonic(), min(1.0, self.poll_seconds)
         while True:
             try:
-                answer = call(kind.group, kind.version, self.namespace, kind.plural, **arguments)
+                return call()
             except (ApiException, HTTPError) as error:
                 if isinstance(error, ApiException) and error.status not in (410, 429, 500, 502, 503, 504):
-                    raise self._refused(verb, kind, name, error) from None
+                    raise refused(error) from None
                 if time.monotonic() - start > self.patience:
                     text = f"the cluster has not answered for {self.patience:g} s: {reason(error)}"
                     raise ClusterError(text) from None
-                logger.warning("%s: %s; asking again", name or kind.plural, reason(error))
-            else:
-                if not isinstance(answer, dict):
-                    raise InputError(f"{self.api.configuration.host}: answers, but not as a Kubernetes API server")
-                return answer
+                logger.warning("%s: %s; asking again", what, reason(error))
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
 
@@ -255,11 +324,6 @@ class Cluster:
 def conditions(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the conditions in an object's status by their type."""
     return {entry["type"]: entry for entry in item.get("status", {}).get("conditions", [])}
-
-
-def digest_of(body: dict[str, Any]) -> str:
-    """Return the digest of an object, short enough for a label."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def reason(error: Exception) -> str:

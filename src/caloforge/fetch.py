@@ -78,6 +78,32 @@ def local_copy(address: str, folder: Path, *, checksum: str = "") -> Path:
     return target
 
 
+def files_under(address: str) -> dict[str, str]:
+    """Return the files under a folder of an object store or of this machine: path below it to address, oldest first.
+
+    Raises:
+        InputError: it cannot be listed, or the library of the scheme is not installed.
+    """
+    address = address.rstrip("/")
+    shown = without_secrets(address) if is_remote(address) else address
+    try:
+        filesystem, path = _open(address)
+        found = filesystem.find(path, detail=True)
+    except InputError:
+        raise
+    except PermissionError:
+        raise InputError(f"{shown}: access is denied; are the store's keys in the environment?") from None
+    except ImportError:
+        scheme = urlsplit(address).scheme
+        raise InputError(f"{shown}: needs a library: {_MODULES.get(scheme, f'one for {scheme}://')}") from None
+    except Exception as error:  # noqa: BLE001 - the library of each scheme has errors of its own
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).replace(address, shown)
+        raise InputError(f"{shown}: cannot be listed ({reason})") from None
+    ages = {one: str(info.get("LastModified") or info.get("mtime") or "") for one, info in found.items()}
+    below = [one.removeprefix(path.rstrip("/") + "/") for one in sorted(found, key=lambda one: (ages[one], one))]
+    return {one: f"{address}/{one}" for one in below}
+
+
 def without_secrets(address: str) -> str:
     """Return an address as it may be shown: without a password, and without a signature."""
     parts = urlsplit(address)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from caloforge import __version__
 from caloforge.config import Config
+
+IMAGE = f"ghcr.io/caloforge/python-caloforge:{__version__}"
+"""The image of every step, trial and server. Never ``latest``: the tag is part of Kubeflow's cache
+key. kfp.local looks for "python" in it."""
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[kMGTP]i?)?$")]
 """An amount of cores or bytes, as Kubernetes writes it: 500m, 2, 8G, 16Gi."""
@@ -191,3 +198,8 @@ def toleration_fields(toleration: Toleration) -> dict[str, Any]:
     if toleration.seconds is not None:
         fields["tolerationSeconds"] = toleration.seconds
     return fields
+
+
+def digest_of(body: Mapping[str, Any]) -> str:
+    """Return the digest of an object, short enough for a label."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]

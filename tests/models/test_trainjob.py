@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
-from kubernetes_api import KubernetesApi, connected, running
+from kubernetes_api import KubernetesApi, connected, rights_used, running
 
 from caloforge.cluster import TRAIN_JOB, Cluster, ClusterError
 from caloforge.components.image import IMAGE
@@ -16,6 +16,7 @@ from caloforge.errors import InputError
 from caloforge.models.distributed import TrainingFailed
 from caloforge.models.training_pod import TrainingPod
 from caloforge.models.trainjob import build_train_job, run_train_job
+from caloforge.pipelines.rights import RIGHTS
 from caloforge.pods import SecretKey, Toleration
 
 NAME = "train-vae-0123456789"
@@ -74,6 +75,8 @@ class Trainer:
 def api() -> Iterator[KubernetesApi]:
     with running(KubernetesApi("trainjobs")) as api:
         yield api
+    granted = {(right.group, right.resource, verb) for right in RIGHTS for verb in right.verbs}
+    assert rights_used(api) <= granted
 
 
 @pytest.fixture

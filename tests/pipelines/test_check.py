@@ -136,7 +136,7 @@ def _no_description(p: Any, _: Any) -> None:
         (_result_gone, r"root: 'winner' comes from output 'loser'"),
         (_not_waited_for, r"'judgement' comes from 'validate', for which it does not wait"),
         (_waits_for_nobody, r"waits for 'nobody', which is not there"),
-        (_circle, r"tasks compare, export, smoke, validate wait for each other"),
+        (_circle, r"tasks compare, deploy, export, validate wait for each other"),
         (_input_missing, r"does not give 'judgement', which 'comp-compare' needs"),
         (_input_unknown, r"gives 'colour', which 'comp-compare' does not take"),
         (_loop_is_not_told, r"comp-for-loop-1: task 'train': .*train_gpus', which is not an input here"),

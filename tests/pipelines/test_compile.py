@@ -7,7 +7,7 @@ import pytest
 import yaml
 from kfp import dsl
 
-from caloforge.components.smoke import smoke
+from caloforge.components.deploy import deploy
 from caloforge.errors import InputError
 from caloforge.pipelines.build import build_pipeline
 from caloforge.pipelines.check import PipelineError
@@ -71,10 +71,10 @@ def test_a_run_needs_nothing_but_data(compiled: str) -> None:
 def test_what_kubeflow_could_not_run_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @dsl.pipeline(name="careless")
     def careless(seed: int = 0) -> None:
-        smoke(bundle=dsl.importer(artifact_uri="s3://a/b", artifact_class=dsl.Model).output, seed=seed)
+        deploy(bundle=dsl.importer(artifact_uri="s3://a/b", artifact_class=dsl.Model).output, seed=seed)
 
     monkeypatch.setattr("caloforge.pipelines.compile.build_pipeline", lambda settings: careless)
-    with pytest.raises(PipelineError, match=r"'seed' has no description; exec-smoke: no resourceCpuRequest"):
+    with pytest.raises(PipelineError, match=r"'seed' has no description; exec-deploy: no resourceCpuRequest"):
         compile_pipeline(PipelineSettings(), tmp_path / "pipeline.yaml")
     assert not list(tmp_path.iterdir())
 

@@ -14,6 +14,7 @@ from caloforge.files import read_json
 from caloforge.pipelines.local import StepError, run_local
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.showers import open_showers
+from caloforge.webhook import WEBHOOK
 
 FAMILIES = ("vae", "wgan")
 QUICK = {
@@ -21,7 +22,8 @@ QUICK = {
     "energies": {"steps": 20, "batch_size": 32},
     "model": {"network": {"width": 16, "blocks": 1}},
 }
-SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUICK)}
+SECRET = "planted-secret-0123456789"
+SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUICK), "cache": False}
 
 
 def _wait_for_checkpoints(output: Path, process: subprocess.Popen[bytes]) -> None:
@@ -34,8 +36,10 @@ def _wait_for_checkpoints(output: Path, process: subprocess.Popen[bytes]) -> Non
 
 
 def test_a_killed_run_goes_on_and_leaves_everything(
-    small_showers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small_showers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:1/{SECRET}")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     output, settings = tmp_path / "run", tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump(SETTINGS))
     command = [sys.executable, "-P", "-m", "caloforge", "run", "--data", small_showers, "-o", output]
@@ -68,6 +72,9 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     assert steps["preprocess"]["kept_from_earlier_run"]
     assert {f"{verb} {family}" for verb in ("train", "generate") for family in FAMILIES} <= set(steps)
     assert not (output / "checkpoints").exists()
+    assert "the webhook cannot be reached (ConnectError)" in caplog.messages
+    assert SECRET not in caplog.text
+    assert not [path for path in output.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert 0 <= result.timings["overhead_fraction"] < 1
 
 

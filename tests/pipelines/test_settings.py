@@ -6,12 +6,15 @@ import pytest
 from caloforge.errors import InputError
 from caloforge.models.families import FAMILIES as MODEL_FAMILIES
 from caloforge.models.presets import PRESETS as MODEL_PRESETS
-from caloforge.pipelines.settings import FAMILIES, PRESETS, PipelineSettings
+from caloforge.pipelines.settings import FAMILIES, PRESETS, PROTOCOLS, PipelineSettings
+from caloforge.serving.inference_service import ServiceSettings
+from caloforge.validation.protocols import PROTOCOLS as VALIDATION_PROTOCOLS
 
 
 def test_names_are_those_of_the_models() -> None:
     assert tuple(MODEL_FAMILIES) == FAMILIES
     assert set(PRESETS) == set(MODEL_PRESETS)
+    assert tuple(VALIDATION_PROTOCOLS) == PROTOCOLS
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,7 @@ def test_names_are_those_of_the_models() -> None:
         ({"families": []}, "families"),
         ({"overrides": {"difusion": {}}}, "did you mean 'diffusion'"),
         ({"preset": "ful"}, r"preset: unknown preset 'ful'; did you mean 'full'"),
+        ({"protocol": "chalenge"}, r"protocol: unknown protocol 'chalenge'; did you mean 'challenge'"),
         ({"prepare": {"treshold": 1}}, "did you mean 'prepare.threshold'"),
         ({"seed": 2**53}, "seed"),
         ({"resources": {"trian": {}}}, r"here: resources: unknown step 'trian'; did you mean 'train'"),
@@ -30,6 +34,11 @@ def test_names_are_those_of_the_models() -> None:
         ({"resources": {"train": {"cpu": "many"}}}, r"train: cpu: String should match"),
         ({"pod": {"memry": "8G"}}, r"did you mean 'pod.memory'"),
         ({"pod": {"secret_env": {"KEY": "value"}}}, r"pod.secret_env.KEY"),
+        ({"pod": {"env": {"AWS_SECRET_ACCESS_KEY": "x"}}}, r"'AWS_SECRET_ACCESS_KEY' looks like a secret.*secret_env"),
+        ({"resources": {"train": {"env": {"wandb_api_key": "x"}}}}, r"train: env: 'wandb_api_key' looks like a secret"),
+        ({"service": {"env": {"HF_TOKEN": "x"}}}, r"service: env: 'HF_TOKEN' looks like a secret"),
+        ({"service": {"replicas": 2}}, r"unknown key 'service.replicas'; did you mean 'service.m"),
+        ({"deploy": "My_Service"}, r"deploy: InferenceService 'My_Service': expected at most 40 lower-case"),
         ({"timeouts": {"validat": 60}}, r"timeouts: unknown step 'validat'; did you mean 'validate'"),
         ({"timeouts": {"train": 0}}, r"timeouts.train"),
         ({"backoff": {"second": 5}}, r"did you mean 'backoff.seconds'"),
@@ -43,6 +52,14 @@ def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> Non
     with pytest.raises(InputError, match=message) as error:
         PipelineSettings.parse(values, where="here")
     assert "\n" not in str(error.value)
+
+
+def test_the_server_takes_from_the_steps_what_is_not_said() -> None:
+    settings = PipelineSettings(image="registry.org/ours:7", namespace="calo", pod={"image_pull_secrets": ["registry"]})
+    served = settings.served()
+    assert (served.image, served.namespace, served.image_pull_secrets) == ("registry.org/ours:7", "calo", ("registry",))
+    other = settings.model_copy(update={"service": ServiceSettings(image="registry.org/server:1")})
+    assert other.served().image == "registry.org/server:1"
 
 
 def test_settings_come_from_yaml(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import grpc
 import httpx
@@ -14,7 +14,7 @@ from caloforge.errors import InputError
 from caloforge.models.bundle import Generator, load_bundle
 from caloforge.serving.client import ask, is_ready, query
 from caloforge.serving.limits import MAX_SHOWERS_PER_REQUEST
-from caloforge.serving.local import free_port, running_server
+from caloforge.serving.local import free_port
 from caloforge.serving.server import serve
 from caloforge.serving.smoke import spread_conditions
 from caloforge.showers import Conditions
@@ -27,33 +27,19 @@ with warnings.catch_warnings():
 INFER = "/v2/models/caloforge/infer"
 
 
-class Server(NamedTuple):
-    url: str
-    grpc_address: str
-
-
-@pytest.fixture(scope="module")
-def server(tiny_bundle: Path) -> Iterator[Server]:
-    port = free_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # other tests want the cores too
-        with running_server(tiny_bundle, grpc_port=port) as url:
-            yield Server(url, f"127.0.0.1:{port}")
-
-
 @pytest.fixture(scope="module")
 def generator(tiny_bundle: Path) -> Generator:
     return load_bundle(tiny_bundle)
 
 
 @pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx.Client]:
+def http(server: Any) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def stub(server: Server) -> Iterator[GRPCInferenceServiceStub]:
+def stub(server: Any) -> Iterator[GRPCInferenceServiceStub]:
     unlimited = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(server.grpc_address, options=unlimited) as channel:
         yield GRPCInferenceServiceStub(channel)
@@ -85,7 +71,7 @@ def assert_same_showers(showers: np.ndarray, expected: np.ndarray) -> None:
 
 
 def test_same_seed_gives_the_showers_of_in_process_sampling(
-    server: Server, generator: Generator, conditions: Conditions
+    server: Any, generator: Generator, conditions: Conditions
 ) -> None:
     showers = query(server.url, conditions, seed=7)
     assert showers.shape == (len(conditions), generator.geometry.n_voxels)
@@ -93,16 +79,16 @@ def test_same_seed_gives_the_showers_of_in_process_sampling(
     assert_same_showers(showers, generator.sample(conditions, seed=7))
 
 
-def test_the_answer_carries_the_mesh(server: Server, generator: Generator, conditions: Conditions) -> None:
+def test_the_answer_carries_the_mesh(server: Any, generator: Generator, conditions: Conditions) -> None:
     geometry = ask(server.url, conditions, seed=7).geometry
     assert (geometry.name, geometry.to_xml()) == (generator.geometry.name, generator.geometry.to_xml())
 
 
-def test_another_seed_gives_other_showers(server: Server, conditions: Conditions) -> None:
+def test_another_seed_gives_other_showers(server: Any, conditions: Conditions) -> None:
     assert not np.array_equal(query(server.url, conditions, seed=7), query(server.url, conditions, seed=8))
 
 
-def test_rest_json_carries_the_same_showers(server: Server, http: httpx.Client, conditions: Conditions) -> None:
+def test_rest_json_carries_the_same_showers(server: Any, http: httpx.Client, conditions: Conditions) -> None:
     response = http.post(INFER, json={"id": "mine", "inputs": tensors(conditions), "parameters": {"seed": 7}})
     assert response.headers["content-type"] == "application/json"
     content = response.json()
@@ -113,7 +99,7 @@ def test_rest_json_carries_the_same_showers(server: Server, http: httpx.Client, 
     np.testing.assert_array_equal(showers, query(server.url, conditions, seed=7))
 
 
-def test_a_single_output_can_be_asked_for_in_binary(server: Server, http: httpx.Client, conditions: Conditions) -> None:
+def test_a_single_output_can_be_asked_for_in_binary(server: Any, http: httpx.Client, conditions: Conditions) -> None:
     outputs = [{"name": "showers", "parameters": {"binary_data": True}}]
     response = http.post(INFER, json={"inputs": tensors(conditions), "outputs": outputs})
     length = int(response.headers["Inference-Header-Content-Length"])
@@ -122,14 +108,14 @@ def test_a_single_output_can_be_asked_for_in_binary(server: Server, http: httpx.
     np.testing.assert_array_equal(showers, query(server.url, conditions, seed=0))
 
 
-def test_v1_predict_carries_the_same_showers(server: Server, http: httpx.Client, conditions: Conditions) -> None:
+def test_v1_predict_carries_the_same_showers(server: Any, http: httpx.Client, conditions: Conditions) -> None:
     rows = [{name: getattr(conditions, name)[i] for name in conditions.names} for i in range(len(conditions))]
     response = http.post("/v1/models/caloforge:predict", json={"instances": rows, "parameters": {"seed": 7}})
     showers = np.array(response.json()["predictions"], np.float32)
     np.testing.assert_array_equal(showers, query(server.url, conditions, seed=7))
 
 
-def test_grpc_carries_the_same_showers(server: Server, stub: GRPCInferenceServiceStub, conditions: Conditions) -> None:
+def test_grpc_carries_the_same_showers(server: Any, stub: GRPCInferenceServiceStub, conditions: Conditions) -> None:
     response = stub.ModelInfer(grpc_request(conditions, seed=7))
     showers = np.frombuffer(response.raw_output_contents[0], "<f4").reshape(response.outputs[0].shape)
     np.testing.assert_array_equal(showers, query(server.url, conditions, seed=7))
@@ -147,16 +133,14 @@ def test_grpc_says_what_is_wrong(stub: GRPCInferenceServiceStub) -> None:
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_concurrent_requests_get_their_own_showers(
-    server: Server, generator: Generator, conditions: Conditions
-) -> None:
+def test_concurrent_requests_get_their_own_showers(server: Any, generator: Generator, conditions: Conditions) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda seed: query(server.url, conditions, seed=seed), range(8)))
     for seed, answer in enumerate(answers):
         assert_same_showers(answer, generator.sample(conditions, seed=seed))
 
 
-def test_readiness_and_metadata(server: Server, http: httpx.Client, generator: Generator) -> None:
+def test_readiness_and_metadata(server: Any, http: httpx.Client, generator: Generator) -> None:
     assert http.get("/v2/health/ready").json() == {"ready": True}
     assert is_ready(server.url)
     assert not is_ready(server.url, name="another")
@@ -202,7 +186,7 @@ def test_a_bad_query_is_refused_with_its_reason(
     assert text in response.json()["error"]
 
 
-def test_not_a_number_in_binary_is_refused(server: Server, conditions: Conditions) -> None:
+def test_not_a_number_in_binary_is_refused(server: Any, conditions: Conditions) -> None:
     broken = Conditions(**{name: getattr(conditions, name).copy() for name in conditions.names})
     broken.incident_energy[3] = np.nan
     with pytest.raises(InputError, match="incident_energy: row 3 is nan"):
@@ -225,12 +209,12 @@ def test_an_unknown_output_is_refused(http: httpx.Client, conditions: Conditions
     assert "unknown output 'shower'" in response.json()["error"]
 
 
-def test_an_unknown_model_is_refused(server: Server, conditions: Conditions) -> None:
+def test_an_unknown_model_is_refused(server: Any, conditions: Conditions) -> None:
     with pytest.raises(InputError, match="Model with name another does not exist"):
         query(server.url, conditions, seed=0, name="another")
 
 
-def test_a_taken_port_is_refused(server: Server, tiny_bundle: Path) -> None:
+def test_a_taken_port_is_refused(server: Any, tiny_bundle: Path) -> None:
     taken = int(server.url.rpartition(":")[2])
     with pytest.raises(InputError, match=f"port {taken} cannot be used .*choose another"):
         serve(tiny_bundle, http_port=taken, grpc_port=free_port())

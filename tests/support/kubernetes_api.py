@@ -40,6 +40,9 @@ class KubernetesApi:
         requests: (method, path with query, headers) of all requests.
         bodies: (method, path with query, text) of those that have a body.
         logs: name of a pod to its log.
+        groups: name of an API group to the versions that are served, and their kinds.
+        denied: (who, verb, resource) that may not be done; who is empty for the one who asks.
+        reviewable: whether one may ask what others may do.
     """
 
     def __init__(self, *kinds: str) -> None:
@@ -51,6 +54,9 @@ class KubernetesApi:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.bodies: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
+        self.groups: dict[str, dict[str, list[str]]] = {}
+        self.denied: set[tuple[str, str, str]] = set()
+        self.reviewable = True
         self.url = ""
         self._lock = threading.Lock()
 
@@ -61,6 +67,7 @@ class KubernetesApi:
             namespace=namespace,
             uid=f"uid-{len(self.objects)}",
             resourceVersion="1",
+            generation=1,
             creationTimestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         self.objects[plural, namespace, body["metadata"]["name"]] = body
@@ -73,6 +80,11 @@ class KubernetesApi:
     def answer(self, method: str, address: str, body: Object | None) -> tuple[int, Any]:
         """Return status and content of an answer."""
         parts = urlsplit(address)
+        if known := self._discovered(parts.path):
+            return 200, known
+        if parts.path.endswith("accessreviews"):
+            assert body is not None
+            return self._reviewed(body)
         found = _ADDRESS.fullmatch(parts.path)
         if found is None or found["plural"] not in self.kinds:
             return 404, _status(404, f"the server could not find {parts.path}")
@@ -104,9 +116,36 @@ class KubernetesApi:
             assert body is not None
             old = self.objects[key]
             self.objects[key] = _merged(old, body) if method == "PATCH" else {**body, "metadata": old["metadata"]}
-            version = int(old["metadata"]["resourceVersion"]) + 1
-            self.objects[key]["metadata"]["resourceVersion"] = str(version)
+            new = self.objects[key]
+            new["metadata"] = {**new["metadata"], "resourceVersion": str(int(old["metadata"]["resourceVersion"]) + 1)}
+            if new.get("spec") != old.get("spec"):
+                new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         return 200, self._seen(plural, self.objects[key])
+
+    def _discovered(self, path: str) -> Object | None:
+        """Return what the server says of itself."""
+        if path == "/version":
+            return {"gitVersion": "v1.32.1"}
+        group, _, version = path.removeprefix("/apis/").partition("/")
+        if path.startswith("/apis/") and group in self.groups:
+            if not version:
+                return {"kind": "APIGroup", "versions": [{"version": name} for name in self.groups[group]]}
+            if version in self.groups[group]:
+                return {
+                    "kind": "APIResourceList",
+                    "resources": [{"name": kind} for kind in self.groups[group][version]],
+                }
+        return None
+
+    def _reviewed(self, review: Object) -> tuple[int, Any]:
+        """Answer whether somebody may do something."""
+        user = review["spec"].get("user", "")
+        if user and not self.reviewable:
+            return 403, _status(403, "subjectaccessreviews is forbidden")
+        asked = review["spec"]["resourceAttributes"]
+        resource = f"{asked['resource']}/{asked['subresource']}" if asked["subresource"] else asked["resource"]
+        who = user.rpartition(":")[2]
+        return 201, {**review, "status": {"allowed": (who, asked["verb"], resource) not in self.denied}}
 
     def _seen(self, plural: str, item: Object) -> Object:
         if plural in self.controllers:
@@ -144,6 +183,19 @@ class KubernetesApi:
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         handler.wfile.write(content)
+
+
+def rights_used(api: KubernetesApi) -> set[tuple[str, str, str]]:
+    """Return group, resource and verb of all requests, as a Role has to name them."""
+    used = set()
+    for method, address, _ in api.requests:
+        found = _ADDRESS.fullmatch(urlsplit(address).path)
+        assert found is not None
+        reading = "get" if found["name"] else "list"
+        verb = {"GET": reading, "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}[method]
+        part = f"/{found['part']}" if found["part"] else ""
+        used.add((found["group"] or "", found["plural"] + part, verb))
+    return used
 
 
 def _status(code: int, message: str) -> Object:

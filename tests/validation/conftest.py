@@ -2,12 +2,14 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from caloforge.geometry import Geometry, Layer
 from caloforge.showers import Conditions, Showers, open_showers, write_showers
+from caloforge.validation.validate import validate
 
 R_EDGES = (0.0, 5.0, 10.0, 20.0)
 THRESHOLD = 0.1
@@ -59,24 +61,45 @@ def oracle() -> ModuleType:
     return module
 
 
-def writer(folder: Path) -> Callable[..., Showers]:
-    def save(name: str, geometry: Geometry, energy: np.ndarray, voxels: np.ndarray, **attributes: float) -> Showers:
-        path = folder / f"{name}.hdf5"
-        attributes = {"energy_threshold": THRESHOLD, **attributes}
-        with write_showers(path, geometry, attributes=attributes, provenance={}) as file:
-            file.append(Conditions(energy), voxels)
-        return open_showers(path)
-
-    return save
+def save(path: Path, geometry: Geometry, energy: np.ndarray, voxels: np.ndarray, **attributes: float) -> Showers:
+    """Write showers to a file and open it."""
+    attributes = {"energy_threshold": THRESHOLD, **attributes}
+    with write_showers(path, geometry, attributes=attributes, provenance={}) as file:
+        file.append(Conditions(energy), voxels)
+    return open_showers(path)
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Showers]:
-    """Return a function that writes showers to a file and opens it."""
-    return writer(tmp_path)
+    """Return a function that writes showers to a file of some name and opens it."""
+    return lambda name, *content, **attributes: save(tmp_path / f"{name}.hdf5", *content, **attributes)
 
 
 @pytest.fixture(scope="module")
 def write_module(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Showers]:
-    """Like ``write``, for fixtures of a module."""
-    return writer(tmp_path_factory.mktemp("written"))
+    """Like ``write``, for the fixtures of a module."""
+    folder = tmp_path_factory.mktemp("written")
+    return lambda name, *content, **attributes: save(folder / f"{name}.hdf5", *content, **attributes)
+
+
+BAD = "</script><b>$bad"
+"""Name of a generator that HTML and mathtext could take for code."""
+
+
+@pytest.fixture(scope="session")
+def judged(
+    mesh: Geometry, toy_showers: Callable[..., tuple[np.ndarray, np.ndarray]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
+    """The metrics and the folder of a good and a bad generator against a second sample."""
+    folder = tmp_path_factory.mktemp("judged")
+    reference = save(folder / "reference.hdf5", mesh, *toy_showers(mesh, 400, 1))
+    floor = save(folder / "floor.hdf5", mesh, *toy_showers(mesh, 350, 2))
+    energy, voxels = toy_showers(mesh, 300, 3)
+    good = save(folder / "good.hdf5", mesh, energy, voxels)
+    voxels[:, mesh.layer_slices[1]] *= 4
+    bad = save(folder / "bad.hdf5", mesh, energy, voxels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("caloforge.validation.plot_style.DPI", 50)  # seconds saved
+        output, timings = folder / "out", {"good": 1.5}
+        metrics = validate(reference, {"good": good, BAD: bad}, output, floor=floor, timings=timings, seed=3)
+    return metrics, output

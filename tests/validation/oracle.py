@@ -143,7 +143,7 @@ def frechet(m1, c1, m2, c2):
     return (m1 - m2) @ (m1 - m2) + np.trace(c1) + np.trace(c2) - 2 * np.trace(root).real
 
 
-def fpd(x, y, seed=42):
+def fpd(x, y, seed=42, n_draws=20):
     """Return FPD and its error with the sampling of jetnet: sizes 10,000 to 50,000, 20 draws of each."""
     x, y = normalised(x, y)
     sizes = (1 / np.linspace(1 / 10_000, 1 / 50_000, 10)).astype("int32")
@@ -151,7 +151,7 @@ def fpd(x, y, seed=42):
     means = []
     for size in sizes:
         values = []
-        for _ in range(20):
+        for _ in range(n_draws):
             a, b = x[rng.choice(len(x), size=size)], y[rng.choice(len(y), size=size)]
             values.append(frechet(a.mean(axis=0), np.cov(a, rowvar=False), b.mean(axis=0), np.cov(b, rowvar=False)))
         means.append(np.mean(values))
@@ -159,11 +159,11 @@ def fpd(x, y, seed=42):
     return found[0], np.sqrt(covariance[0, 0])
 
 
-def kpd(x, y, batch_size=10_000, seed=42):
+def kpd(x, y, batch_size=10_000, seed=42, n_batches=10):
     """Return KPD and its error: 10 batches with replacement, every pair of each, one matrix after the other."""
     x, y = normalised(x, y)
     values = []
-    for i in range(10):
+    for i in range(n_batches):
         rng = np.random.default_rng(seed + 1000 * i)
         a, b = x[rng.choice(len(x), size=batch_size)], y[rng.choice(len(y), size=batch_size)]
         d, m = x.shape[1], batch_size

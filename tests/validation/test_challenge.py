@@ -52,8 +52,8 @@ def test_a_layer_that_is_empty_in_the_reference(photons):
 def test_the_challenge_protocol_from_end_to_end(photons, tmp_path, monkeypatch):
     monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_: [])  # seconds saved
     reference, second, generated = (photons(name, seed) for name, seed in (("a", 1), ("b", 2), ("c", 3)))
-    metrics = validate(reference, {"c": generated}, tmp_path / "out", floor=second, protocol="challenge")
-    assert metrics["protocol"]["name"] == "challenge"
+    metrics = validate(reference, {"c": generated}, tmp_path / "out", floor=second, protocol="challenge-no-networks")
+    assert metrics["protocol"]["name"] == "challenge-no-networks"
     assert metrics["threshold_mev"] == 1.0
     found = metrics["generators"]["c"]
     assert {"auc", "fpd", "kpd", "precision", "recall", "density", "coverage"} <= set(found)
@@ -68,7 +68,7 @@ def test_the_mesh_decides_not_the_name(mesh, write, toy_showers, tmp_path):
         assert dataset_of(load_geometry(name)) == name
     reference = write("reference", mesh, *toy_showers(mesh, 120, 1))
     with pytest.raises(InputError, match="'toy' is none of CaloChallenge's"):
-        validate(reference, {"g": reference}, tmp_path / "out", protocol="challenge")
+        validate(reference, {"g": reference}, tmp_path / "out", protocol="challenge-no-networks")
     with pytest.raises(InputError, match="unknown protocol 'chalenge'; did you mean 'challenge'"):
         validate(reference, {"g": reference}, tmp_path / "out", protocol="chalenge")
 

@@ -69,7 +69,7 @@ def test_a_generator_that_copies_is_found_and_one_that_does_not_is_not(showers, 
         "honest": 0.0, "copies": 1.0, "near": 0.0, "half": 0.5,
     }  # fmt: skip
     assert entry["reference_copies"] == 0
-    assert ratio["generators"]["copies"]["value"] == pytest.approx(0)
+    assert ratio["generators"]["copies"]["value"] < 0.01
     assert ratio["generators"]["near"]["value"] < 0.7
     assert ratio["generators"]["honest"]["value"] == pytest.approx(1, abs=5 * ratio["generators"]["honest"]["error"])
     assert (entry["n"], entry["n_training"]) == (300, 1500)

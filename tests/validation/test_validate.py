@@ -1,7 +1,6 @@
 import csv
 import json
 import math
-import re
 
 import numpy as np
 import pytest
@@ -23,18 +22,9 @@ def numbers(content):
         yield content
 
 
-def test_two_generators_against_a_second_sample(mesh, toy_showers, write, tmp_path, monkeypatch):
-    monkeypatch.setattr("caloforge.validation.plot_style.DPI", 50)  # seconds saved
-    reference = write("reference", mesh, *toy_showers(mesh, 400, 1))
-    floor = write("floor", mesh, *toy_showers(mesh, 350, 2))
-    energy, voxels = toy_showers(mesh, 300, 3)
-    good = write("good", mesh, energy, voxels)
-    voxels[:, mesh.layer_slices[1]] *= 4
-    bad = write("bad", mesh, energy, voxels)
-    output = tmp_path / "out"
-
-    metrics = validate(reference, {"good": good, "<b>$bad": bad}, output, floor=floor, timings={"good": 1.5}, seed=3)
-
+def test_two_generators_against_a_second_sample(judged):
+    metrics, output = judged
+    bad = "</script><b>$bad"
     assert json.loads((output / "metrics.json").read_text()) == metrics
     assert all(math.isfinite(number) for number in numbers(metrics))
     assert metrics["n"] == 300
@@ -45,25 +35,17 @@ def test_two_generators_against_a_second_sample(mesh, toy_showers, write, tmp_pa
     expected = {*without_angles, "voxel_energy", "voxel_energy_groups"}
     assert set(metrics["generators"]["good"]["separation"]) == expected
     assert metrics["generators"]["good"]["auc"]["value"] < 0.6
-    assert metrics["generators"]["<b>$bad"]["auc"]["value"] > 0.8
-    assert metrics["generators"]["<b>$bad"]["separation"]["layer_energy"]["sigma"] > 3
+    assert metrics["generators"][bad]["auc"]["value"] > 0.8
+    assert metrics["generators"][bad]["separation"]["layer_energy"]["sigma"] > 3
     assert len(metrics["generators"]["good"]["separation"]["layer_energy"]["per_layer"]) == 6
     assert leaderboard(metrics)["winner"] == "good"
     assert metrics["warnings"] == []
 
-    report = (output / "report.html").read_text()
-    plots = list((output / "plots").glob("*.png"))
-    assert report.count("data:image/png;base64,") == len(plots) > 20
     rows = list(csv.DictReader((output / "tables.csv").read_text().splitlines()))
-    bad = next(row for row in rows if (row["generator"], row["kind"], row["name"]) == ("<b>$bad", "headline", "auc"))
-    assert float(bad["value"]) == metrics["generators"]["<b>$bad"]["auc"]["value"]
-    assert {row["kind"] for row in rows} == {"headline", "separation", "wasserstein", "physics"}
+    row = next(row for row in rows if (row["generator"], row["kind"], row["name"]) == (bad, "headline", "auc"))
+    assert float(row["value"]) == metrics["generators"][bad]["auc"]["value"]
+    assert {row["kind"] for row in rows} == {"headline", "separation", "wasserstein", "physics", "in_bins"}
     assert metrics["verdict"]["sentence"] in (output / "summary.md").read_text()
-    assert len(report) < 3_000_000
-    assert "<b>$bad" not in report
-    assert "&lt;b&gt;$bad" in report
-    assert "Best of 2 generators, good," in report
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', report)
 
 
 def test_the_reference_is_halved_without_a_second_sample(

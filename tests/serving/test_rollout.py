@@ -1,0 +1,360 @@
+"""KServe's side is played by a controller on a local API server; who answers queries is our real server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kserve_controller import KServe
+from kubernetes_api import KubernetesApi, connected, rights_used, running
+
+from caloforge.cluster import Cluster, ClusterError
+from caloforge.errors import InputError
+from caloforge.pipelines.rights import RIGHTS
+from caloforge.serving.inference_service import ServiceSettings, inference_service
+from caloforge.serving.rollout import DeployFailed, Rollout, replacing
+from caloforge.serving.smoke import TOLERANCE, Reference, reference_showers
+
+OLD = {"predictor": {"minReplicas": 2, "labels": {"who": "a colleague"}, "model": {"storageUri": "s3://bucket/old"}}}
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_bundle: Path) -> Reference:
+    return reference_showers(tiny_bundle, seed=4)
+
+
+@pytest.fixture(scope="module")
+def rubbish() -> Iterator[str]:
+    """Something that answers all queries with a page of HTML."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>welcome</html>")
+
+        do_GET = do_POST = _serve
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def api() -> Iterator[KubernetesApi]:
+    with running(KubernetesApi("inferenceservices")) as api:
+        yield api
+    granted = {(right.group, right.resource, verb) for right in RIGHTS for verb in right.verbs}
+    assert rights_used(api) <= granted
+
+
+@pytest.fixture(params=[False, True], ids=["standard", "knative"])
+def kserve(request: pytest.FixtureRequest, api: KubernetesApi, server: Any) -> KServe:
+    return KServe(api, server.url, knative=request.param)
+
+
+@pytest.fixture
+def cluster(api: KubernetesApi) -> Iterator[Cluster]:
+    with connected(api) as cluster:
+        yield cluster
+
+
+def wanted(uri: str = "s3://bucket/new") -> dict[str, Any]:
+    return inference_service("calo", uri, ServiceSettings())
+
+
+def roll_out(cluster: Cluster, reference: Reference, body: dict[str, Any] | None = None, **options: Any) -> Any:
+    rollout = Rollout(body or wanted(), cluster, **options)
+    rollout.answer_seconds, rollout.settle_seconds = 0.05, 1.0
+    return rollout.complete(reference, headers=None, timeout=5)
+
+
+def put_old(api: KubernetesApi, cluster: Cluster) -> None:
+    """Put a service there that somebody made by hand, and let it come up."""
+    api.add("inferenceservices", {"metadata": {"name": "calo"}, "spec": OLD})
+    for _ in range(5):
+        api.answer("GET", "/apis/serving.kserve.io/v1beta1/namespaces/default/inferenceservices/calo", None)
+
+
+def spec(api: KubernetesApi) -> dict[str, Any]:
+    (service,) = api.of("inferenceservices")
+    return dict(service["spec"])
+
+
+def test_a_new_service(api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference) -> None:
+    url, figures = roll_out(cluster, reference)
+    assert url == kserve.url
+    assert figures["max_relative_difference"] <= TOLERANCE
+    assert figures["latency_ms"] > 0
+    assert spec(api) == wanted()["spec"]
+    assert len(kserve.revisions) == 1, "nothing was changed after the query, which would start new pods"
+
+
+def test_an_update(api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference) -> None:
+    put_old(api, cluster)
+    roll_out(cluster, reference)
+    assert spec(api) == wanted()["spec"], "what the old one had and the new one has not is gone"
+    assert kserve.traffic == ["s3://bucket/old", "s3://bucket/new"]
+    assert len(kserve.revisions) == 2
+    (service,) = api.of("inferenceservices")
+    assert json.loads(service["metadata"]["annotations"]["caloforge/previous"]) == OLD
+
+
+def test_the_same_again_starts_no_new_servers(
+    api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference
+) -> None:
+    for run in ("first", "second"):
+        roll_out(cluster, reference, run=run)
+    assert len(kserve.revisions) == 1
+
+
+def test_old_servers_are_not_asked(api: KubernetesApi, server: Any, cluster: Cluster, reference: Reference) -> None:
+    """The condition Ready of a Deployment is true while its pods are being replaced."""
+    kserve = KServe(api, server.url)
+    kserve.urls["s3://bucket/old"] = "http://old.invalid"
+    put_old(api, cluster)
+    kserve.looks = 10
+    url, _ = roll_out(cluster, reference)
+    assert url == server.url
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [429, 500],
+        ["none", 503, "reset", 502],
+        ["none", "none", 410],
+        ["none", "lost"],
+        ["none", 409],
+        ["none", "none", 500, "none", "reset", 504],
+    ],
+)
+def test_a_shaky_server(
+    script: list[int | str], api: KubernetesApi, server: Any, cluster: Cluster, reference: Reference
+) -> None:
+    KServe(api, server.url)
+    api.script = list(script)
+    assert roll_out(cluster, reference)[0] == server.url
+    assert not api.script
+
+
+def test_a_conflict_while_it_is_changed(
+    api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference
+) -> None:
+    put_old(api, cluster)
+    api.script = ["none", 409, "lost", 429]
+    roll_out(cluster, reference)
+    assert spec(api) == wanted()["spec"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [(403, "forbidden"), (401, "log in again"), (404, "KServe is not installed")],
+)
+@pytest.mark.parametrize("before", [0, 1])
+def test_refusals(
+    fault: int, message: str, before: int, api: KubernetesApi, server: Any, cluster: Cluster, reference: Reference
+) -> None:
+    KServe(api, server.url)
+    api.script = [*["none"] * before, fault, *([404] if fault == 404 else [])]
+    with pytest.raises(InputError, match=message):
+        roll_out(cluster, reference)
+    assert not api.of("inferenceservices")
+
+
+def test_kserve_is_not_there(cluster: Cluster, api: KubernetesApi, reference: Reference) -> None:
+    api.kinds.discard("inferenceservices")
+    with pytest.raises(InputError, match=r"KServe is not installed \(kubectl get crd inferenceservices.serving"):
+        roll_out(cluster, reference)
+
+
+def test_a_refusal_while_it_comes_up_leaves_nothing(
+    api: KubernetesApi, server: Any, cluster: Cluster, reference: Reference
+) -> None:
+    KServe(api, server.url)
+    api.script = ["none", "none", 403]
+    with pytest.raises(DeployFailed, match="deleted again"):
+        roll_out(cluster, reference)
+    assert not api.of("inferenceservices")
+
+
+def test_a_cluster_that_goes_away(api: KubernetesApi, server: Any, cluster: Cluster, reference: Reference) -> None:
+    KServe(api, server.url)
+    cluster.patience = 0.05
+    api.script = ["none", "none", *[503] * 4]
+    with pytest.raises(ClusterError):
+        roll_out(cluster, reference)
+    assert not api.of("inferenceservices")
+
+
+def test_servers_that_never_come(
+    api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    kserve.broken = {"s3://bucket/new"}
+    event = {
+        "metadata": {"name": "calo.1"},
+        "involvedObject": {"kind": "Pod", "name": "calo-predictor-1"},
+        "reason": "FailedScheduling",
+        "message": "Insufficient nvidia.com/gpu",
+        "lastTimestamp": "2025-01-01T00:00:00Z",
+    }
+    api.add("events", event)
+    with pytest.raises(DeployFailed, match=r"calo: not ready after 0\.1 s .*no server yet.*deleted again"):
+        Rollout(wanted(), cluster).complete(reference, headers=None, timeout=0.1)
+    assert "condition Ready: False MinimumReplicasUnavailable: no server yet" in caplog.text
+    assert "event Pod calo-predictor-1: FailedScheduling: Insufficient nvidia.com/gpu" in caplog.text
+    assert not api.of("inferenceservices")
+
+
+@pytest.mark.parametrize(
+    ("reason", "restarts"), [("ImagePullBackOff", 0), ("CreateContainerConfigError", 0), ("CrashLoopBackOff", 3)]
+)
+def test_servers_that_cannot_come_are_not_waited_for(
+    reason: str,
+    restarts: int,
+    api: KubernetesApi,
+    kserve: KServe,
+    cluster: Cluster,
+    reference: Reference,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    put_old(api, cluster)
+    kserve.broken = {"s3://bucket/new"}
+    kserve.waiting, kserve.restarts = {"reason": reason, "message": "so says the node"}, restarts
+    api.logs["calo-predictor-2"] = "no such bundle"
+    with pytest.raises(DeployFailed, match=f"kserve-container: {reason}: so says the node; the specification before"):
+        roll_out(cluster, reference)
+    assert "no such bundle" in caplog.text
+    assert spec(api) == OLD
+    assert set(kserve.traffic) == {"s3://bucket/old"}
+
+
+def test_wrong_showers(api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference) -> None:
+    other = replace(reference, showers=reference.showers * np.float32(1.01))
+    with pytest.raises(DeployFailed, match=r"showers are not those of in-process sampling: 20 of 20.*deleted again"):
+        roll_out(cluster, other)
+    assert not api.of("inferenceservices")
+
+
+def test_rubbish_goes_back(
+    api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference, rubbish: str
+) -> None:
+    put_old(api, cluster)
+    (before,) = api.of("inferenceservices")
+    metadata = before["metadata"]
+    kserve.urls["s3://bucket/new"] = rubbish
+    with pytest.raises(DeployFailed, match=r"not that of a shower server.*the specification before is there again"):
+        roll_out(cluster, reference)
+    assert spec(api) == OLD
+    (after,) = api.of("inferenceservices")
+    for kind in ("labels", "annotations"):
+        assert after["metadata"].get(kind, {}) == metadata.get(kind, {}), "which would start new pods again"
+    if kserve.knative:
+        assert kserve.traffic == ["s3://bucket/old"], "rubbish never had any traffic"
+    roll_out(cluster, reference, wanted("s3://bucket/third"))
+    assert spec(api) == wanted("s3://bucket/third")["spec"]
+
+
+def test_it_is_kept_if_asked(api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference) -> None:
+    other = replace(reference, showers=reference.showers * np.float32(1.01))
+    with pytest.raises(DeployFailed, match="left as it is: kubectl describe inferenceservice calo --namespace default"):
+        roll_out(cluster, other, keep=True)
+    assert api.of("inferenceservices")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_stop(
+    there: bool,
+    api: KubernetesApi,
+    kserve: KServe,
+    cluster: Cluster,
+    reference: Reference,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if there:
+        put_old(api, cluster)
+
+    def stop(_: float) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr("caloforge.cluster.time.sleep", stop)
+    kserve.looks = 10
+    with pytest.raises(SystemExit):
+        roll_out(cluster, reference)
+    if not there:
+        assert not api.of("inferenceservices")
+    else:
+        expected = {"predictor": {**OLD["predictor"], **({"canaryTrafficPercent": 0} if kserve.knative else {})}}
+        assert spec(api) == expected
+        assert set(kserve.traffic) == {"s3://bucket/old"}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_second_attempt_knows_the_first_one(
+    there: bool, api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference
+) -> None:
+    """The first attempt was killed before it could go back; the second one does."""
+    if there:
+        put_old(api, cluster)
+    other = replace(reference, showers=reference.showers * np.float32(1.01))
+    with pytest.raises(DeployFailed):
+        roll_out(cluster, other, run="a", keep=True)
+    with pytest.raises(DeployFailed, match="the specification before" if there else "deleted again"):
+        roll_out(cluster, other, run="a")
+    assert (spec(api) == OLD) if there else (not api.of("inferenceservices"))
+
+
+def test_what_another_run_made_is_left_alone(
+    api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference
+) -> None:
+    roll_out(cluster, reference, run="a")
+    other = replace(reference, showers=reference.showers * np.float32(1.01))
+    with pytest.raises(DeployFailed, match="nothing was changed"):
+        roll_out(cluster, other, run="b")
+    assert spec(api) == wanted()["spec"]
+
+
+def test_pods_that_may_not_be_seen(
+    api: KubernetesApi, server: Any, cluster: Cluster, reference: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    KServe(api, server.url)
+    api.kinds.discard("pods")
+    roll_out(cluster, reference)
+    assert "cannot tell new servers from old ones" in caplog.text
+
+
+def test_a_service_that_is_being_deleted(
+    api: KubernetesApi, server: Any, cluster: Cluster, reference: Reference
+) -> None:
+    def go(item: dict[str, Any]) -> None:
+        del api.objects["inferenceservices", "default", "calo"]
+        KServe(api, server.url)
+
+    api.add(
+        "inferenceservices", {"metadata": {"name": "calo", "deletionTimestamp": "2025-01-01T00:00:00Z"}, "spec": OLD}
+    )
+    api.controllers["inferenceservices"] = go
+    roll_out(cluster, reference)
+    assert spec(api) == wanted()["spec"]
+
+
+def test_replacing() -> None:
+    old = {"a": 1, "b": {"c": 2, "d": 3}, "e": [1], "f": {"g": 1}}
+    new = {"b": {"d": 4}, "e": [1, 2], "f": "text", "h": {}}
+    assert replacing(old, new) == {"a": None, "b": {"c": None, "d": 4}, "e": [1, 2], "f": "text", "h": {}}
+    assert replacing(old, old) == {}
