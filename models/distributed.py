@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,26 +139,25 @@ def train_arguments(options: Mapping[str, Any], scratch: Path, **paths: Path) ->
     return arguments
 
 
-def torchrun_command(*options: str) -> list[str]:
+def launch_command(launcher: str, *options: str) -> list[str]:
     """Return the command that starts several processes; the arguments of ``caloforge train`` follow.
 
     -P: a folder called caloforge in the current directory is not the package.
     """
-    run = ["python", "-P", "-m", "torch.distributed.run", *options, f"--max-restarts={RESTARTS}"]
-    return [*run, "--module", "caloforge", "train"]
+    return ["python", "-P", "-m", launcher, *options, f"--max-restarts={RESTARTS}", "--module", "caloforge", "train"]
 
 
 def _torchrun(arguments: list[str], processes: int) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1", RUNNER: str(os.getpid())}
-    _, *command = torchrun_command("--standalone", f"--nproc-per-node={processes}")
+    _, *command = launch_command("caloforge.models.agent", "--standalone", f"--nproc-per-node={processes}")
     log = WorkerLog()
     # A session of its own: Ctrl-C is for this process, which lets the others save themselves.
     with subprocess.Popen(
         [sys.executable, *command, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         env=environment, start_new_session=True,
-    ) as process, _stopped_at_the_end(process):  # fmt: skip
+    ) as process, _stopped_at_the_end(process, log):  # fmt: skip
         assert process.stdout is not None
         for line in process.stdout:
             log.feed(line)
@@ -169,16 +169,18 @@ def _torchrun(arguments: list[str], processes: int) -> None:
 
 
 @contextmanager
-def _stopped_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
+def _stopped_at_the_end(process: subprocess.Popen[str], log: WorkerLog) -> Iterator[None]:
     try:
         yield
     finally:
         if process.poll() is None:
+            assert process.stdout is not None
             process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            timer = threading.Timer(STOP_SECONDS, process.kill)
+            timer.start()
+            for line in process.stdout:  # says whether they could save themselves
+                log.feed(line)
+            timer.cancel()
 
 
 def _on_cluster(
@@ -207,7 +209,9 @@ def _on_cluster(
                 shutil.copyfile(showers, temporary)
         _copy(prepared, places["prepared"])
         arguments = train_arguments(options, folder, **places, output=bundle, checkpoints=folder / "checkpoints")
-        job = build_train_job(name, [*torchrun_command(), *arguments], nodes=nodes, processes=processes, pod=pod)
+        job = build_train_job(
+            name, [*launch_command("torch.distributed.run"), *arguments], nodes=nodes, processes=processes, pod=pod
+        )
         run_train_job(job, cluster, timeout=timeout)
         if not bundle.exists():
             text = f"TrainJob {name} is complete, but {bundle} is not there; do all its pods see this step's {shared}?"

@@ -150,7 +150,8 @@ def fit(
                 started += time.monotonic() - began
             if stopping and not state.finished:
                 state.save(fabric)
-                logger.warning("%s: asked to end; checkpoint saved at step %d", name, state.step)
+                if fabric.is_global_zero:
+                    logger.warning("%s: asked to end; checkpoint saved at step %d", name, state.step)
                 raise TrainingInterrupted(128 + signal.SIGTERM)
             if state.finished or time.monotonic() - saved > config.checkpoint_seconds:
                 state.save(fabric)

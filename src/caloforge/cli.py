@@ -348,10 +348,8 @@ def train(
     _check_family_and_preset(family, preset)
     from caloforge.models.distributed import train_distributed
     from caloforge.models.training_pod import TrainingPod
-    from caloforge.runner import end_with_runner
 
     _stop_on_sigterm()
-    end_with_runner()
     figures = train_distributed(
         data, prepared, output, family=family, preset=preset,
         overrides=_read_yaml(overrides) if overrides else None,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -49,6 +50,9 @@ class Trainer:
         self.api = api
         self.jobs: list[dict[str, Any]] = []
         self.nodes: list[subprocess.Popen[str]] = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
         api.controllers["trainjobs"] = self.reconcile
 
     def reconcile(self, job: dict[str, Any]) -> None:
@@ -73,7 +77,7 @@ class Trainer:
                 "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),
                 "PET_NODE_RANK": str(index),
                 "PET_MASTER_ADDR": "127.0.0.1",
-                "PET_MASTER_PORT": "29400",
+                "PET_MASTER_PORT": str(self.port),
                 "OMP_NUM_THREADS": "1",
                 "PYTHONSAFEPATH": "1",
                 **{entry["name"]: entry["value"] for entry in trainer["env"]},

@@ -88,7 +88,7 @@ def kill_a_worker(checkpoints: Path) -> None:
     while not list(checkpoints.glob("*/voxels.ckpt")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    (torchrun,) = (child for child in psutil.Process().children() if "torch.distributed.run" in child.cmdline())
+    (torchrun,) = (child for child in psutil.Process().children() if "caloforge.models.agent" in child.cmdline())
     torchrun.children()[-1].kill()
 
 
@@ -122,7 +122,7 @@ def test_what_fails_for_good_is_not_tried_again(small_showers: Path, small_prepa
             small_showers, small_prepared, tmp_path / "out", family="vae", overrides=OVERRIDES,
             checkpoints=tmp_path / "blocked", processes=2, backend="local",
         )  # fmt: skip
-    assert not [child for child in psutil.Process().children() if "torch.distributed.run" in child.cmdline()]
+    assert not [child for child in psutil.Process().children() if "caloforge.models.agent" in child.cmdline()]
 
 
 @pytest.mark.parametrize(
