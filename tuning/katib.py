@@ -8,11 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from kubernetes import client
-from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
-
-from caloforge.cluster import EXPERIMENT, TRIAL, Cluster, conditions
+from caloforge.cluster import EXPERIMENT, TRIAL, Cluster, Refused, conditions
 from caloforge.errors import InputError
 from caloforge.tuning.experiment import parameter_path
 from caloforge.tuning.objective import TrialFailed
@@ -51,7 +47,10 @@ def run_on_katib(experiment: dict[str, Any], cluster: Cluster, *, timeout: float
     check_experiment(experiment)
     _check_command(experiment)
     name: str = experiment["metadata"]["name"]
-    cluster.create(EXPERIMENT, experiment)
+    if "Failed" in _reached(cluster.create(EXPERIMENT, experiment)):
+        logger.info("%s: failed in an earlier attempt that was killed; beginning anew", name)
+        cluster.delete(EXPERIMENT, name)
+        cluster.create(EXPERIMENT, experiment)
     try:
         _wait(name, cluster, timeout)
         return _result(experiment, cluster)
@@ -92,21 +91,19 @@ def _wait(name: str, cluster: Cluster, timeout: float | None) -> None:
 def _notice_deaths(name: str, cluster: Cluster, deaths: dict[str, str]) -> None:
     """Tell how pods of trials died while they can be asked: Katib removes those of trials that are over."""
     try:
-        pods = client.CoreV1Api(cluster.api).list_namespaced_pod(
-            cluster.namespace, label_selector=f"{_EXPERIMENT_LABEL}={name}"
-        )
-    except (ApiException, HTTPError):
-        return  # they may not be read, or not now
-    for pod in pods.items:
-        for container in pod.status.container_statuses or []:
-            end = container.state.terminated
-            if end is None or end.exit_code == 0 or pod.metadata.name in deaths:
+        pods = cluster.pods(f"{_EXPERIMENT_LABEL}={name}")
+    except Refused:
+        return  # they may not be read
+    for pod in pods:
+        for container in pod.get("status", {}).get("containerStatuses", []):
+            end, which = container.get("state", {}).get("terminated"), pod["metadata"]["name"]
+            if end is None or end["exitCode"] == 0 or which in deaths:
                 continue
-            text = f"pod {pod.metadata.name}: {end.reason} (exit code {end.exit_code})"
-            if end.reason == "OOMKilled":
+            text = f"pod {which}: {end.get('reason')} (exit code {end['exitCode']})"
+            if end.get("reason") == "OOMKilled":
                 text += "; give trials more memory (memory of --pod), or smaller batches"
             logger.warning("%s", text)
-            deaths[pod.metadata.name] = text
+            deaths[which] = text
 
 
 def _result(experiment: dict[str, Any], cluster: Cluster) -> Tuning:

@@ -171,7 +171,7 @@ class _Run:
                 loss.backward()
                 optimiser.step()
                 self._done += 1
-                self._progress.update(self._done, f"test accuracy {max(best, 0):.3f}")
+                self._progress.update(self._done, f"best accuracy {best:.3f}" if best >= 0 else "")
             scores, truth = self._scores(self._parts[1])
             accuracy = float(np.mean(np.round(scores) == truth))
             if accuracy > best:

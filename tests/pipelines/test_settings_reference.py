@@ -1,4 +1,4 @@
-"""The tables of settings in docs/pipeline.md are those of the classes.
+"""The tables of settings in docs/pipeline.md and docs/deploy.md are those of the classes.
 
 After a change: ``UPDATE_DOCS=1 pytest tests/pipelines/test_settings_reference.py``.
 """

@@ -162,6 +162,16 @@ def test_a_second_attempt_waits_for_the_first_ones(api: KubernetesApi, cluster: 
         run_on_katib(toy(seed=2), cluster)
 
 
+def test_a_failure_that_nobody_cleaned_up_is_no_reason_to_fail(katib: Katib, cluster: Cluster, toy: Toy) -> None:
+    katib.outcome, keep = "Failed", cluster.delete
+    cluster.delete = lambda *_: False  # type: ignore[method-assign]
+    with pytest.raises(TrialFailed):
+        run_on_katib(toy(), cluster)
+    cluster.delete = keep  # type: ignore[method-assign]
+    katib.outcome = "Succeeded"
+    assert run_on_katib(toy(), cluster).ranked
+
+
 def test_what_a_shell_would_change(cluster: Cluster, toy: Toy) -> None:
     with pytest.raises(InputError, match="shell"):
         run_on_katib(toy(command=["caloforge", "trial", "--data=/data/my showers.hdf5"]), cluster)

@@ -1,15 +1,19 @@
 """The protocol of CaloChallenge; its figures are compared with the definitions in test_oracle.py."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from caloforge.cli import validate as command
 from caloforge.errors import InputError
 from caloforge.geometry import load_geometry
-from caloforge.validation.challenge import THRESHOLDS, dataset_of, separations
+from caloforge.validation.challenge import SPLITS, THRESHOLDS, dataset_of, separations
 from caloforge.validation.metrics import Sample
 from caloforge.validation.protocols import PROTOCOLS
+from caloforge.validation.result import Result
 from caloforge.validation.summary import summarise
+from caloforge.validation.training import Training
 from caloforge.validation.validate import validate
 
 N = 150
@@ -76,3 +80,31 @@ def test_the_mesh_decides_not_the_name(mesh, write, toy_showers, tmp_path):
 def test_the_command_line_knows_all_protocols():
     option = next(option for option in command.params if option.name == "protocol")
     assert set(option.type.choices) == set(PROTOCOLS)
+
+
+@pytest.mark.parametrize("protocol", ["challenge", "challenge-ten-trainings", "challenge-no-networks"])
+def test_which_networks_a_protocol_trains(protocol, photons, monkeypatch):
+    calls = []
+
+    def record(*_, training, seed):
+        calls.append((training, seed))
+        return {"auc_high": Result(0.5, 0.1, n=N)}
+
+    # The real ones take minutes, and have tests of their own.
+    monkeypatch.setattr("caloforge.validation.challenge_classifiers.classifier_results", record)
+    x, y = (Sample(s, summarise(s, threshold=1.0)) for s in (photons("a", 1), photons("b", 2)))
+    found = PROTOCOLS[protocol].compare(x, y, seed=7).features
+    repeats = {"challenge": 1, "challenge-ten-trainings": 10, "challenge-no-networks": 0}[protocol]
+    # All else is what the challenge's script has by default.
+    published = Training(epochs=50, batch_size=1000, learning_rate=2e-4, split=(80_000, 20_000, 21_000))
+    assert calls == ([(replace(published, repeats=repeats), 7)] if repeats else [])
+    assert ("auc_high" in found) == (repeats > 0)
+    assert "auc" in found
+
+
+def test_splits_are_the_published_ones():
+    totals = {"dataset_1_photons": 121_000, "dataset_1_pions": 120_800, "dataset_2": 100_000, "dataset_3": 100_000}
+    for name, split in SPLITS.items():
+        assert sum(split) == totals[name]
+        assert Training(split=split).sizes(totals[name]) == split
+    assert Training().sizes(1001) == (600, 200, 201)
