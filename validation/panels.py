@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from caloforge.validation.histogram import Curve
-from caloforge.validation.plot_style import BAND, FILL, LINE, REFERENCE, colours, escaped, head
+from caloforge.validation.plot_style import BAND, FILL, LINE, REFERENCE, colours, escaped, head, number_decades
 from caloforge.validation.summary import Summary
 
 FloatArray = NDArray[np.float64]
@@ -203,7 +203,9 @@ def _finish(rows: Sequence[Axes], axis: Axis, *, first: bool, last: bool) -> Non
     middle.set_yticks([1 - quarter, 1, 1 + quarter])
     bottom.set_yticks([-3, 0, 3])
     for axes in rows:
-        axes.tick_params(labelbottom=axes is bottom, labelleft=first)
+        axes.tick_params(which="both", labelbottom=axes is bottom, labelleft=first)
+        if axis.log_x:
+            number_decades(axes.xaxis)
         if axis.whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if first:
