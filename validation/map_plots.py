@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from caloforge.validation.panels import Samples
 from caloforge.validation.physics import layer_correlation
 from caloforge.validation.plot_style import REFERENCE, escaped
-from caloforge.validation.ticks import draw_ticks
 
 Extend = Literal["neither", "min", "max", "both"]
 
@@ -43,14 +43,16 @@ def correlations(samples: Samples) -> Figure:
             image = axes.imshow(values, cmap=colour_map, vmin=-high, vmax=high, origin="lower", interpolation="nearest")
             axes.set_title(f"{escaped(name)}{f' minus {REFERENCE}' if row else ''}", fontsize=9.5, weight="bold", pad=4)
             first = column == (1 if row else 0)
-            draw_ticks(axes, n_x=5, n_y=5, whole_x=True, y_labels=first, x_labels=row == 1 or column == 0)
+            axes.tick_params(which="both", labelleft=first, labelbottom=row == 1 or column == 0)
+            for side in (axes.xaxis, axes.yaxis):
+                side.set_major_locator(MaxNLocator(5, integer=True))
             if first:
-                axes.set_ylabel("Layer", loc="top", labelpad=18)
+                axes.set_ylabel("Layer", loc="top")
             if column == n - 1:
                 label = "Difference" if row else "Correlation"
                 _colour_bar(figure, axes, image, label, width=0.12 / width, gap=0.08 / width)
             if column == n - 1 and row == 1:
-                axes.set_xlabel("Layer", loc="right", labelpad=14)
+                axes.set_xlabel("Layer", loc="right")
     return figure
 
 
@@ -87,15 +89,16 @@ def images(samples: Samples) -> Figure:
             (right, ratio, label, "both" if row else "max"),
         ]
         for axes, mesh, text, extend in sides:
-            draw_ticks(axes, x_labels=row == len(maps) - 1, n_y=4, whole_x=True)
+            axes.tick_params(labelbottom=row == len(maps) - 1)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             _colour_bar(figure, axes, mesh, text, width=0.011, gap=0.006, extend=extend)
-        left.set_ylabel("$r$ [mm]", labelpad=20)
+        left.set_ylabel("$r$ [mm]")
         left.text(
             0.985, 0.93, escaped(name), transform=left.transAxes, ha="right", va="top", weight="bold",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 2},
         )  # fmt: skip
     for axes in grid[-1]:
-        axes.set_xlabel("Layer", loc="right", labelpad=14)
+        axes.set_xlabel("Layer", loc="right")
     return figure
 
 

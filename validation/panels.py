@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from caloforge.validation.histogram import Curve
-from caloforge.validation.plot_style import BAND, FILL, LINE, REFERENCE, colours, escaped, head
+from caloforge.validation.plot_style import BAND, FILL, LINE, REFERENCE, colours, escaped, head, number_decades
 from caloforge.validation.summary import Summary
-from caloforge.validation.ticks import draw_ticks
 
 FloatArray = NDArray[np.float64]
 
@@ -200,10 +200,14 @@ def _finish(rows: Sequence[Axes], axis: Axis, *, first: bool, last: bool) -> Non
     """Write ticks and labels."""
     top, middle, bottom = rows
     quarter = (axis.ratio[1] - axis.ratio[0]) / 4
-    for axes, y_at in ((top, ()), (middle, (1 - quarter, 1, 1 + quarter)), (bottom, (-3, 0, 3))):
-        draw_ticks(
-            axes, x_labels=axes is bottom, y_labels=first, n_x=7 if first and last else 5, whole_x=axis.whole, y_at=y_at
-        )
+    middle.set_yticks([1 - quarter, 1, 1 + quarter])
+    bottom.set_yticks([-3, 0, 3])
+    for axes in rows:
+        axes.tick_params(which="both", labelbottom=axes is bottom, labelleft=first)
+        if axis.log_x:
+            number_decades(axes.xaxis)
+        if axis.whole:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if first:
         left = -0.645 / (top.get_position().width * top.figure.get_figwidth())  # type: ignore[union-attr]
         for axes, text in ((top, axis.y), (middle, f"Ratio to\n{REFERENCE}"), (bottom, "Pull")):

@@ -10,7 +10,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
 REFERENCE = "Geant4"
@@ -25,6 +27,11 @@ _RC: Any = {
     "font.size": 9.0,
     "axes.labelsize": 10.0,
     "axes.linewidth": 0.9,
+    "axes.formatter.limits": (-3, 5),
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "legend.handlelength": 1.6,
@@ -74,3 +81,12 @@ def head(axes: Axes, note: str, *, package: str = "caloforge") -> None:
     """Write the heading above a frame: the package on the left, what the showers are on the right."""
     axes.text(0, 1.015, package, transform=axes.transAxes, fontsize=10, weight="bold", va="bottom")
     axes.text(1, 1.015, note, transform=axes.transAxes, fontsize=9, ha="right", va="bottom", color=LINE)
+
+
+def number_decades(axis: XAxis | YAxis) -> None:
+    """Number 1, 2 and 5 of each decade of a logarithmic axis that spans few; matplotlib numbers all nine or none."""
+    low, high = axis.get_view_interval()
+    if high < 1e3 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())

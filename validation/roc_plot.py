@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from caloforge.validation.plot_style import LINE, colours, escaped, head
-from caloforge.validation.ticks import draw_ticks
 
 Rocs = Mapping[str, tuple[Mapping[str, Sequence[float]], float]]
 
@@ -26,9 +25,8 @@ def roc_curves(rocs: Rocs, note: str) -> Figure:
         axes.plot(roc["fpr"], roc["tpr"], color=colour, linewidth=1.6, label=f"{escaped(name)} (AUC {auc:.3f})")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    draw_ticks(axes)
-    axes.set_xlabel("Generated showers taken for Geant4", loc="right", labelpad=16)
-    axes.set_ylabel("Geant4 showers recognised", loc="top", labelpad=24)
+    axes.set_xlabel("Generated showers taken for Geant4", loc="right")
+    axes.set_ylabel("Geant4 showers recognised", loc="top")
     axes.legend(loc="lower right")
     head(axes, note)
     return figure

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from caloforge.geometry import Geometry
 from caloforge.validation.events import Event, front_parts
 from caloforge.validation.panels import Samples
 from caloforge.validation.plot_style import escaped
-from caloforge.validation.ticks import draw_ticks
 
 FloatArray = NDArray[np.float64]
 
@@ -49,11 +49,13 @@ def event_display(samples: Samples, showers: Mapping[str, Sequence[Event]]) -> F
                 ha="right", va="top", fontsize=8.5, weight="bold",
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.5},
             )  # fmt: skip
-            draw_ticks(axes, x_labels=i == n_rows - 1, y_labels=j == 0, n_y=5, whole_x=not flat)
+            axes.tick_params(labelbottom=i == n_rows - 1, labelleft=j == 0)
+            if not flat:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if j == 0:
-                axes.set_ylabel("$y$ [mm]" if flat else "$r$ [mm]", labelpad=26)
+                axes.set_ylabel("$y$ [mm]" if flat else "$r$ [mm]")
             if i == n_rows - 1 and j == n_columns - 1:
-                axes.set_xlabel("$x$ [mm]" if flat else "Layer", loc="right", labelpad=14)
+                axes.set_xlabel("$x$ [mm]" if flat else "Layer", loc="right")
     bar = figure.colorbar(
         image, cax=figure.add_axes((1 - 0.78 / width, 0.5 / height, 0.13 / width, 1 - 0.72 / height)), extend="min"
     )
