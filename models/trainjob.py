@@ -8,11 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from kubernetes import client
-from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
-
-from caloforge.cluster import TRAIN_JOB, Cluster, conditions, reason
+from caloforge.cluster import TRAIN_JOB, Cluster, ClusterError, Refused, conditions
 from caloforge.errors import InputError
 from caloforge.models.distributed import TrainingFailed
 from caloforge.models.training_pod import TrainingPod
@@ -132,7 +128,6 @@ class _Watch:
     def __init__(self, name: str, cluster: Cluster) -> None:
         self.name, self.cluster = name, cluster
         self.log = WorkerLog()
-        self.core = client.CoreV1Api(cluster.api)
         self.pod, self.last_line = "", ""
         self.read: float | None = None
         self.state, self.events = "", set[str]()
@@ -187,20 +182,20 @@ class _Watch:
             "batch.kubernetes.io/job-completion-index=0"
         )
         try:
-            pods = self.core.list_namespaced_pod(self.cluster.namespace, label_selector=selector).items
+            pods = self.cluster.pods(selector)
             if not pods:
                 return
-            newest = max(pods, key=lambda pod: str(pod.metadata.creation_timestamp)).metadata.name
+            newest = max((pod["metadata"] for pod in pods), key=lambda known: str(known.get("creationTimestamp")))[
+                "name"
+            ]
             if newest != self.pod:
                 self.pod, self.last_line, self.read = newest, "", None
             began = time.monotonic()
-            since = {} if self.read is None else {"since_seconds": int(began - self.read) + MARGIN_SECONDS}
-            text = self.core.read_namespaced_pod_log(
-                self.pod, self.cluster.namespace, container=NODE, timestamps=True, **since
-            )
+            since = {} if self.read is None else {"sinceSeconds": int(began - self.read) + MARGIN_SECONDS}
+            text = self.cluster.log(self.pod, NODE, timestamps="true", **since)
             self.read = began
-        except (ApiException, HTTPError) as error:
-            logger.debug("log of %s: %s", self.name, reason(error))
+        except (Refused, ClusterError) as error:
+            logger.debug("log of %s: %s", self.name, error)
             return
         for line in text.splitlines():
             stamp, _, content = line.partition(" ")

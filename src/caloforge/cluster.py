@@ -218,14 +218,15 @@ class Cluster:
     def events(self, prefix: str) -> list[str]:
         """Return the latest events of objects whose name begins so, oldest first; none if they may not be read."""
         try:
-            found = client.CoreV1Api(self.api).list_namespaced_event(self.namespace).items
-        except (ApiException, HTTPError) as error:
-            logger.warning("events cannot be read: %s", reason(error))
+            found = self.request("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
+        except (Refused, ClusterError) as error:
+            logger.warning("events cannot be read: %s", error)
             return []
-        ours = [event for event in found if event.involved_object.name.startswith(prefix)]
-        ours.sort(key=lambda event: str(event.last_timestamp or event.metadata.creation_timestamp))
+        ours = [event for event in found if event["involvedObject"]["name"].startswith(prefix)]
+        ours.sort(key=lambda event: str(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")))
         return [
-            f"{event.involved_object.kind} {event.involved_object.name}: {event.reason}: {event.message}"
+            f"{event['involvedObject'].get('kind')} {event['involvedObject']['name']}: "
+            f"{event.get('reason')}: {event.get('message')}"
             for event in ours[-20:]
         ]
 
@@ -267,11 +268,15 @@ class Cluster:
         found: list[dict[str, Any]] = self.request("GET", path, labelSelector=selector)["items"]
         return found
 
+    def log(self, pod: str, container: str, **query: str | int) -> str:
+        """Return a container's log; ``query`` as the API server has it, e.g. ``sinceSeconds``."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+        return str(self.request("GET", path, container=container, **query))
+
     def log_tail(self, pod: str, container: str, *, lines: int = 20) -> str:
         """Return the end of a container's log, empty if it may not be read or the container has not run."""
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
         try:
-            return str(self.request("GET", path, container=container, tailLines=lines)).strip()
+            return self.log(pod, container, tailLines=lines).strip()
         except (Refused, ClusterError) as error:
             logger.warning("%s", error)
             return ""
