@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer, load_geometry
 from caloforge.validation.classifier import classifier_auc
 from caloforge.validation.frechet import challenge_fpd
-from caloforge.validation.kernel import kpd
+from caloforge.validation.kernel import BATCH_SIZE, kpd
 from caloforge.validation.metrics import DISTRIBUTION_METRICS, Comparison, Sample, distances
 from caloforge.validation.observables import OBSERVABLES, response
 from caloforge.validation.prdc import log_voxels, prdc
@@ -66,7 +66,7 @@ def compare_challenge(reference: Sample, generated: Sample, *, seed: int, repeat
     features = {
         "auc": classifier_auc(x, y, seed=seed),
         "fpd": challenge_fpd(x, y),
-        "kpd": kpd(x, y),
+        "kpd": replace(kpd(x, y), sampling=kpd(x, y, batch_size=len(x)).error if len(x) < BATCH_SIZE else 0.0),
         **prdc(log_voxels(reference.voxels()), log_voxels(generated.voxels())),
     }
     if repeats:

@@ -54,14 +54,17 @@ def challenge_fpd(reference: FloatArray, generated: FloatArray, *, seed: int = 4
     """Return the FPD as CaloChallenge quotes it, draw for draw as jetnet does.
 
     As :func:`fpd`, but with sizes from 10,000 to 50,000 whatever N is, and with the error of the
-    bounded fit as the only error: it knows nothing of the finite samples.
+    bounded fit as the only error: it knows nothing of the finite samples. That is ``sampling``, the
+    scatter of 20 draws of as many showers as there are.
     """
     if normalise:
         reference, generated = normalised(reference, generated)
     sizes = sample_sizes(SMALLEST_CHALLENGE, LARGEST)
     means = _distances(reference, generated, sizes, seed=seed).mean(axis=1)
     found, covariance = curve_fit(lambda x, a, b: a + b * x, 1 / sizes, means, bounds=([0, 0], [np.inf, np.inf]))
-    return Result(float(found[0]), float(np.sqrt(covariance[0, 0])), n=min(len(reference), len(generated)))
+    n = min(len(reference), len(generated))
+    scatter = _distances(reference, generated, np.asarray([n]), seed=seed).std(ddof=1)
+    return Result(float(found[0]), float(np.sqrt(covariance[0, 0])), n=n, sampling=float(scatter))
 
 
 def normalised(reference: FloatArray, generated: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -35,6 +35,8 @@ class Result:
         part_errors: their errors.
         absolute: the value in the observable's own unit, where ``value`` is in another.
         roc: the curve that the value is the area of, for a classifier.
+        sampling: what other showers would change it by, where the error as published leaves that
+            out; it counts in distances.
         two_sided: a value below the floor's is as bad as one above it.
         floor: the value between two samples of Geant4 of that size, if it was asked for.
         floor_error: its statistical error.
@@ -48,6 +50,7 @@ class Result:
     part_errors: tuple[float, ...] = ()
     absolute: float | None = None
     roc: Roc | None = None
+    sampling: float = 0.0
     two_sided: bool = False
     floor: float | None = None
     floor_error: float | None = None
@@ -67,7 +70,8 @@ class Result:
         among many good ones hardly moves the mean.
         """
         if not self.parts:
-            sigma = _sigma(self.value, self.error, floor.value, floor.error)
+            errors = (math.hypot(result.error, result.sampling) for result in (self, floor))
+            sigma = _sigma(self.value, next(errors), floor.value, next(errors))
             return either_way(sigma) if self.two_sided else sigma
         return worst_of(self._part_sigmas(floor))
 

@@ -425,6 +425,8 @@ def _entry(result: Result, floor: Result) -> dict[str, Any]:
         "floor_error": floor.error,
         "n": result.n,
     }
+    if result.sampling > 0:
+        entry["sampling_error"] = result.sampling
     if result.absolute is not None:
         entry["absolute"] = result.absolute
     if result.parts:

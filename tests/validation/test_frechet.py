@@ -57,3 +57,16 @@ def test_shifted_gaussians():
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(4000, 3)), rng.normal(0.5, 1, size=(4000, 3))
     assert fpd(x, y, normalise=False).value == pytest.approx(0.75, abs=0.1)
+
+
+def test_finite_samples_count_in_the_distance_of_the_challenge_fpd():
+    """The published error alone would tell samples of one distribution apart."""
+    rng = np.random.default_rng(2)
+    published, whole = [], []
+    for _ in range(8):
+        x, floor, generated = rng.normal(size=(3, 400, 6))
+        second, first = challenge_fpd(x, floor), challenge_fpd(x, generated)
+        published.append(abs(first.value - second.value) / np.hypot(first.error, second.error))
+        whole.append(abs(first.sigma_from(second)))
+    assert max(whole) < 3
+    assert np.median(published) > 10
