@@ -33,7 +33,7 @@ class TrainingPod(Pod):
         Raises:
             InputError: there is no shared folder, or no claim holds it.
         """
-        example = "e.g. {claims: {my-claim: /mnt/work}, shared: /mnt/work/caloforge}"
+        example = "e.g. {claims: {my-claim: /mnt/shared}, shared: /mnt/shared/caloforge}"
         if not self.shared:
             raise InputError(
                 "a TrainJob needs storage that its pods and this step share: give the pod settings a claim that many "

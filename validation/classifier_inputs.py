@@ -54,8 +54,8 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class LowLevel:
-    """log10 E_inc and the voxels over E_inc; voxels below the threshold count as 0.
+class _Voxels:
+    """Showers by voxel.
 
     Attributes:
         summary: of the showers.
@@ -67,6 +67,11 @@ class LowLevel:
 
     def __len__(self) -> int:
         return len(self.voxels)
+
+
+@dataclass(frozen=True)
+class LowLevel(_Voxels):
+    """log10 E_inc and the voxels over E_inc; voxels below the threshold count as 0."""
 
     @property
     def width(self) -> int:
@@ -82,22 +87,12 @@ class LowLevel:
 
 
 @dataclass(frozen=True)
-class LowLevelNormalised:
+class LowLevelNormalised(_Voxels):
     """log10 E_inc, the voxels over their layer's energy and log10 of the layers' energies.
 
     Voxels below the threshold count in the numerators, not in the layers' energies: the script of
     the challenge has it so.
-
-    Attributes:
-        summary: of the showers.
-        voxels: (N, V) MeV as in the file.
     """
-
-    summary: Summary
-    voxels: VoxelArray
-
-    def __len__(self) -> int:
-        return len(self.voxels)
 
     @property
     def width(self) -> int:

@@ -70,8 +70,7 @@ class Result:
         among many good ones hardly moves the mean.
         """
         if not self.parts:
-            errors = (math.hypot(result.error, result.sampling) for result in (self, floor))
-            sigma = _sigma(self.value, next(errors), floor.value, next(errors))
+            sigma = _sigma(self.value, self._spread, floor.value, floor._spread)
             return either_way(sigma) if self.two_sided else sigma
         return worst_of(self._part_sigmas(floor))
 
@@ -79,6 +78,10 @@ class Result:
         """Return which part lies furthest above the floor's."""
         sigmas = self._part_sigmas(floor)
         return sigmas.index(max(sigmas))
+
+    @property
+    def _spread(self) -> float:
+        return math.hypot(self.error, self.sampling)
 
     def _part_sigmas(self, floor: Result) -> list[float]:
         rows = zip(self.parts, self.part_errors, floor.parts, floor.part_errors, strict=True)

@@ -232,7 +232,7 @@ class Cluster:
 
     def command(self, verb: str, kind: Kind, name: str) -> str:
         """Return the kubectl command for what could not be done."""
-        return f"kubectl {verb} {kind.plural}.{kind.group} {name} --namespace {self.namespace}".replace("  ", " ")
+        return f"kubectl {verb} {kind.plural}.{kind.group} {name} --namespace {self.namespace}"
 
     def request(self, method: str, path: str, *, body: Any = None, **query: str | int) -> Any:
         """Return what the API server answers at an address that no other method is for.

@@ -62,13 +62,10 @@ def local_copy(address: str, folder: Path, *, checksum: str = "") -> Path:
             raise
         except FileNotFoundError:
             raise InputError(f"{shown}: nothing is there") from None
-        except PermissionError:
-            raise InputError(f"{shown}: access is denied; are the store's keys in the environment?") from None
-        except ImportError:
-            scheme = urlsplit(address).scheme
-            raise InputError(f"{shown}: needs a library: {_MODULES.get(scheme, f'one for {scheme}://')}") from None
         except Exception as error:  # noqa: BLE001 - the library of each scheme has errors of its own
-            reason = " ".join(f"{type(error).__name__}: {error}".split()).replace(address, shown)
+            if final := _final(error, address, shown):
+                raise final from None
+            reason = _reason(error, address, shown)
             if attempt == ATTEMPTS or type(error).__name__ == "NoCredentialsError":
                 raise InputError(f"{shown}: cannot be fetched ({reason})") from None
             logger.warning("%s: %s; trying again", shown, reason)
@@ -91,14 +88,10 @@ def files_under(address: str) -> dict[str, str]:
         found = filesystem.find(path, detail=True)
     except InputError:
         raise
-    except PermissionError:
-        raise InputError(f"{shown}: access is denied; are the store's keys in the environment?") from None
-    except ImportError:
-        scheme = urlsplit(address).scheme
-        raise InputError(f"{shown}: needs a library: {_MODULES.get(scheme, f'one for {scheme}://')}") from None
     except Exception as error:  # noqa: BLE001 - the library of each scheme has errors of its own
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).replace(address, shown)
-        raise InputError(f"{shown}: cannot be listed ({reason})") from None
+        raise _final(error, address, shown) or InputError(
+            f"{shown}: cannot be listed ({_reason(error, address, shown)})"
+        ) from None
     ages = {one: str(info.get("LastModified") or info.get("mtime") or "") for one, info in found.items()}
     below = [one.removeprefix(path.rstrip("/") + "/") for one in sorted(found, key=lambda one: (ages[one], one))]
     return {one: f"{address}/{one}" for one in below}
@@ -108,6 +101,20 @@ def without_secrets(address: str) -> str:
     """Return an address as it may be shown: without a password, and without a signature."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _final(error: Exception, address: str, shown: str) -> InputError | None:
+    """Return what to tell the user of an error that another attempt would meet too."""
+    if isinstance(error, PermissionError):
+        return InputError(f"{shown}: access is denied; are the store's keys in the environment?")
+    if isinstance(error, ImportError):
+        scheme = urlsplit(address).scheme
+        return InputError(f"{shown}: needs a library: {_MODULES.get(scheme, f'one for {scheme}://')}")
+    return None
+
+
+def _reason(error: Exception, address: str, shown: str) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).replace(address, shown)
 
 
 def _fetch(address: str, target: Path, record: Path, checksum: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
-from kubernetes_api import KubernetesApi, connected, rights_used, running
+from kubernetes_api import KubernetesApi, assert_granted, connected, running
 
 from caloforge.cluster import TRAIN_JOB, Cluster, ClusterError
 from caloforge.components.image import IMAGE
@@ -16,7 +16,6 @@ from caloforge.errors import InputError
 from caloforge.models.distributed import TrainingFailed
 from caloforge.models.training_pod import TrainingPod
 from caloforge.models.trainjob import build_train_job, run_train_job
-from caloforge.pipelines.rights import RIGHTS
 from caloforge.pods import SecretKey, Toleration
 
 NAME = "train-vae-0123456789"
@@ -29,7 +28,7 @@ LOG = """\
 RICH = TrainingPod(
     gpus=2, node_selector={"gpu": "h100"}, tolerations=(Toleration(key="gpu", effect="NoSchedule", seconds=None),),
     env={"NCCL_DEBUG": "WARN"}, secret_env={"AWS_ACCESS_KEY_ID": SecretKey(secret="s3", key="id")},
-    secret_volumes={"krb5": "/krb5"}, claims={"work": "/mnt/work"}, labels={"eos": "yes"}, annotations={"a": "b"},
+    secret_volumes={"krb5": "/krb5"}, claims={"work": "/mnt/shared"}, labels={"eos": "yes"}, annotations={"a": "b"},
     image_pull_secrets=("registry",), service_account="trainer", runtime="my-runtime",
 )  # fmt: skip
 
@@ -75,8 +74,7 @@ class Trainer:
 def api() -> Iterator[KubernetesApi]:
     with running(KubernetesApi("trainjobs")) as api:
         yield api
-    granted = {(right.group, right.resource, verb) for right in RIGHTS for verb in right.verbs}
-    assert rights_used(api) <= granted
+    assert_granted(api)
 
 
 @pytest.fixture
@@ -114,7 +112,7 @@ def test_pods_have_what_was_asked_for() -> None:
     assert pod["serviceAccountName"] == "trainer"
     assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
     (container,) = pod["containers"]
-    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/mnt/work", "/krb5", "/dev/shm", "/tmp"}
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/mnt/shared", "/krb5", "/dev/shm", "/tmp"}
     assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for mount in container["volumeMounts"]}
 
 

@@ -138,8 +138,8 @@ def test_an_amount_that_kubeflow_does_not_know_names_the_step() -> None:
 
 def test_a_step_that_waits_for_a_train_job_needs_no_gpus(tmp_path: Path) -> None:
     settings = {
-        "resources": {"train": {"cpu": "8", "gpus": 4, "shm": "2Gi", "claims": {"work": "/mnt/work"}}},
-        "distributed": {"nodes": 2, "shared": "/mnt/work/caloforge"},
+        "resources": {"train": {"cpu": "8", "gpus": 4, "shm": "2Gi", "claims": {"work": "/mnt/shared"}}},
+        "distributed": {"nodes": 2, "shared": "/mnt/shared/caloforge"},
     }
     compile_pipeline(PipelineSettings.parse(settings, where="test"), tmp_path / "pipeline.yaml")
     compiled = (tmp_path / "pipeline.yaml").read_text()
@@ -149,10 +149,10 @@ def test_a_step_that_waits_for_a_train_job_needs_no_gpus(tmp_path: Path) -> None
     assert resources["resourceCpuRequest"] == "500m"
     given = _tasks(compiled)["train"]["inputs"]["parameters"]
     pod = json.loads(given["training_pod"]["runtimeValue"]["constant"])
-    assert (pod["shared"], pod["claims"], pod["shm"]) == ("/mnt/work/caloforge", {"work": "/mnt/work"}, "2Gi")
+    assert (pod["shared"], pod["claims"], pod["shm"]) == ("/mnt/shared/caloforge", {"work": "/mnt/shared"}, "2Gi")
     assert '"gpus": {{$.inputs.parameters' in given["training_resources"]["runtimeValue"]["constant"]
     mounted = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]["pvcMount"]
-    assert [volume["mountPath"] for volume in mounted] == ["/mnt/work"], "the step exchanges data with the pods"
+    assert [volume["mountPath"] for volume in mounted] == ["/mnt/shared"], "the step exchanges data with the pods"
 
 
 def test_a_train_job_without_storage_is_refused_before_it_is_compiled(tmp_path: Path) -> None:

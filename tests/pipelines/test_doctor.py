@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 from kfp_api import KfpApi
 from kubernetes_api import KubernetesApi, running
+from local_server import QuietHandler, listening
 
 from caloforge.cli import main
 from caloforge.pipelines.doctor import CLUSTER_CHECKS, SERVICE_CHECKS, examine, failed, findings_table, uses
@@ -69,7 +68,7 @@ class Registry:
 def registry() -> Iterator[Registry]:
     registry = Registry()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def _serve(self) -> None:
             status = registry.status(self.path, self.headers["Authorization"])
             content = b'{"token": "given"}' if self.path.startswith("/token") else b""
@@ -85,17 +84,9 @@ def registry() -> Iterator[Registry]:
 
         do_GET = do_HEAD = _serve
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    registry.url = f"127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield registry
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(Handler) as url:
+        registry.url = url.removeprefix("http://")
+        yield registry
 
 
 @pytest.fixture

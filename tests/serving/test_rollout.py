@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from kserve_controller import KServe
-from kubernetes_api import KubernetesApi, connected, rights_used, running
+from kubernetes_api import KubernetesApi, assert_granted, connected, running
 
 from caloforge.cluster import Cluster, ClusterError
 from caloforge.errors import InputError
-from caloforge.pipelines.rights import RIGHTS
 from caloforge.serving.inference_service import ServiceSettings, inference_service
 from caloforge.serving.rollout import DeployFailed, Rollout, replacing
 from caloforge.serving.smoke import TOLERANCE, Reference, reference_showers
@@ -59,8 +58,7 @@ def rubbish() -> Iterator[str]:
 def api() -> Iterator[KubernetesApi]:
     with running(KubernetesApi("inferenceservices")) as api:
         yield api
-    granted = {(right.group, right.resource, verb) for right in RIGHTS for verb in right.verbs}
-    assert rights_used(api) <= granted
+    assert_granted(api)
 
 
 @pytest.fixture(params=[False, True], ids=["standard", "knative"])

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from kubernetes import client
+from local_server import QuietHandler, listening
 
 from caloforge.cluster import Cluster
+from caloforge.pipelines.rights import RIGHTS
 
 Object = dict[str, Any]
 Controller = Callable[[Object], None]
@@ -198,6 +200,11 @@ def rights_used(api: KubernetesApi) -> set[tuple[str, str, str]]:
     return used
 
 
+def assert_granted(api: KubernetesApi) -> None:
+    """The steps' Role grants all that was asked for."""
+    assert rights_used(api) <= {(right.group, right.resource, verb) for right in RIGHTS for verb in right.verbs}
+
+
 def _status(code: int, message: str) -> Object:
     return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
 
@@ -225,25 +232,14 @@ def _merged(old: Any, changes: Any) -> Any:
 def running(api: KubernetesApi) -> Iterator[KubernetesApi]:
     """Serve the cluster on a free port of this machine; its address is ``api.url``."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def _serve(self) -> None:
             api.respond(self)
 
         do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    api.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with listening(Handler) as api.url:
         yield api
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager

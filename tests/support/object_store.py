@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
+
+from local_server import QuietHandler, listening
 
 
 class ObjectStore:
@@ -58,7 +58,7 @@ def _etag(content: bytes) -> str:
 def serving(store: ObjectStore) -> Iterator[ObjectStore]:
     """Serve the objects on a free port of this machine; the address is ``store.url``."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_HEAD(self) -> None:
             self._answer()
 
@@ -106,16 +106,5 @@ def serving(store: ObjectStore) -> Iterator[ObjectStore]:
             if short:
                 self.close_connection = True
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    store.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with listening(Handler) as store.url:
         yield store
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

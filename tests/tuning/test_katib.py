@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 from katib import Katib
-from kubernetes_api import KubernetesApi, connected, rights_used, running
+from kubernetes_api import KubernetesApi, assert_granted, connected, running
 
 from caloforge.cluster import Cluster, ClusterError
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
-from caloforge.pipelines.rights import RIGHTS
 from caloforge.tuning.experiment import TrialPod
 from caloforge.tuning.katib import run_on_katib
 from caloforge.tuning.objective import TrialFailed
@@ -24,8 +23,7 @@ Toy = Callable[..., dict[str, Any]]
 def api() -> Iterator[KubernetesApi]:
     with running(KubernetesApi("experiments", "trials")) as api:
         yield api
-    granted = {(right.group, right.resource, verb) for right in RIGHTS for verb in right.verbs}
-    assert rights_used(api) <= granted
+    assert_granted(api)
 
 
 @pytest.fixture
