@@ -6,39 +6,25 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
+from caloforge.models.command import launch_command, train_arguments
 from caloforge.models.presets import resolve
-from caloforge.models.train import train, training_figures
+from caloforge.models.train import train
 from caloforge.models.training_pod import TrainingPod
-from caloforge.models.worker_log import WorkerLog
+from caloforge.models.training_record import training_figures
+from caloforge.models.worker import TrainingFailed, follow
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared
-from caloforge.runner import RUNNER
 from caloforge.steps import step
 
 BACKENDS = ("local", "cluster", "auto")
-
-RESTARTS = 3
-"""So often torchrun starts all processes anew after one was lost; they go on from the last checkpoint."""
-
-STOP_SECONDS = 40.0
-"""How long processes may take to save themselves; torchrun itself gives them 30 seconds."""
-
-
-class TrainingFailed(RuntimeError):
-    """A training on several processes failed; the message ends with what they wrote last."""
 
 
 def train_distributed(
@@ -125,62 +111,14 @@ def _check(prepared: Path, family: str, preset: str, overrides: Mapping[str, Any
         raise InputError(f"{processes} processes cannot share a batch of {batch} showers")
 
 
-def train_arguments(options: Mapping[str, Any], scratch: Path, **paths: Path) -> list[str]:
-    """Return the arguments of ``caloforge train``, its overrides in a file of the scratch folder."""
-    arguments = [f"--{name}={path}" for name, path in paths.items()]
-    arguments += [f"--{name}={options[name]}" for name in ("family", "preset", "seed")]
-    if options["max_minutes"]:
-        arguments.append(f"--max-minutes={options['max_minutes']:g}")
-    if options["overrides"]:
-        file = scratch / "overrides.yaml"
-        with atomic_file(file) as temporary:
-            temporary.write_text(yaml.safe_dump(json.loads(json.dumps(options["overrides"]))))
-        arguments.append(f"--overrides={file}")
-    return arguments
-
-
-def launch_command(launcher: str, *options: str) -> list[str]:
-    """Return the command that starts several processes; the arguments of ``caloforge train`` follow.
-
-    -P: a folder called caloforge in the current directory is not the package.
-    """
-    return ["python", "-P", "-m", launcher, *options, f"--max-restarts={RESTARTS}", "--module", "caloforge", "train"]
-
-
 def _torchrun(arguments: list[str], processes: int) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1", RUNNER: str(os.getpid())}
     _, *command = launch_command("caloforge.models.agent", "--standalone", f"--nproc-per-node={processes}")
-    log = WorkerLog()
-    # A session of its own: Ctrl-C is for this process, which lets the others save themselves.
-    with subprocess.Popen(
+    follow(
         [sys.executable, *command, *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        env=environment, start_new_session=True,
-    ) as process, _stopped_at_the_end(process, log):  # fmt: skip
-        assert process.stdout is not None
-        for line in process.stdout:
-            log.feed(line)
-            if log.error is not None:
-                raise TrainingFailed(log.error)
-        if code := process.wait():
-            text = f"the training failed on {processes} processes (torchrun: {code}); it ended with:\n{log.tail()}"
-            raise TrainingFailed(text)
-
-
-@contextmanager
-def _stopped_at_the_end(process: subprocess.Popen[str], log: WorkerLog) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            assert process.stdout is not None
-            process.terminate()
-            timer = threading.Timer(STOP_SECONDS, process.kill)
-            timer.start()
-            for line in process.stdout:  # says whether they could save themselves
-                log.feed(line)
-            timer.cancel()
+        what=f"the training on {processes} processes",
+        environment={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)},
+    )
 
 
 def _on_cluster(
