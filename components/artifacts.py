@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from caloforge import __version__
-from caloforge.files import atomic_directory, write_json
+from caloforge.files import atomic_directory, digest, write_json
+from caloforge.index import Artifact, Record, Source
 from caloforge.provenance import git_revision
 
 
@@ -52,6 +53,40 @@ def headline(judgement: Mapping[str, Any]) -> dict[str, float]:
 def describe(artifact: Any, **metadata: str | float) -> None:
     """Set an artifact's metadata: where it comes from, and what the next steps ask of it."""
     artifact.metadata.update({"caloforge": __version__, "git_revision": git_revision(), **metadata})
+
+
+def record(
+    step: str,
+    artifacts: Mapping[str, Any],
+    *,
+    family: str | None = None,
+    failed: str = "",
+    data: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the JSON of a step's record (:class:`caloforge.index.Record`), its output parameter ``record``.
+
+    Each artifact gets its ``sha256`` and ``bytes`` as metadata too. To be called when all are written.
+
+    Args:
+        step: name of the step.
+        artifacts: output name to artifact, of those that a user wants to have.
+        family: that the step worked on.
+        failed: why the family failed; its artifacts do not count then.
+        data: ``address``, and ``bytes`` and ``sha256`` as far as they are known, of the showers.
+    """
+    found = []
+    for name, artifact in artifacts.items() if not failed else ():
+        path = Path(artifact.path)
+        checksum, size = digest(path)
+        artifact.metadata.update({"sha256": checksum, "bytes": size})
+        found.append(
+            Artifact(
+                step=step, family=family, name=name, address=artifact.uri, sha256=checksum, bytes=size,
+                kind="folder" if path.is_dir() else "file",
+            )
+        )  # fmt: skip
+    source = Source.parse(dict(data), where="data") if data is not None else None
+    return Record(step=step, family=family, failed=failed, data=source, artifacts=tuple(found)).model_dump_json()
 
 
 def copy_folder(source: Path, target: Path) -> None:
