@@ -1,23 +1,29 @@
 """Fill Kubeflow's artifacts with what their viewers accept."""
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from caloforge import __version__
-from caloforge.files import atomic_directory, digest, write_json
+from caloforge.files import digest, write_json
 from caloforge.index import Artifact, Record, Source
 from caloforge.provenance import git_revision
 
 
-def log_scalars(metrics: Any, values: Mapping[str, Any]) -> None:
+def log_scalars(metrics: Any, values: Mapping[str, Any], *, family: str = "") -> None:
     """Log the finite numbers among ``values``; Kubeflow cannot store infinity, NaN or NumPy types.
 
     They are also written to the artifact's file: kfp.local takes an artifact without a file for
     lost and repeats the step.
+
+    Args:
+        metrics: artifact to fill.
+        values: name to number; others are left out.
+        family: generator family that they are of; the artifact is shown under it.
     """
+    if family:
+        metrics.metadata["display_name"] = f"metrics {family}"
     scalars = {
         name: float(value)
         for name, value in values.items()
@@ -51,7 +57,10 @@ def headline(judgement: Mapping[str, Any]) -> dict[str, float]:
 
 
 def describe(artifact: Any, **metadata: str | float) -> None:
-    """Set an artifact's metadata: where it comes from, and what the next steps ask of it."""
+    """Set an artifact's metadata: where it comes from, and what the next steps ask of it.
+
+    ``display_name`` is what Kubeflow shows in place of the output's name, which is the same for all families.
+    """
     artifact.metadata.update({"caloforge": __version__, "git_revision": git_revision(), **metadata})
 
 
@@ -87,9 +96,3 @@ def record(
         )  # fmt: skip
     source = Source.parse(dict(data), where="data") if data is not None else None
     return Record(step=step, family=family, failed=failed, data=source, artifacts=tuple(found)).model_dump_json()
-
-
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder artifact whole; a retry replaces what a failed attempt left."""
-    with atomic_directory(target) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True)

@@ -24,7 +24,7 @@ def deploy(
     Args:
         bundle: exported generator bundle.
         metrics: latency and largest difference.
-        name: of the InferenceService; empty: serve and query within this step only.
+        name: of the InferenceService; empty: it is served for the comparison only.
         backend: local, kserve, or auto for KServe on a cluster.
         settings: JSON of how it is served.
         seed: seed of the showers asked for.
@@ -39,7 +39,7 @@ def deploy(
     from caloforge.serving.deploy import deploy as deploy_bundle
     from caloforge.serving.inference_service import ServiceSettings
 
-    with task():
+    with task("deploy"):
         service = ServiceSettings.parse(json.loads(settings), where="settings")
         result = deploy_bundle(
             Path(bundle.path), name=name, uri=bundle.uri, backend=backend, settings=service, seed=seed, run=run

@@ -52,7 +52,7 @@ def overview(
     from caloforge.index import Index
     from caloforge.validation.overview import write_overview
 
-    with task():
+    with task("overview"):
         records = [preprocessed, *tuned, *trained, *generated, judged, exported]
         facts = {"families": families, "pipeline": pipeline, "run": run, "url": url, "caloforge": __version__}
         found = Index.gather(records, **facts)

@@ -54,17 +54,17 @@ def follow(
     """
     log, clock = WorkerLog(), _Clock()
     # A session of its own: Ctrl-C is for this process, which lets the other save itself.
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
-        env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {}), RUNNER: str(os.getpid())},
-    ) as process:  # fmt: skip
-        with (
-            watch_memory(lambda: _kill(process)) as memory,
-            _bounded(process, seconds, clock),
-            _stopped_at_the_end(process, log),
-        ):
-            code = _read(process, log)
+    with (
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+            env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {}), RUNNER: str(os.getpid())},
+        ) as process,
+        watch_memory(lambda: _kill(process)) as memory,
+        _bounded(process, seconds, clock),
+        _stopped_at_the_end(process, log),
+    ):  # fmt: skip
+        code = _read(process, log)
     if memory.exceeded and code != 0:
         raise TrainingFailed(f"OOMKilled: memory is {memory.limit}")
     if clock.expired:

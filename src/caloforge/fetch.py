@@ -14,6 +14,9 @@ from caloforge.files import atomic_directory, atomic_file, read_json, sha256, wr
 
 logger = logging.getLogger(__name__)
 
+FETCH_CACHE = "CALOFORGE_FETCH_CACHE"
+"""Environment variable: folder in which fetched files are kept for all steps of all runs."""
+
 ATTEMPTS = 3
 PAUSE_SECONDS = 2.0
 
