@@ -23,14 +23,14 @@ from torch.optim.swa_utils import AveragedModel
 from caloforge.errors import InputError
 from caloforge.files import atomic_file
 from caloforge.models.family import TrainableModel
-from caloforge.models.presets import TrainingConfig
+from caloforge.models.configuration import TrainingConfig
 from caloforge.preprocessing.draws import Draws
 from caloforge.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-Batches = Callable[[int, Draws], tuple[Tensor, Tensor]]
-"""Batch number and random numbers to (x, condition), of the rows that the random numbers are for."""
+Batches = Callable[[int, Draws], Any]
+"""Batch number and random numbers to what the model takes, of the rows that the random numbers are for."""
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -121,12 +121,12 @@ def fit(
             for i, part in enumerate(model.parts):
                 generator = torch.Generator(fabric.device).manual_seed(_step_seed(seed, state.step, i))
                 draws = Draws(generator, rows=rows, batch=config.batch_size)
-                x, condition = batches(state.step * len(model.parts) + i, draws)
+                batch = batches(state.step * len(model.parts) + i, draws)
                 optimiser = optimiser_of[part]
                 for group in optimiser.param_groups:
                     group["lr"] = config.learning_rate * _rate(share, config.warmup)
                 optimiser.zero_grad()
-                loss = weight * module(part, x, condition, draws)
+                loss = weight * module(part, batch, draws)
                 fabric.backward(loss)
                 norm = nn.utils.clip_grad_norm_(model.parameters_of(part), config.clip)
                 if torch.isfinite(norm):

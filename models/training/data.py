@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from caloforge.errors import InputError
-from caloforge.models.two_stage import TwoStageGenerator
+from caloforge.models.batch import Batch
 from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepared import Prepared
 from caloforge.progress import Progress
@@ -26,6 +27,11 @@ class TrainingData:
     Batches depend only on their number: showers are permuted once per epoch with a seed made from
     the epoch, so a training that resumes at step n sees what it would have seen. Several processes
     share the file, and each takes its rows of a batch.
+
+    Attributes:
+        geometry: the mesh: V voxels in L layers.
+        threshold: MeV; no voxel is between 0 and this.
+        phi_symmetric: whether the showers look the same from all sides in alpha.
     """
 
     def __init__(self, showers: Showers, prepared: Prepared, scratch: Path, *, seed: int, fabric: Fabric) -> None:
@@ -43,6 +49,8 @@ class TrainingData:
         """
         self._seed = seed
         self._n = len(showers)
+        self.geometry, self.threshold = prepared.geometry, prepared.threshold
+        self.phi_symmetric = prepared.phi_symmetric
         self._phi_orders = _phi_orders(prepared)
         conditions = showers.conditions
         self._conditions = torch.from_numpy(
@@ -75,34 +83,46 @@ class TrainingData:
             self._order, self._epoch = torch.from_numpy(order), epoch
         return self._order[place * batch_size : (place + 1) * batch_size].sort().values
 
-    def layer_batch(
-        self, model: TwoStageGenerator, number: int, batch_size: int, draws: Draws
-    ) -> tuple[Tensor, Tensor]:
-        """Return x = [coded ratios, active] (B, 2L) and conditions (B, C) for the first stage."""
-        device = draws.device
-        rows = draws.share(self._rows(number, batch_size))
-        conditions, energy = self._conditions[rows].to(device), self._layers[rows].to(device)
-        y, active = model.layer_transform.encode(energy, conditions[:, :1], draws)
-        return torch.cat([y, active.to(y.dtype)], 1), model.encoder(conditions)
+    def batch(self, number: int, size: int, draws: Draws, *, turned: bool = False) -> Batch:
+        """Return batch ``number`` of ``size`` showers, or a process' share of it, on the device of ``draws``.
 
-    def voxel_batch(
-        self, model: TwoStageGenerator, number: int, batch_size: int, draws: Draws
-    ) -> tuple[Tensor, Tensor]:
-        """Return coded voxels (B, V) and conditions (B, C) for the second stage.
-
-        Where the sample looks the same from all sides, each shower is turned by a random number of
-        alpha bins and mirrored half of the time.
+        Args:
+            number: the same number gives the same showers.
+            size: rows of the whole batch.
+            draws: says which rows of it are wanted, and turns them.
+            turned: turn each shower by a random number of alpha bins and mirror half of them, if the
+                sample looks the same from all sides.
         """
         device = draws.device
-        rows = draws.share(self._rows(number, batch_size))
-        voxels = torch.from_numpy(self._voxels[rows.numpy()]).to(device)
-        conditions, energy = self._conditions[rows].to(device), self._layers[rows].to(device)
-        if self._phi_orders is not None:
+        rows = draws.share(self._rows(number, size))
+
+        def voxels() -> Tensor:
+            found = torch.from_numpy(self._voxels[rows.numpy()]).to(device)
+            if not turned or self._phi_orders is None:
+                return found
             orders = self._phi_orders.to(device)
             pick = draws.integers(0, len(orders), len(rows))
-            voxels = voxels.gather(1, orders[pick])
-        context = model.sums.context(energy, model.threshold)
-        return model.voxel_transform.encode(voxels, context, draws), model.voxel_condition(conditions, energy)
+            return found.gather(1, orders[pick])
+
+        return Batch(
+            self.geometry,
+            self.threshold,
+            raw_conditions=self._conditions[rows].to(device),
+            layer_energy=self._layers[rows].to(device),
+            voxels=voxels,
+        )
+
+    def chunks(self, size: int = 1000) -> Iterator[Batch]:
+        """Yield all showers once in their order, as they are, on the CPU; for what is fitted before a training."""
+        for start in range(0, self._n, size):
+            rows = slice(start, start + size)
+            yield Batch(
+                self.geometry,
+                self.threshold,
+                raw_conditions=self._conditions[rows],
+                layer_energy=self._layers[rows],
+                voxels=lambda rows=rows: torch.from_numpy(self._voxels[rows].copy()),  # type: ignore[misc]
+            )
 
 
 def _unpack(showers: Showers, threshold: float, folder: Path) -> None:

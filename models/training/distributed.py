@@ -14,12 +14,12 @@ from typing import Any
 
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
-from caloforge.models.command import launch_command, train_arguments
+from caloforge.models.training.command import launch_command, train_arguments
 from caloforge.models.presets import resolve
-from caloforge.models.train import train
-from caloforge.models.training_pod import TrainingPod
-from caloforge.models.training_record import training_figures
-from caloforge.models.worker import TrainingFailed, follow
+from caloforge.models.training.train import train
+from caloforge.models.training.pod import TrainingPod
+from caloforge.models.training.record import training_figures
+from caloforge.models.training.worker import TrainingFailed, follow
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.steps import step
@@ -113,7 +113,7 @@ def _check(prepared: Path, family: str, preset: str, overrides: Mapping[str, Any
 
 def _torchrun(arguments: list[str], processes: int) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
-    _, *command = launch_command("caloforge.models.agent", "--standalone", f"--nproc-per-node={processes}")
+    _, *command = launch_command("caloforge.models.training.agent", "--standalone", f"--nproc-per-node={processes}")
     follow(
         [sys.executable, *command, *arguments],
         what=f"the training on {processes} processes",
@@ -133,7 +133,7 @@ def _on_cluster(
 ) -> None:
     """Lay everything into the folder that the pods see, run the TrainJob and fetch the bundle."""
     from caloforge.cluster import connect
-    from caloforge.models.trainjob import build_train_job, run_train_job
+    from caloforge.models.training.trainjob import build_train_job, run_train_job
 
     shared = pod.shared_folder()
     name = job_name(options, [showers, prepared / "prepared.json", prepared / "transform.safetensors"])

@@ -1,9 +1,9 @@
-"""Normalizing flow of rational-quadratic coupling layers."""
+"""Rational-quadratic coupling layers: an invertible network with a known Jacobian."""
 
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from pydantic import Field
@@ -12,13 +12,13 @@ from zuko.transforms import MonotonicRQSTransform
 
 from caloforge.config import Config
 from caloforge.geometry import Geometry
-from caloforge.models.family import VoxelModel
-from caloforge.models.networks import NetworkConfig, build_network
-from caloforge.preprocessing.draws import Draws
+from caloforge.models.configuration import by_default
+from caloforge.models.networks.architecture import Architecture
+from caloforge.models.networks.backbone import Kind, NetworkChoice, build_network
 
 
-class CouplingFlowConfig(Config):
-    """Hyper-parameters of the coupling flow.
+class CouplingsConfig(Config):
+    """What the couplings are made of.
 
     Attributes:
         network: backbone of each coupling's sub-network.
@@ -27,7 +27,7 @@ class CouplingFlowConfig(Config):
         bound: splines act in [-bound, bound], beyond it the map is the identity.
     """
 
-    network: NetworkConfig = NetworkConfig(width=192, blocks=1)
+    network: NetworkChoice = by_default(backbone="mlp", width=192, blocks=1)
     couplings: int = Field(default=6, gt=0)
     bins: int = Field(default=8, gt=0)
     bound: float = Field(default=8.0, gt=0)
@@ -104,15 +104,14 @@ def negative_log_likelihood(couplings: nn.ModuleList, x: Tensor, condition: Tens
     return 0.5 * (x**2 + math.log(2 * math.pi)).sum(1) - log_det
 
 
-class CouplingFlow(VoxelModel):
-    """Exact likelihood, one pass to sample.
+class Couplings(Architecture):
+    """An invertible map between showers and normal noise, given a condition."""
 
-    Source: Durkan et al., arXiv:1906.04032; for showers Ernst et al., CaloINN, arXiv:2312.09290.
-    """
+    Config = CouplingsConfig
+    title: ClassVar[str] = "an invertible map"
+    needs: ClassVar[Kind] = "part of V -> part of V"
 
-    Config = CouplingFlowConfig
-
-    def __init__(self, geometry: Geometry, n_conditions: int, config: CouplingFlowConfig) -> None:
+    def __init__(self, geometry: Geometry, n_conditions: int, config: CouplingsConfig) -> None:
         super().__init__(geometry, n_conditions, config)
         self.noise_features = geometry.n_voxels
         self.couplings = nn.ModuleList(
@@ -126,12 +125,12 @@ class CouplingFlow(VoxelModel):
             for kept, moved in splits(geometry.n_voxels, config.couplings)
         )  # fmt: skip
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
-        """Return the negative log-likelihood per voxel."""
-        return negative_log_likelihood(self.couplings, x, condition).mean() / x.shape[1]
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Return (B,) -log p(x | condition)."""
+        return negative_log_likelihood(self.couplings, x, condition)
 
-    def decode(self, noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:
-        """Run the flow backwards from noise."""
+    def inverse(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Run the flow backwards: noise (B, V) to showers (B, V)."""
         x = noise
         for coupling in reversed(list(self.couplings)):
             x = cast("SplineCoupling", coupling).inverse(x, condition)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.files import read_json, write_json
-from caloforge.models.command import train_arguments
-from caloforge.models.training_pod import TrainingPod
-from caloforge.models.training_record import training_figures
-from caloforge.models.worker import follow
+from caloforge.models.training.command import train_arguments
+from caloforge.models.training.pod import TrainingPod
+from caloforge.models.training.record import training_figures
+from caloforge.models.training.worker import follow
 
 
 def train_apart(

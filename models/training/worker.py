@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from caloforge.errors import InputError
 from caloforge.memory import watch_memory
-from caloforge.models.worker_log import WorkerLog
+from caloforge.models.training.worker_log import WorkerLog
 from caloforge.runner import RUNNER
 
 STOP_SECONDS = 40.0

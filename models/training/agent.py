@@ -1,6 +1,6 @@
 """torchrun that ends with the process that started it, even if that was killed.
 
-python -P -m caloforge.models.agent --standalone --nproc-per-node=2 --module caloforge train ...
+python -P -m caloforge.models.training.agent --standalone --nproc-per-node=2 --module caloforge train ...
 """
 
 from __future__ import annotations

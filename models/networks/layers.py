@@ -1,14 +1,10 @@
-"""Backbones: networks from network-space voxels and a condition to values per voxel.
-
-Both take (B, V_in) voxels and a (B, C) condition and return (B, V_out, channels); any family can
-use either. ``mlp`` sees the shower as one vector, ``layers`` as one token per calorimeter layer.
-"""
+"""A transformer that sees the shower as one token per calorimeter layer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -16,71 +12,32 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.config import Config
-from caloforge.geometry import Geometry
+from caloforge.models.networks.backbone import Backbone, BackboneConfig, Kind, Voxels
 
 
-class NetworkConfig(Config):
-    """Size of a backbone.
+class LayersConfig(BackboneConfig):
+    """Size of the transformer.
 
     Attributes:
-        backbone: ``mlp`` or ``layers``.
-        width: hidden features (mlp) or features per token (layers).
-        blocks: number of residual or transformer blocks.
-        heads: attention heads, for ``layers``; they divide the width.
+        backbone: ``layers``.
+        width: features per token.
+        blocks: number of transformer blocks.
+        heads: attention heads; they divide the width.
     """
 
-    backbone: Literal["mlp", "layers"] = "mlp"
-    width: int = Field(default=256, gt=0)
-    blocks: int = Field(default=3, gt=0)
+    backbone: str = "layers"
     heads: int = Field(default=4, gt=0)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        if self.backbone == "layers" and self.width % self.heads:
+        if self.width % self.heads:
             text = f"width {self.width} must be a multiple of heads, {self.heads}"
             # A plain ValueError's text would get pydantic's own prefix.
             raise PydanticCustomError("heads", "{text}", {"text": text})
         return self
 
 
-class ResidualMLP(nn.Module):
-    """Residual MLP whose blocks are shifted and scaled by the condition (FiLM, arXiv:1709.07871)."""
-
-    def __init__(self, n_in: int, n_out: int, n_conditions: int, config: NetworkConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.inner = nn.Linear(n_in + n_conditions, width)
-        self.condition = nn.Sequential(nn.Linear(n_conditions, width), nn.SiLU())
-        self.blocks = nn.ModuleList(_MLPBlock(width) for _ in range(config.blocks))
-        self.outer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_out))
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Map (B, n_in) and (B, C) to (B, n_out)."""
-        embedded = self.condition(condition)
-        h = self.inner(torch.cat([x, condition], 1))
-        for block in self.blocks:
-            h = block(h, embedded)
-        out: Tensor = self.outer(h)
-        return out
-
-
-class _MLPBlock(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 2 * width)
-        self.layers = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.modulation(condition).chunk(2, 1)
-        out: Tensor = h + self.layers(self.norm(h) * (1 + scale) + shift)
-        return out
-
-
-class LayerTransformer(nn.Module):
+class LayerTransformer(Backbone):
     """Transformer with one token per calorimeter layer; each layer has its own linear embedding.
 
     Layers may differ in their number of voxels, and may take in or give out only some of them.
@@ -88,6 +45,8 @@ class LayerTransformer(nn.Module):
     one large token per layer as in CaloDREAM, arXiv:2405.09629, section 3.3.
     """
 
+    Config = LayersConfig
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"V -> V", "part of V -> part of V"})
     in_index: Tensor
     in_valid: Tensor
     out_place: Tensor
@@ -98,7 +57,7 @@ class LayerTransformer(nn.Module):
         outputs: Sequence[Tensor],
         channels: int,
         n_conditions: int,
-        config: NetworkConfig,
+        config: LayersConfig,
     ) -> None:
         """Lay out the tokens.
 
@@ -128,6 +87,16 @@ class LayerTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.out_weight = nn.Parameter(torch.randn(n_layers, width, self.n_out * channels) / math.sqrt(width))
         self.out_bias = nn.Parameter(torch.zeros(n_layers, 1, self.n_out * channels))
+
+    @classmethod
+    def over(cls, voxels: Voxels, config: LayersConfig) -> Self:
+        """Build it over voxels, each in the token of its layer."""
+        layer, n_layers = torch.as_tensor(voxels.geometry.layer_of_voxel), voxels.geometry.n_layers
+        inputs, outputs = (
+            [(layer[some] == i).nonzero().squeeze(1) for i in range(n_layers)]
+            for some in (voxels.inputs, voxels.outputs)
+        )
+        return cls(inputs, outputs, voxels.channels, voxels.n_conditions, config)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map (B, V_in) and (B, C) to (B, V_out * channels), channels fastest."""
@@ -176,46 +145,3 @@ def _pad(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     index = torch.stack([F.pad(c, (0, longest - len(c))) for c in columns])
     valid = torch.stack([torch.arange(longest) < len(c) for c in columns])
     return index, valid
-
-
-def build_network(
-    geometry: Geometry,
-    config: NetworkConfig,
-    *,
-    n_conditions: int,
-    channels: int = 1,
-    inputs: Tensor | None = None,
-    outputs: Tensor | None = None,
-) -> nn.Module:
-    """Return a backbone over the voxels of a geometry.
-
-    Args:
-        geometry: the mesh.
-        config: which backbone and how large.
-        n_conditions: C.
-        channels: values per output voxel.
-        inputs: voxels that are seen, rising; None means all. x has one column for each.
-        outputs: voxels for which values are given, rising; None means all.
-
-    Returns:
-        A module ``net(x, condition)`` with the result (B, V_out * channels), channels fastest.
-    """
-    everything = torch.arange(geometry.n_voxels)
-    inputs = everything if inputs is None else inputs
-    outputs = everything if outputs is None else outputs
-    if config.backbone == "mlp":
-        return ResidualMLP(len(inputs), len(outputs) * channels, n_conditions, config)
-    layer = torch.as_tensor(geometry.layer_of_voxel)
-    return LayerTransformer(
-        [(layer[inputs] == i).nonzero().squeeze(1) for i in range(geometry.n_layers)],
-        [(layer[outputs] == i).nonzero().squeeze(1) for i in range(geometry.n_layers)],
-        channels,
-        n_conditions,
-        config,
-    )
-
-
-def time_features(t: Tensor, n: int = 32) -> Tensor:
-    """Return (B, n) sines and cosines of times (B, 1) in [0, 1], at rising frequencies."""
-    frequency = 2 * math.pi * torch.exp(torch.linspace(0, math.log(100.0), n // 2, device=t.device))
-    return torch.cat([torch.sin(t * frequency), torch.cos(t * frequency)], 1)
