@@ -26,7 +26,7 @@ class FlowMatching(VoxelFamily):
     Config = FlowMatchingConfig
     architecture = VectorField
     space: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "training.learning_rate": {"type": "double", "min": 5e-4, "max": 1e-2, "log": True},
+        "training.learning_rate": {"type": "double", "min": 0.0005, "max": 0.01, "log": True},
         "training.batch_size": {"type": "categorical", "values": [32, 64, 128]},
         "model.network.width": {"type": "int", "min": 48, "max": 480, "step": 48},
         "model.network.blocks": {"type": "int", "min": 2, "max": 6},

@@ -129,7 +129,7 @@ class Couplings(Architecture):
         """Return (B,) -log p(x | condition)."""
         return negative_log_likelihood(self.couplings, x, condition)
 
-    def inverse(self, noise: Tensor, condition: Tensor) -> Tensor:
+    def draw(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Run the flow backwards: noise (B, V) to showers (B, V)."""
         x = noise
         for coupling in reversed(list(self.couplings)):

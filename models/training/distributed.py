@@ -14,11 +14,11 @@ from typing import Any
 
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
-from caloforge.models.training.command import launch_command, train_arguments
 from caloforge.models.presets import resolve
-from caloforge.models.training.train import train
+from caloforge.models.training.command import launch_command, train_arguments
 from caloforge.models.training.pod import TrainingPod
 from caloforge.models.training.record import training_figures
+from caloforge.models.training.train import train
 from caloforge.models.training.worker import TrainingFailed, follow
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared

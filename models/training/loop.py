@@ -22,8 +22,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_file
-from caloforge.models.family import TrainableModel
 from caloforge.models.configuration import TrainingConfig
+from caloforge.models.family import TrainableModel
 from caloforge.preprocessing.draws import Draws
 from caloforge.progress import Progress
 
