@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -80,6 +80,11 @@ class TrainingRequest(Config):
     max_minutes: float | None = None
     energies: Path | None = None
     checkpoints: Path | None = None
+
+    def absolute(self) -> Self:
+        """Return it with absolute paths, for processes that may run elsewhere."""
+        paths = {name: value.absolute() for name, value in self if isinstance(value, Path)}
+        return self.model_copy(update=paths)
 
 
 def choice(registry: Registry[Any], *, key: str) -> BeforeValidator:

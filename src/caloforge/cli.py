@@ -316,6 +316,7 @@ def preprocess(data: Path, geometry: str | None, settings_file: Path | None, see
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
 @click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset.")
 @_minutes
+@click.option("--energies", type=_PATH, help="Folder that `caloforge train-energies` wrote; without it trained within.")
 @click.option("--checkpoints", type=_PATH, help="Folder from which a stopped training goes on.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each node.")
 @click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
@@ -336,6 +337,7 @@ def train(
     preset: str,
     overrides: Path | None,
     max_minutes: float | None,
+    energies: Path | None,
     checkpoints: Path | None,
     processes: int,
     nodes: int,
@@ -346,16 +348,44 @@ def train(
 ) -> None:
     """Train one generator; prints its figures as name=value."""
     _check_family_and_preset(family, preset)
+    from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.distributed import train_distributed
     from caloforge.models.training.pod import TrainingPod
 
     _stop_on_sigterm()
-    figures = train_distributed(
-        data, prepared, output, family=family, preset=preset,
-        overrides=_read_yaml(overrides) if overrides else None,
-        seed=seed, max_minutes=max_minutes or None, checkpoints=checkpoints,
-        processes=processes, nodes=nodes, backend=backend,
-        pod=TrainingPod.from_yaml(pod_file) if pod_file else None,
+    request = TrainingRequest(
+        showers=data, prepared=prepared, output=output, family=family, preset=preset,
+        overrides=_read_yaml(overrides) if overrides else {}, seed=seed, max_minutes=max_minutes or None,
+        energies=energies, checkpoints=checkpoints,
+    )  # fmt: skip
+    pod = TrainingPod.from_yaml(pod_file) if pod_file else None
+    figures = train_distributed(request, processes=processes, nodes=nodes, backend=backend, pod=pod)
+    if first_process():
+        _print_figures(figures)
+
+
+@main.command(
+    "train-energies",
+    example="caloforge train-energies --data showers.hdf5 --prepared prepared --seed 1 -o energies\n"
+    "caloforge train --data showers.hdf5 --prepared prepared --energies energies --family vae -o vae",
+)
+@_data
+@click.option("--prepared", type=_PATH, required=True, help="Folder that `caloforge preprocess` wrote.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
+@click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset's `energies`.")
+@_minutes
+@_seed
+@_output("Folder")
+def train_energies_(
+    data: Path, prepared: Path, preset: str, overrides: Path | None, max_minutes: float | None, seed: int, output: Path
+) -> None:
+    """Train the layer energies once, for all families that draw them first."""
+    from caloforge.models.training.energies import train_energies
+
+    _stop_on_sigterm()
+    figures = train_energies(
+        data, prepared, output, preset=preset, overrides=_read_yaml(overrides) if overrides else None,
+        seed=seed, max_minutes=max_minutes or None,
     )  # fmt: skip
     if first_process():
         _print_figures(figures)
@@ -461,6 +491,7 @@ def trial(
     """Train once with some parameters and judge on the validation split, as a tuning does."""
     _check_family_and_preset(family, preset)
     from caloforge.fetch import local_copy
+    from caloforge.models.configuration import TrainingRequest
     from caloforge.models.presets import resolve
     from caloforge.runner import end_with_runner
     from caloforge.tuning.optimization_job import assigned
@@ -484,10 +515,11 @@ def trial(
         if prepared is not None
         else prepare_once(showers, output / "prepared", geometry=geometry, seed=seed)
     )
-    run_trial(
-        showers, folder, output, family=family, preset=preset, overrides=overrides, max_minutes=max_minutes or None,
-        objective=objective, looks=looks, seed=seed, report=_print_figures_with_time,
+    request = TrainingRequest(
+        showers=showers, prepared=folder, output=output, family=family, preset=preset, overrides=overrides,
+        seed=seed, max_minutes=max_minutes or None,
     )  # fmt: skip
+    run_trial(request, objective=objective, looks=looks, report=_print_figures_with_time)
 
 
 @main.command(
@@ -711,11 +743,11 @@ def _parse_headers(headers: tuple[str, ...]) -> dict[str, str]:
 
 def _check_family_and_preset(family: str, preset: str) -> None:
     """Refuse unknown names before the seconds that importing torch takes."""
-    from caloforge.pipelines.settings import FAMILIES, PRESETS
+    from caloforge.models.registries import FAMILIES, PRESETS
 
-    for kind, name, valid in (("family", family, FAMILIES), ("preset", preset, PRESETS)):
-        if name not in valid:
-            raise unknown_name(kind, name, valid)
+    FAMILIES.check(family)
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.models.families import FAMILIES
+from caloforge.models.registries import FAMILIES
 from caloforge.tuning.experiment import TrialPod, build_experiment, parameter_name, parameter_path
 from caloforge.tuning.rules import check_experiment
 from caloforge.tuning.space import load_space

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from caloforge.errors import InputError
+from caloforge.models.configuration import TrainingConfig, TrainingRequest
 from caloforge.models.family import TrainableModel
 from caloforge.models.training.loop import fit
-from caloforge.models.presets import TrainingConfig
 from caloforge.models.training.train import train
 from caloforge.preprocessing.draws import Draws
 
@@ -30,10 +30,11 @@ OVERRIDES: dict[str, Any] = SLOW_ENOUGH | MODEL
 SCRIPT = """
     import json, sys
     from pathlib import Path
+    from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.train import train
     showers, prepared, output, checkpoints, overrides = sys.argv[1:]
-    train(Path(showers), Path(prepared), Path(output), family="wgan", overrides=json.loads(overrides), seed=4,
-          checkpoints=Path(checkpoints))
+    train(TrainingRequest(showers=showers, prepared=prepared, output=output, family="wgan",
+                          overrides=json.loads(overrides), seed=4, checkpoints=checkpoints))
 """
 
 
@@ -58,7 +59,16 @@ def test_killed_training_ends_with_the_same_weights(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train(small_showers, small_prepared, tmp_path / "whole", family="wgan", overrides=OVERRIDES, seed=4)
+        train(
+            TrainingRequest(
+                showers=small_showers,
+                prepared=small_prepared,
+                output=tmp_path / "whole",
+                family="wgan",
+                overrides=OVERRIDES,
+                seed=4,
+            )
+        )
     finally:
         torch.set_num_threads(threads)
     output, checkpoints = tmp_path / "killed", tmp_path / "checkpoints"
@@ -84,7 +94,16 @@ def test_training_is_reproducible_and_depends_on_the_seed(
 ) -> None:
     overrides = MODEL | {"training": {"steps": 5, "batch_size": 16}, "energies": {"steps": 3}}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train(small_showers, small_prepared, tmp_path / name, family="vae", overrides=overrides, seed=seed)
+        train(
+            TrainingRequest(
+                showers=small_showers,
+                prepared=small_prepared,
+                output=tmp_path / name,
+                family="vae",
+                overrides=overrides,
+                seed=seed,
+            )
+        )
     a, b, c = (load_file(tmp_path / name / "weights.safetensors") for name in "abc")
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], c[name]) for name in a)
@@ -93,13 +112,24 @@ def test_training_is_reproducible_and_depends_on_the_seed(
 def test_time_limit_is_kept(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
     overrides = MODEL | {"training": {"steps": 10**6}, "energies": {"steps": 10**6}}
     figures = train(
-        small_showers, small_prepared, tmp_path / "b", family="vae", overrides=overrides, max_minutes=4 / 60
+        TrainingRequest(
+            showers=small_showers,
+            prepared=small_prepared,
+            output=tmp_path / "b",
+            family="vae",
+            overrides=overrides,
+            max_minutes=4 / 60,
+        )
     )
     # What counts is that a training of a million steps stopped, by its own clock, near the limit.
     assert figures["steps"] < 10**6
     assert figures["seconds"] < 4 + 1
     with pytest.raises(InputError, match="max_minutes must be positive"):
-        train(small_showers, small_prepared, tmp_path / "b", family="vae", max_minutes=0)
+        train(
+            TrainingRequest(
+                showers=small_showers, prepared=small_prepared, output=tmp_path / "b", family="vae", max_minutes=0
+            )
+        )
 
 
 class Line(TrainableModel):
@@ -109,7 +139,8 @@ class Line(TrainableModel):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
+    def forward(self, part: str, batch: tuple[Tensor, Tensor], draws: Draws) -> Tensor:
+        x, condition = batch
         return ((self.weight * condition - x) ** 2).mean()
 
 
@@ -143,5 +174,13 @@ def test_diverging_training_says_so(tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_training_on_cuda(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
-    train(small_showers, small_prepared, tmp_path / "b", family="flow_matching", overrides=OVERRIDES)
+    train(
+        TrainingRequest(
+            showers=small_showers,
+            prepared=small_prepared,
+            output=tmp_path / "b",
+            family="flow_matching",
+            overrides=OVERRIDES,
+        )
+    )
     assert (tmp_path / "b" / "weights.safetensors").is_file()

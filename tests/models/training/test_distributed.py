@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 
 from caloforge.errors import InputError
 from caloforge.files import read_json
+from caloforge.models.configuration import TrainingRequest
 from caloforge.models.training.distributed import TrainingFailed, train_distributed
-from caloforge.models.training.train import train
 from caloforge.models.training.pod import TrainingPod
+from caloforge.models.training.train import train
 
 FAMILIES = ("wgan", "vae")
 OVERRIDES: dict[str, Any] = {
@@ -34,10 +35,12 @@ OVERRIDES: dict[str, Any] = {
 SCRIPT = """
     import json, sys
     from pathlib import Path
+    from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.train import train
     showers, prepared, output, overrides, *families = sys.argv[1:]
     for family in families:
-        train(Path(showers), Path(prepared), Path(output) / family, family=family, overrides=json.loads(overrides), seed=4)
+        train(TrainingRequest(showers=showers, prepared=prepared, output=Path(output) / family, family=family,
+                              overrides=json.loads(overrides), seed=4))
 """
 
 
@@ -66,8 +69,16 @@ def test_two_processes_train_what_one_does(small_showers: Path, small_prepared: 
     subprocess.run([*command, *map(str, arguments)], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     for family in FAMILIES:
         options: dict[str, Any] = {"family": family, "overrides": OVERRIDES}
-        train(small_showers, small_prepared, tmp_path / "one" / family, seed=4, **options)
-        train(small_showers, small_prepared, tmp_path / "other" / family, seed=5, **options)
+        train(
+            TrainingRequest(
+                showers=small_showers, prepared=small_prepared, output=tmp_path / "one" / family, seed=4, **options
+            )
+        )
+        train(
+            TrainingRequest(
+                showers=small_showers, prepared=small_prepared, output=tmp_path / "other" / family, seed=5, **options
+            )
+        )
         one, two, other = (tmp_path / name / family for name in ("one", "two", "other"))
         # Sums of float32 in another order; Adam makes much of gradients that are 0 but for rounding.
         assert difference(one, two) < 1e-4
@@ -103,15 +114,16 @@ def test_a_lost_worker_changes_nothing(
     killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "checkpoints",))
     killer.start()
     with caplog.at_level("INFO", logger="caloforge"):
-        figures = train_distributed(
-            small_showers, small_prepared, tmp_path / "two",
-            checkpoints=tmp_path / "checkpoints", processes=2, backend="local", **options,
-        )  # fmt: skip
+        request = TrainingRequest(showers=small_showers, prepared=small_prepared, output=tmp_path / "two", **options)
+        request = request.model_copy(update={"checkpoints": tmp_path / "checkpoints"})
+        figures = train_distributed(request, processes=2, backend="local")
     killer.join()
     (resumed,) = (message for message in caplog.messages if message.startswith("resuming voxels at step"))
     assert 0 < int(resumed.split()[-1]) < 30
     assert "vae: 180 showers of 480 voxels on 2 cpu processes" in caplog.text
-    expected = train(small_showers, small_prepared, tmp_path / "one", **options)
+    expected = train(
+        TrainingRequest(showers=small_showers, prepared=small_prepared, output=tmp_path / "one", **options)
+    )
     assert difference(tmp_path / "one", tmp_path / "two") < 1e-3
     assert figures["steps"] == expected["steps"] == 30
     assert figures["model_loss"] == pytest.approx(expected["model_loss"], rel=1e-3)
@@ -121,8 +133,11 @@ def test_what_fails_for_good_is_not_tried_again(small_showers: Path, small_prepa
     (tmp_path / "blocked").write_text("a file")
     with pytest.raises(TrainingFailed, match="blocked"):
         train_distributed(
-            small_showers, small_prepared, tmp_path / "out", family="vae", overrides=OVERRIDES,
-            checkpoints=tmp_path / "blocked", processes=2, backend="local",
+            TrainingRequest(
+                showers=small_showers, prepared=small_prepared, output=tmp_path / "out", family="vae",
+                overrides=OVERRIDES, checkpoints=tmp_path / "blocked",
+            ),
+            processes=2, backend="local",
         )  # fmt: skip
     assert not [child for child in psutil.Process().children() if "caloforge.models.training.agent" in child.cmdline()]
 
@@ -142,6 +157,10 @@ def test_what_fails_for_good_is_not_tried_again(small_showers: Path, small_prepa
 def test_refused_before_anything_starts(
     options: dict[str, Any], message: str, small_showers: Path, small_prepared: Path, tmp_path: Path
 ) -> None:
-    given = {"overrides": OVERRIDES, "backend": "local", **options}
+    given = {"backend": "local", **options}
+    request = TrainingRequest(
+        showers=small_showers, prepared=small_prepared, output=tmp_path / "out", family="vae",
+        overrides=given.pop("overrides", OVERRIDES),
+    )  # fmt: skip
     with pytest.raises(InputError, match=message):
-        train_distributed(small_showers, small_prepared, tmp_path / "out", family="vae", **given)
+        train_distributed(request, **given)
