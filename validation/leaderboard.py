@@ -16,6 +16,10 @@ RULE = (
 )
 
 
+class NoGenerator(RuntimeError):
+    """All families have failed; the message says of what."""
+
+
 def leaderboard(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Rank the generators of a ``metrics.json``.
 
@@ -23,8 +27,9 @@ def leaderboard(metrics: Mapping[str, Any]) -> dict[str, Any]:
         metrics: content of ``metrics.json`` as :func:`caloforge.validation.validate.validate` returns it.
 
     Returns:
-        ``rule`` in words, ``winner``, and ``rows``, best first: generator, mean rank, headline
-        metrics with their floors, milliseconds per shower if known.
+        ``rule`` in words, ``winner``, ``rows``, best first: generator, mean rank, headline
+        metrics with their floors, milliseconds per shower if known; and ``failed``: generator to why
+        there is none.
 
     Raises:
         InputError: there is no generator.
@@ -40,7 +45,7 @@ def leaderboard(metrics: Mapping[str, Any]) -> dict[str, Any]:
     mean_ranks = rankdata(criteria, method="min", axis=1).mean(axis=0)
     rows = [_row(name, g, float(rank)) for (name, g), rank in zip(generators.items(), mean_ranks, strict=True)]
     rows.sort(key=_order)
-    return {"rule": RULE, "winner": rows[0]["generator"], "rows": rows}
+    return {"rule": RULE, "winner": rows[0]["generator"], "rows": rows, "failed": dict(metrics.get("failed") or {})}
 
 
 def leaderboard_markdown(board: Mapping[str, Any]) -> str:
@@ -57,7 +62,13 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         speed = row["milliseconds_per_shower"]
         speed_text = "-" if speed is None else f"{speed:.3g}"
         lines.append(f"| {place} | {row['generator']} | {row['mean_rank']:.2f} | {metrics} | {speed_text} |")
+    lines += [f"| - | {name} | failed: {reason} |||||" for name, reason in board["failed"].items()]
     return "\n".join([*lines, "", board["rule"], ""])
+
+
+def none_is_left(failed: Mapping[str, str]) -> NoGenerator:
+    """Return the error of a run in which every family has failed."""
+    return NoGenerator("no generator is left to judge: " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
 
 
 def _row(name: str, generator: Mapping[str, Any], mean_rank: float) -> dict[str, Any]:

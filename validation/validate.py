@@ -63,6 +63,7 @@ def validate(
     timings: Mapping[str, float] | None = None,
     protocol: str = "quick",
     seed: int = 0,
+    failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Compare samples with the reference and write ``metrics.json``, ``report.html`` and ``plots/``.
 
@@ -81,6 +82,7 @@ def validate(
         timings: generator name to milliseconds per shower.
         protocol: name in :data:`caloforge.validation.protocols.PROTOCOLS`.
         seed: of the random choices.
+        failed: generators that there is nothing of to judge, and why; report and leaderboard name them.
 
     Returns:
         The content of ``metrics.json``.
@@ -130,6 +132,7 @@ def validate(
             "geometry": reference.geometry.name,
             "threshold_mev": threshold,
             "warnings": _energy_warnings(truth.summary, summaries),
+            "failed": dict(failed or {}),
             "generators": {
                 name: _as_json(comparison, floors, timings.get(name), reference.geometry)
                 for name, comparison in comparisons.items()
