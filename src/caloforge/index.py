@@ -23,7 +23,12 @@ SCHEMA = 1
 """Number of the format; another one is for another version of this package."""
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return the name, if it may become one of a file whoever gave it.
+
+    Raises:
+        ValueError: it may not.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ValueError(f"{name!r} is not a plain name")
     return name
@@ -35,7 +40,7 @@ def _address(address: str) -> str:
     return address
 
 
-Name = Annotated[str, AfterValidator(_plain)]
+Name = Annotated[str, AfterValidator(plain_name)]
 """A name that may become one of a file: letters, digits, ``_`` and ``-``."""
 
 Address = Annotated[str, AfterValidator(_address)]
