@@ -36,7 +36,7 @@ PLACES = (
     Place("overview", "page", "overview.html"),
     Place("validate", "report", "report.html"),
     Place("validate", "leaderboard", "leaderboard.json"),
-    Place("validate", "standings", "leaderboard.md"),
+    Place("validate", "ranking", "leaderboard.md"),
     Place("validate", "judgement", "metrics.json", part="metrics.json"),
     Place("validate", "judgement", "summary.md", part="summary.md"),
     Place("validate", "judgement", "tables.csv", part="tables.csv"),

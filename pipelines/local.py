@@ -101,7 +101,7 @@ def run_local(
         # Nobody pre-empts a task here: what fails would fail again. A run that was stopped goes on from the cache.
         settings = settings.model_copy(update={"code_version": version, "retries": 0, "cache": True})
         outputs = _execute(settings, arguments, output)
-        collect(outputs, output, settings.families)
+        collect(Path(outputs["index"]["path"]), output)
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
         write_json(output / "timings.json", record)

@@ -74,13 +74,15 @@ class Source(Config):
 
     Attributes:
         address: where they were fetched from, without secrets.
-        bytes: size of the file, None if not known.
+        size: of the file in bytes, None if not known.
         sha256: its digest, empty if not known.
+        fetched: when, in UTC (ISO 8601), empty if not known.
     """
 
     address: str
-    bytes: int | None = None
+    size: int | None = None
     sha256: str = ""
+    fetched: str = ""
 
 
 class Record(Config):
