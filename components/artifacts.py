@@ -81,7 +81,7 @@ def record(
         artifacts: output name to artifact, of those that a user wants to have.
         family: that the step worked on.
         failed: why the family failed; its artifacts do not count then.
-        data: ``address``, and ``bytes`` and ``sha256`` as far as they are known, of the showers.
+        data: what is known of the showers (:class:`caloforge.index.Source`); further keys are left out.
     """
     found = []
     for name, artifact in artifacts.items() if not failed else ():
@@ -94,5 +94,6 @@ def record(
                 kind="folder" if path.is_dir() else "file",
             )
         )  # fmt: skip
-    source = Source.parse(dict(data), where="data") if data is not None else None
+    known = {key: data[key] for key in Source.model_fields if key in data} if data is not None else None
+    source = Source.parse(known, where="data") if known is not None else None
     return Record(step=step, family=family, failed=failed, data=source, artifacts=tuple(found)).model_dump_json()

@@ -105,7 +105,7 @@ def run_local(
         settings = settings.model_copy(update=changes)
         _forget_failures(output / "steps")
         outputs = _execute(settings, arguments, output)
-        collect(outputs, output, settings.families)
+        collect(Path(outputs["index"]["path"]), output)
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
         write_json(output / "timings.json", record)

@@ -49,21 +49,18 @@ def leaderboard(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def leaderboard_markdown(board: Mapping[str, Any]) -> str:
-    """Return the leaderboard as a Markdown table, each metric beside its floor."""
-    lines = [
-        "| | generator | mean rank | AUC (floor) | FPD (floor) | mean separation (floor) | ms per shower |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for place, row in enumerate(board["rows"], start=1):
-        metrics = " | ".join(
-            f"{row[key]:.3g} ± {row[f'{key}_error']:.1g} ({row[f'{key}_floor']:.3g})"
-            for key in ("auc", "fpd", "mean_separation")
-        )
+    """Return the leaderboard as a Markdown table, the best first and the floors last; few columns fit a side panel."""
+    lines = ["| generator | AUC | FPD | mean separation | ms per shower |", "|---|---|---|---|---|"]
+    keys = ("auc", "fpd", "mean_separation")
+    for row in board["rows"]:
+        metrics = " | ".join(f"{row[key]:.3g} ± {row[f'{key}_error']:.1g}" for key in keys)
         speed = row["milliseconds_per_shower"]
         speed_text = "-" if speed is None else f"{speed:.3g}"
-        lines.append(f"| {place} | {row['generator']} | {row['mean_rank']:.2f} | {metrics} | {speed_text} |")
-    lines += [f"| - | {name} | failed: {reason} |||||" for name, reason in board["failed"].items()]
-    return "\n".join([*lines, "", board["rule"], ""])
+        lines.append(f"| {row['generator']} | {metrics} | {speed_text} |")
+    floors = " | ".join(f"{board['rows'][0][f'{key}_floor']:.3g}" for key in keys)
+    lines.append(f"| *Geant4 itself* | {floors} | - |")
+    failed = [f"No generator **{name}**: {reason}" for name, reason in board["failed"].items()]
+    return "\n".join([*lines, *(("", *failed) if failed else ()), "", board["rule"], ""])
 
 
 def none_is_left(failed: Mapping[str, str]) -> NoGenerator:

@@ -273,24 +273,38 @@ def status(
 )
 @click.argument("run_id")
 @_kubeflow_options
-@click.option("--root", help="Pipeline root; without it the run's own, or Kubeflow's default.")
+@click.option("--root", help="Pipeline root; without it the run's own, the namespace's, or Kubeflow's default.")
+@click.option("--all", "everything", is_flag=True, help="Generated showers too, however large.")
 @_output("Folder")
+@click.pass_context
 def fetch_artifacts_(
+    context: click.Context,
     run_id: str,
     host: str | None,
     namespace: str | None,
     token_file: Path | None,
     cookies_file: Path | None,
     root: str | None,
+    everything: bool,
     output: Path,
 ) -> None:
-    """Copy report, leaderboard and generators of a run on Kubeflow; the store's keys come from AWS_... ."""
+    """Copy report, leaderboard and generators of a run on Kubeflow; the store's keys come from AWS_... .
+
+    Ends with 1 if something could not be brought; what could is there.
+    """
     from caloforge.pipelines.artifacts import fetch_artifacts
     from caloforge.pipelines.kubeflow import connect
 
     kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
-    for name in fetch_artifacts(kubeflow, run_id, output, root=root):
+    fetched = fetch_artifacts(kubeflow, run_id, output, root=root, everything=everything)
+    for name in fetched.written:
         click.echo(output / name)
+    for name in fetched.skipped:
+        click.echo(f"not fetched: {name}; --all brings it")
+    for line in fetched.lost:
+        click.echo(f"Error: {line}", err=True)
+    if fetched.lost:
+        context.exit(1)
 
 
 @main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")

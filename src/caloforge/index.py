@@ -23,7 +23,12 @@ SCHEMA = 1
 """Number of the format; another one is for another version of this package."""
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return the name, if it may become one of a file whoever gave it.
+
+    Raises:
+        ValueError: it may not.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ValueError(f"{name!r} is not a plain name")
     return name
@@ -35,7 +40,7 @@ def _address(address: str) -> str:
     return address
 
 
-Name = Annotated[str, AfterValidator(_plain)]
+Name = Annotated[str, AfterValidator(plain_name)]
 """A name that may become one of a file: letters, digits, ``_`` and ``-``."""
 
 Address = Annotated[str, AfterValidator(_address)]
@@ -69,13 +74,15 @@ class Source(Config):
 
     Attributes:
         address: where they were fetched from, without secrets.
-        bytes: size of the file, None if not known.
+        size: of the file in bytes, None if not known.
         sha256: its digest, empty if not known.
+        fetched: when, in UTC (ISO 8601), empty if not known.
     """
 
     address: str
-    bytes: int | None = None
+    size: int | None = None
     sha256: str = ""
+    fetched: str = ""
 
 
 class Record(Config):
