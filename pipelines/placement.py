@@ -10,6 +10,9 @@ from caloforge.pipelines.settings import PipelineSettings, Step
 from caloforge.pods import Pod, toleration_fields
 from caloforge.webhook import WEBHOOK
 
+LAST_WORDS_SECONDS = 300
+"""What a pod has left after its training was ended for taking too long."""
+
 _OF_THIS_RUN: tuple[Step, ...] = ("deploy", "overview", "notify")
 """Steps whose result is good for one run only, and never taken from a cache."""
 
@@ -40,7 +43,8 @@ def place(task: Any, settings: PipelineSettings, step: Step, *, resources: Mappi
     if step == "notify" and settings.webhook is not None:
         kubernetes.use_secret_as_env(task, settings.webhook.secret, {settings.webhook.key: WEBHOOK})
     if seconds := settings.timeouts.get(step):
-        kubernetes.set_timeout(task, seconds)
+        # A training ends itself in time and says so; the pod's end would be the end of the run.
+        kubernetes.set_timeout(task, seconds + (LAST_WORDS_SECONDS if step == "train" else 0))
     if settings.retries:
         backoff = settings.backoff
         task.set_retry(

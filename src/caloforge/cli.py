@@ -232,12 +232,13 @@ def submit(
     parameters = {**(_read_yaml(parameters_file) if parameters_file else {}), **split_settings(assignments)}
     from contextlib import nullcontext
 
+    from caloforge.pipelines.form import with_steps_for
     from caloforge.pipelines.kubeflow import connect
     from caloforge.pipelines.status import wait
     from caloforge.pipelines.submit import compiled
     from caloforge.pipelines.submit import submit as submit_pipeline
 
-    with nullcontext(pipeline_file) if pipeline_file else compiled(settings) as path:
+    with nullcontext(pipeline_file) if pipeline_file else compiled(with_steps_for(settings, parameters)) as path:
         kubeflow = connect(
             host, namespace=namespace or settings.namespace or None, token_file=token_file, cookies_file=cookies_file
         )

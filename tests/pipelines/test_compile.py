@@ -58,7 +58,9 @@ def test_the_version_of_the_code_is_in_every_cache_key(compiled: str) -> None:
 def test_the_data_is_in_the_cache_key_of_every_step_that_fetches_it(compiled: str) -> None:
     for name, task in _tasks(compiled).items():
         given = {key for key in task["inputs"]["parameters"] if key.startswith("data")}
-        assert given == ({"data", "data_sha256"} if name in ("preprocess", "tune", "train", "validate") else set()), name
+        assert given == ({"data", "data_sha256"} if name in ("preprocess", "tune", "train", "validate") else set()), (
+            name
+        )
 
 
 def test_nothing_is_imported(compiled: str) -> None:
