@@ -9,6 +9,7 @@ from typing import Any
 from scipy.stats import rankdata
 
 from caloforge.errors import InputError
+from caloforge.fetch import Source
 
 RULE = (
     "Generators are ordered by the mean of three ranks: the distance of the classifier's AUC from 0.5, the FPD, "
@@ -23,8 +24,9 @@ def leaderboard(metrics: Mapping[str, Any]) -> dict[str, Any]:
         metrics: content of ``metrics.json`` as :func:`caloforge.validation.validate.validate` returns it.
 
     Returns:
-        ``rule`` in words, ``winner``, and ``rows``, best first: generator, mean rank, headline
-        metrics with their floors, milliseconds per shower if known.
+        ``rule`` in words, ``winner``, ``source`` of the showers (None if it is not known), and
+        ``rows``, best first: generator, mean rank, headline metrics with their floors, milliseconds
+        per shower if known.
 
     Raises:
         InputError: there is no generator.
@@ -40,7 +42,7 @@ def leaderboard(metrics: Mapping[str, Any]) -> dict[str, Any]:
     mean_ranks = rankdata(criteria, method="min", axis=1).mean(axis=0)
     rows = [_row(name, g, float(rank)) for (name, g), rank in zip(generators.items(), mean_ranks, strict=True)]
     rows.sort(key=_order)
-    return {"rule": RULE, "winner": rows[0]["generator"], "rows": rows}
+    return {"rule": RULE, "winner": rows[0]["generator"], "source": metrics.get("source"), "rows": rows}
 
 
 def leaderboard_markdown(board: Mapping[str, Any]) -> str:
@@ -57,7 +59,8 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         speed = row["milliseconds_per_shower"]
         speed_text = "-" if speed is None else f"{speed:.3g}"
         lines.append(f"| {place} | {row['generator']} | {row['mean_rank']:.2f} | {metrics} | {speed_text} |")
-    return "\n".join([*lines, "", board["rule"], ""])
+    data = [f"Data: {Source.of(board['source'])}", ""] if board.get("source") else []
+    return "\n".join([*lines, "", board["rule"], "", *data])
 
 
 def _row(name: str, generator: Mapping[str, Any], mean_rank: float) -> dict[str, Any]:

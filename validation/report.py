@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from caloforge.fetch import Source
 from caloforge.files import atomic_file
 from caloforge.geometry import Geometry
 from caloforge.validation.conditions import CONDITIONS
@@ -74,6 +75,7 @@ def write_report(
         groups=_grouped(plots, list(metrics["generators"])),
         showers=Markup(_in_space(showers, geometry)),
         most_points=MOST_POINTS,
+        source=str(Source.of(metrics["source"])) if metrics.get("source") else "",
         provenance=json.dumps(metrics["provenance"], indent=2),
     )
     with atomic_file(path) as temporary:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from caloforge.errors import InputError, unknown_name
+from caloforge.fetch import Source
 from caloforge.files import atomic_directory, write_json
 from caloforge.geometry import Geometry
 from caloforge.provenance import provenance
@@ -63,6 +64,7 @@ def validate(
     timings: Mapping[str, float] | None = None,
     protocol: str = "quick",
     seed: int = 0,
+    source: Source | None = None,
 ) -> dict[str, Any]:
     """Compare samples with the reference and write ``metrics.json``, ``report.html`` and ``plots/``.
 
@@ -81,6 +83,7 @@ def validate(
         timings: generator name to milliseconds per shower.
         protocol: name in :data:`caloforge.validation.protocols.PROTOCOLS`.
         seed: of the random choices.
+        source: where the Geant4 showers came from; report and leaderboard say it.
 
     Returns:
         The content of ``metrics.json``.
@@ -129,6 +132,7 @@ def validate(
             },
             "geometry": reference.geometry.name,
             "threshold_mev": threshold,
+            "source": None if source is None else source.as_dict(),
             "warnings": _energy_warnings(truth.summary, summaries),
             "generators": {
                 name: _as_json(comparison, floors, timings.get(name), reference.geometry)
