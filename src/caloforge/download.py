@@ -25,6 +25,7 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
 SHOWERS = (".hdf5", ".h5")
 """Names of HDF5 files, and what those begin with, at 0, 512, 1024, ... bytes."""
 
+_HEAD_BYTES = 2**14
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -99,11 +100,12 @@ def download(store: Store, found: Found, target: Path, *, patience: float = PATI
     logger.info("fetching %s%s", store.shown, f" ({found.size / 1e6:.1f} MB)" if found.size is not None else "")
     start, waiting = time.monotonic(), Patience(store.shown, patience)
     progress = _progress(found)
-    digest, done, furthest = hashlib.sha256(), 0, 0
+    digest, done, furthest, broken = hashlib.sha256(), 0, 0, False
+    head = bytearray()
     with target.open("wb") as file:
         while True:
             try:
-                if done:  # a broken connection may mean that another file stands there now
+                if broken:  # another file may stand there now
                     now = store.look()
                     if now.marks != found.marks:
                         found, progress, furthest = now, _progress(now), 0
@@ -114,11 +116,13 @@ def download(store: Store, found: Found, target: Path, *, patience: float = PATI
                         if begin != done:
                             digest, done = _anew(file)
                         for block in blocks:
-                            if done == 0:
-                                _check_signature(block, store.shown)
+                            if done < _HEAD_BYTES:
+                                head[done:] = block[:_HEAD_BYTES]
                             file.write(block)
                             digest.update(block)
                             done += len(block)
+                            if done >= _HEAD_BYTES > done - len(block):
+                                _check_signature(head, store.shown)
                             if done > furthest:  # a server that breaks off at the same place is not waited for in vain
                                 furthest = done
                                 waiting.renew()
@@ -131,7 +135,10 @@ def download(store: Store, found: Found, target: Path, *, patience: float = PATI
                     raise Away(text)
                 break
             except Away as error:  # an unknown host too: it was known a moment ago
+                broken = True
                 waiting.wait(error)
+    if done < _HEAD_BYTES:
+        _check_signature(head, store.shown)
     seconds = time.monotonic() - start
     logger.info(
         "fetched %s: %.1f MB in %.1f s, %.1f MB/s, SHA-256 %s",
@@ -152,10 +159,10 @@ def _anew(file: BinaryIO) -> tuple[hashlib._Hash, int]:
     return hashlib.sha256(), 0
 
 
-def _check_signature(block: bytes, shown: str) -> None:
+def _check_signature(head: bytearray, shown: str) -> None:
     """Refuse what is called HDF5 and is not, a login page for example, before all of it is fetched."""
     if not shown.lower().endswith(SHOWERS):
         return
-    places = [0, *(512 * 2**i for i in range(12))]
-    if not any(block[place : place + len(_SIGNATURE)] == _SIGNATURE for place in places):
-        raise InputError(f"{shown}: not an HDF5 file (it begins with {block[:16]!r})")
+    places = [0, *(512 * 2**i for i in range(5))]
+    if not any(head[place : place + len(_SIGNATURE)] == _SIGNATURE for place in places):
+        raise InputError(f"{shown}: not an HDF5 file (it begins with {bytes(head[:16])!r})")

@@ -206,7 +206,9 @@ def _on_this_machine(address: str, checksum: str) -> Fetched:
         raise InputError(f"{path}: no such file")
     if checksum and (actual := sha256(path)) != checksum:
         raise InputError(f"{address}: its SHA-256 is {actual}, not {checksum}")
-    size = path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    size = (
+        path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    )
     return Fetched(path, Source(address, size, checksum, _now()))
 
 

@@ -9,7 +9,7 @@ import httpx
 
 from caloforge import __version__
 from caloforge.errors import InputError
-from caloforge.store import BLOCK_BYTES, CONNECT_SECONDS, READ_SECONDS, Away, Found, explained, without_secrets
+from caloforge.store import CONNECT_SECONDS, READ_SECONDS, Away, Found, explained, without_secrets
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _DENIED = {401, 403, 407}
@@ -31,6 +31,8 @@ class WebStore:
         """Ask with HEAD, and for the first byte where the server wants no HEAD (a signed address of S3)."""
         answer = self._send("HEAD")
         answer.close()
+        if answer.status_code in _PASSING | {404, 410}:
+            self._check(answer)
         if answer.status_code != 200:
             answer = self._send("GET", {"Range": "bytes=0-0"})
             answer.close()
@@ -78,7 +80,9 @@ class WebStore:
             raise InputError(f"{self.shown}: {type(error).__name__}: {error}") from None
 
     def _blocks(self, answer: httpx.Response) -> Iterator[bytes]:
-        blocks: Iterator[Any] = answer.iter_raw(BLOCK_BYTES)
+        blocks: Iterator[Any] = (
+            answer.iter_raw()
+        )  # as they come: of blocks of a size, what came of the last would be lost
         try:
             while True:
                 try:
