@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.errors import InputError, unknown_name
+from caloforge.fetch import is_remote, local_copy
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
 from caloforge.models.command import launch_command, train_arguments
 from caloforge.models.presets import resolve
@@ -28,7 +29,7 @@ BACKENDS = ("local", "cluster", "auto")
 
 
 def train_distributed(
-    showers: Path,
+    showers: str | Path,
     prepared: Path,
     output: Path,
     *,
@@ -51,7 +52,8 @@ def train_distributed(
     when this is called again.
 
     Args:
-        showers: the shower file that was prepared.
+        showers: the shower file that was prepared, a path or an address. What lies on a claim of the
+            pods stays there; the pods of a TrainJob find anything else in their shared folder.
         prepared: folder of the prepared data.
         output: bundle folder to write.
         family: name of the family.
@@ -89,17 +91,25 @@ def train_distributed(
     if on_cluster:
         with step(f"train {family}"):
             _on_cluster(showers, prepared, output, options, nodes, processes, pod, timeout)
-    elif processes == 1:
-        return train(showers, prepared, output, checkpoints=checkpoints, **options)
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            folders = {"checkpoints": checkpoints.absolute()} if checkpoints else {}
-            arguments = train_arguments(
-                options, Path(scratch), data=showers.absolute(), prepared=prepared.absolute(),
-                output=output.absolute(), **folders,
-            )  # fmt: skip
-            _torchrun(arguments, processes)
+        return training_figures(read_json(output / "training.json"))
+    with tempfile.TemporaryDirectory() as scratch:
+        data = local_copy(str(showers), Path(scratch), checksum=_checksum(showers, prepared))
+        if processes == 1:
+            return train(data, prepared, output, checkpoints=checkpoints, **options)
+        folders = {"checkpoints": checkpoints.absolute()} if checkpoints else {}
+        arguments = train_arguments(
+            options, Path(scratch), data=data.absolute(), prepared=prepared.absolute(),
+            output=output.absolute(), **folders,
+        )  # fmt: skip
+        _torchrun(arguments, processes)
     return training_figures(read_json(output / "training.json"))
+
+
+def _checksum(showers: str | Path, prepared: Path) -> str:
+    """Return the checksum that fetched showers must have: another file is not the one that was prepared."""
+    if not is_remote(str(showers)):
+        return ""  # open_split compares what it can without reading all of it
+    return str(load_prepared(prepared).record["provenance"]["inputs"]["showers"]["sha256"])
 
 
 def _check(prepared: Path, family: str, preset: str, overrides: Mapping[str, Any] | None, processes: int) -> None:
@@ -122,7 +132,7 @@ def _torchrun(arguments: list[str], processes: int) -> None:
 
 
 def _on_cluster(
-    showers: Path,
+    showers: str | Path,
     prepared: Path,
     output: Path,
     options: Mapping[str, Any],
@@ -136,15 +146,15 @@ def _on_cluster(
     from caloforge.models.trainjob import build_train_job, run_train_job
 
     shared = pod.shared_folder()
-    name = job_name(options, [showers, prepared / "prepared.json", prepared / "transform.safetensors"])
+    checksum = _checksum(showers, prepared)
+    name = job_name(
+        options, checksum or sha256(Path(showers)), [prepared / "prepared.json", prepared / "transform.safetensors"]
+    )
     folder = shared / name
     bundle = folder / "bundle"
     if not bundle.exists():
         cluster = connect(pod.namespace or None)
-        places = {"data": folder / "data" / showers.name, "prepared": folder / "prepared"}
-        if not places["data"].exists():
-            with atomic_file(places["data"]) as temporary:
-                shutil.copyfile(showers, temporary)
+        places = {"data": _for_pods(showers, folder / "data", pod, checksum), "prepared": folder / "prepared"}
         _copy(prepared, places["prepared"])
         arguments = train_arguments(options, folder, **places, output=bundle, checkpoints=folder / "checkpoints")
         job = build_train_job(
@@ -158,9 +168,21 @@ def _on_cluster(
     shutil.rmtree(folder)
 
 
-def job_name(options: Mapping[str, Any], files: list[Path]) -> str:
+def _for_pods(showers: str | Path, folder: Path, pod: TrainingPod, checksum: str) -> Path:
+    """Return the showers where the pods see them: as they are on a claim, or once for all in their shared folder."""
+    path = local_copy(str(showers), folder, checksum=checksum).absolute()
+    if any(path.is_relative_to(claim) for claim in pod.claims.values()):
+        return path
+    target = folder / path.name
+    if not target.exists():
+        with atomic_file(target) as temporary:
+            shutil.copyfile(path, temporary)
+    return target
+
+
+def job_name(options: Mapping[str, Any], checksum: str, files: list[Path]) -> str:
     """Return a name that is the same for the same training, so that a new attempt goes on with the old one."""
-    content = json.dumps([options, [sha256(file) for file in files]], sort_keys=True)
+    content = json.dumps([options, [checksum, *(sha256(file) for file in files)]], sort_keys=True)
     return f"train-{options['family'].replace('_', '-')}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from scipy.stats import rankdata
 
 from caloforge.errors import InputError
+from caloforge.source import Source
 
 RULE = (
     "Generators are ordered by the mean of three ranks: the distance of the classifier's AUC from 0.5, the FPD, "
@@ -27,9 +28,9 @@ def leaderboard(metrics: Mapping[str, Any]) -> dict[str, Any]:
         metrics: content of ``metrics.json`` as :func:`caloforge.validation.validate.validate` returns it.
 
     Returns:
-        ``rule`` in words, ``winner``, ``rows``, best first: generator, mean rank, headline
-        metrics with their floors, milliseconds per shower if known; and ``failed``: generator to why
-        there is none.
+        ``rule`` in words, ``winner``, ``source`` of the showers (None if it is not known), ``rows``,
+        best first: generator, mean rank, headline metrics with their floors, milliseconds per shower if
+        known; and ``failed``: generator to why there is none.
 
     Raises:
         InputError: there is no generator.
@@ -45,7 +46,13 @@ def leaderboard(metrics: Mapping[str, Any]) -> dict[str, Any]:
     mean_ranks = rankdata(criteria, method="min", axis=1).mean(axis=0)
     rows = [_row(name, g, float(rank)) for (name, g), rank in zip(generators.items(), mean_ranks, strict=True)]
     rows.sort(key=_order)
-    return {"rule": RULE, "winner": rows[0]["generator"], "rows": rows, "failed": dict(metrics.get("failed") or {})}
+    return {
+        "rule": RULE,
+        "winner": rows[0]["generator"],
+        "source": metrics.get("source"),
+        "rows": rows,
+        "failed": dict(metrics.get("failed") or {}),
+    }
 
 
 def leaderboard_markdown(board: Mapping[str, Any]) -> str:
@@ -60,7 +67,8 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     floors = " | ".join(f"{board['rows'][0][f'{key}_floor']:.3g}" for key in keys)
     lines.append(f"| *Geant4 itself* | {floors} | - |")
     failed = [f"No generator **{name}**: {reason}" for name, reason in board["failed"].items()]
-    return "\n".join([*lines, *(("", *failed) if failed else ()), "", board["rule"], ""])
+    data = [f"Data: {Source.of(board['source'])}"] if board.get("source") else []
+    return "\n\n".join(["\n".join(lines), *failed, board["rule"], *data]) + "\n"
 
 
 def none_is_left(failed: Mapping[str, str]) -> NoGenerator:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from caloforge.files import atomic_file
 from caloforge.geometry import Geometry
+from caloforge.source import Source
 from caloforge.validation.conditions import CONDITIONS
 from caloforge.validation.events import MOST_POINTS, Event
 from caloforge.validation.leaderboard import leaderboard
@@ -69,6 +70,7 @@ def write_report(
         groups=_grouped(plots, list(metrics["generators"])),
         showers=Markup(_in_space(showers, geometry)),
         most_points=MOST_POINTS,
+        source=str(Source.of(metrics["source"])) if metrics.get("source") else "",
         provenance=json.dumps(metrics["provenance"], indent=2),
     )
     with atomic_file(path) as temporary:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import read_json
+from caloforge.source import Source
 
 SCHEMA = 1
 """Number of the format; another one is for another version of this package."""
@@ -67,22 +68,6 @@ class Artifact(Config):
     kind: Literal["file", "folder"]
     sha256: Sha256
     bytes: int = Field(ge=0)
-
-
-class Source(Config):
-    """The showers that a run was made from.
-
-    Attributes:
-        address: where they were fetched from, without secrets.
-        size: of the file in bytes, None if not known.
-        sha256: its digest, empty if not known.
-        fetched: when, in UTC (ISO 8601), empty if not known.
-    """
-
-    address: str
-    size: int | None = None
-    sha256: str = ""
-    fetched: str = ""
 
 
 class Record(Config):
@@ -162,7 +147,7 @@ class Index(Config):
         content = {
             "families": list(families),
             "failed": [failed[family].model_dump() for family in families if family in failed],
-            "data": next((record.data.model_dump() for record in parsed if record.data), None),
+            "data": next((record.data.as_dict() for record in parsed if record.data), None),
             "artifacts": [artifact.model_dump() for record in parsed for artifact in record.artifacts],
         }
         return cls.parse({**named, **content}, where="index")
