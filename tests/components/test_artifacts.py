@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caloforge.components.artifacts import copy_folder, describe, headline, log_roc, log_scalars
+from caloforge.components.artifacts import describe, headline, log_roc, log_scalars
 
 
 @pytest.fixture
@@ -47,10 +47,6 @@ def test_describe_adds_where_it_comes_from(metrics: Any) -> None:
     assert {"caloforge", "git_revision"} <= set(metrics.metadata)
 
 
-def test_a_copied_folder_replaces_what_a_failed_attempt_left(tmp_path: Path) -> None:
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "file").write_text("new")
-    (tmp_path / "target").mkdir()
-    (tmp_path / "target" / "half").touch()
-    copy_folder(tmp_path / "source", tmp_path / "target")
-    assert [path.name for path in (tmp_path / "target").iterdir()] == ["file"]
+def test_artifacts_of_a_family_are_shown_under_its_name(metrics: Any) -> None:
+    log_scalars(metrics, {"loss": 1.0}, family="vae")
+    assert metrics.metadata["display_name"] == "metrics vae"

@@ -35,9 +35,8 @@ SCRIPT = """
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=request["root"])
     @dsl.pipeline(name="one-step")
     def pipeline(showers: str, prepared: str, arguments: dict = {}) -> dsl.Model:
-        data = dsl.importer(artifact_uri=showers, artifact_class=dsl.Dataset).output
         folder = dsl.importer(artifact_uri=prepared, artifact_class=dsl.Dataset).output
-        return train(showers=data, prepared=folder, **request["arguments"]).outputs["bundle"]
+        return train(data=showers, prepared=folder, **request["arguments"]).outputs["bundle"]
     bundle = pipeline(showers=request["showers"], prepared=request["prepared"]).output
     json.dump(bundle.uri, open(request["result"], "w"))
 """

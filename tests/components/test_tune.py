@@ -15,6 +15,7 @@ from kubernetes_api import KubernetesApi, running
 
 from caloforge.components.tune import tune
 from caloforge.files import read_json
+from caloforge.index import Record
 
 FIXED = {
     "training": {"steps": 4, "batch_size": 32},
@@ -31,9 +32,8 @@ given = json.load(sys.stdin)
 
 @dsl.pipeline
 def pipeline() -> str:
-    showers = dsl.importer(artifact_uri=given["showers"], artifact_class=dsl.Dataset)
     prepared = dsl.importer(artifact_uri=given["prepared"], artifact_class=dsl.Dataset)
-    return tune(showers=showers.output, prepared=prepared.output, **given["arguments"]).outputs["Output"]
+    return tune(data=given["showers"], prepared=prepared.output, **given["arguments"]).outputs["overrides"]
 
 local.init(local.SubprocessRunner(use_venv=False), pipeline_root=given["root"])
 print("RESULT", pipeline().output)
@@ -51,15 +51,16 @@ class _Artifact(SimpleNamespace):
 def _run(showers: Path, prepared: Path, output: Path, **arguments: Any) -> tuple[str, dict[str, _Artifact]]:
     made = {name: _Artifact(output / name) for name in ("tuning", "table", "plots", "metrics")}
     output.mkdir()
-    result = tune.python_func(_Artifact(showers), _Artifact(prepared), **made, family="vae", **arguments)
+    result, record = tune.python_func(_Artifact(prepared), **made, data=str(showers), family="vae", **arguments)
+    assert Record.model_validate_json(record).family == "vae"
     return result, made
 
 
 def test_off(tmp_path: Path) -> None:
     overrides = json.dumps({"vae": FIXED})
-    result, made = _run(tmp_path / "absent", tmp_path / "absent", tmp_path / "out", overrides=overrides)
-    assert result == overrides
-    assert [path.name for path in Path(made["tuning"].path).iterdir()] == ["trials.json"]
+    result, made = _run(tmp_path / "absent", tmp_path / "absent", tmp_path / "out", overrides=overrides, trials=0)
+    assert json.loads(result) == json.loads(overrides)
+    assert read_json(Path(made["tuning"].path) / "trials.json") == []
     assert all(Path(made[name].path).is_file() for name in ("table", "plots", "metrics"))
 
 
