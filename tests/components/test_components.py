@@ -91,7 +91,7 @@ def test_generate_needs_no_showers(tiny_bundle: Path, small_prepared: Path, tmp_
     )
     drawn = open_showers(Path(generated.path))
     held_out = load_prepared(small_prepared).conditions_of("test")
-    assert np.array_equal(drawn.conditions.energy, held_out.energy)
+    assert np.array_equal(drawn.conditions.incident_energy, held_out.incident_energy)
     assert generated.metadata["family"] == "vae"
     assert metrics.logged["showers"] == len(held_out)
     assert [artifact.family for artifact in Record.model_validate_json(text).artifacts] == ["vae"]
