@@ -13,7 +13,16 @@ from caloforge.errors import InputError
 from caloforge.models.distributed import TrainingFailed
 from caloforge.models.training_pod import TrainingPod
 from caloforge.models.worker_log import WorkerLog
-from caloforge.pods import NO_SIDECAR, environment, placement, resources, volumes
+from caloforge.pods import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    environment,
+    placement,
+    pod_metadata,
+    resources,
+    volumes,
+    without_empty,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +68,17 @@ def build_train_job(
     if pod.gpus > 1 and not pod.shm:
         pod = pod.model_copy(update={"shm": GPU_SHM})
     mounted, mounts = volumes(pod)
-    # The image's root may be read-only, and torchrun writes to /tmp.
-    mounted.append({"name": "scratch", "emptyDir": {}})
-    mounts.append({"name": "scratch", "mountPath": "/tmp"})
+    container = {"name": NODE, "volumeMounts": mounts, "securityContext": dict(CONTAINER_SECURITY)}
     spec: dict[str, Any] = {
         **placement(pod),
+        "serviceAccountName": pod.service_account,
+        "securityContext": dict(POD_SECURITY),
         "volumes": mounted,
-        "containers": [{"name": NODE, "volumeMounts": mounts}],
+        "containers": [container],
     }
-    if pod.service_account is not None:
-        spec["serviceAccountName"] = pod.service_account
-    metadata = {"labels": {**pod.labels, **NO_SIDECAR}, "annotations": {**pod.annotations, **NO_SIDECAR}}
-    template = {"metadata": metadata, "spec": spec}
+    template = {"metadata": pod_metadata(pod), "spec": spec}
     patch = {"template": {"spec": {"replicatedJobs": [{"name": NODE, "template": {"spec": {"template": template}}}]}}}
-    return {
+    job = {
         "apiVersion": TRAIN_JOB.api_version,
         "kind": TRAIN_JOB.name,
         "metadata": {"name": name},
@@ -90,6 +96,7 @@ def build_train_job(
             "podTemplateOverrides": [{"targetJobs": [{"name": NODE}], **template}],
         },
     }
+    return without_empty(job)
 
 
 def run_train_job(job: dict[str, Any], cluster: Cluster, *, timeout: float | None = None) -> None:
