@@ -73,11 +73,9 @@ def _dropped(value: Any, kind: str, path: str) -> Iterator[tuple[str, Any]]:
         kinds = {name: model.openapi_types[attribute] for attribute, name in model.attribute_map.items()}
         for key, item in value.items():
             where, inner = f"{path}/{key}", kinds.get(key, "object")
-            if item is None or item == "" or (item in ([], {}) and not hasattr(client, inner)):
-                yield where, item
-            elif key in _ZERO_IS_NOTHING and not item and kind != "V1CSIVolumeSource":
-                yield where, item
-            elif key in _AMOUNTS and not _is_canonical(item):
+            nothing = item is None or item == "" or (item in ([], {}) and not hasattr(client, inner))
+            zero = key in _ZERO_IS_NOTHING and not item and kind != "V1CSIVolumeSource"
+            if nothing or zero or (key in _AMOUNTS and not _is_canonical(item)):
                 yield where, item
             else:
                 yield from _dropped(item, inner, where)

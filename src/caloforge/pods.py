@@ -260,8 +260,8 @@ def toleration_fields(toleration: Toleration) -> dict[str, Any]:
     return fields
 
 
-_BY_PRESENCE = frozenset({"emptyDir", "grid", "podSelector"})
-"""Fields that say something although they are empty: an empty folder, a search without settings, all pods."""
+_BY_PRESENCE = frozenset({"emptyDir", "grid"})
+"""Fields that say something although they are empty: an empty folder, a search without settings."""
 
 
 def without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
