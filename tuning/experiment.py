@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from caloforge.pods import IMAGE, Pod, pod_template
+from caloforge.pods import IMAGE, TEMPORARY, USER, Pod, pod_template, without_empty
 from caloforge.tuning.space import Categorical, Parameter, SearchSpace, format_value
 
 PRIMARY_CONTAINER = "trial"
-SCRATCH = "/scratch"
-"""Where a trial writes on a cluster: an empty folder of its pod, whose root may be read-only."""
+SCRATCH = TEMPORARY
+"""Where a trial writes on a cluster: an empty folder of its pod, whose root is read-only."""
 
 MEDIAN_STOP = [{"name": "min_trials_required", "value": "3"}, {"name": "start_step", "value": "4"}]
 """Katib's own defaults: no trial is stopped before so many are done, nor before so many values of its own."""
@@ -71,11 +71,11 @@ def build_experiment(
     args = [f"--set={path}=${{trialParameters.{parameter_name(path)}}}" for path in space.parameters]
     args.append(f"--output={output}/${{trialParameters.trial}}")
     settings = [] if algorithm == "sobol" else [{"name": "random_state", "value": str(seed)}]
-    stopping = {"earlyStopping": {"algorithmName": "medianstop", "algorithmSettings": MEDIAN_STOP}}
-    return {
+    stopping = {"algorithmName": "medianstop", "algorithmSettings": MEDIAN_STOP}
+    experiment = {
         "apiVersion": "kubeflow.org/v1beta1",
         "kind": "Experiment",
-        "metadata": {"name": name, **({"namespace": pod.namespace} if pod.namespace else {})},
+        "metadata": {"name": name, "namespace": pod.namespace or None},
         "spec": {
             "maxTrialCount": trials,
             "parallelTrialCount": min(parallel, trials),
@@ -88,7 +88,7 @@ def build_experiment(
                 "metricStrategies": [{"name": metric, "value": "latest"} for metric in (objective, *additional)],
             },
             "algorithm": {"algorithmName": algorithm, "algorithmSettings": settings},
-            **(stopping if early_stopping else {}),
+            "earlyStopping": stopping if early_stopping else None,
             "parameters": [_parameter(path, parameter) for path, parameter in space.parameters.items()],
             "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
             "trialTemplate": {
@@ -99,6 +99,7 @@ def build_experiment(
             },
         },
     }
+    return without_empty(experiment)
 
 
 def parameter_name(path: str) -> str:
@@ -131,7 +132,7 @@ def _job(command: Sequence[str], args: Sequence[str], pod: TrialPod) -> dict[str
         image=pod.image,
         command=command,
         args=args,
-        scratch=SCRATCH,
         service_account=pod.service_account,
+        user=USER,  # Katib's collector joins the pod, and its image would run as root
     )
     return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": 0, "template": template}}

@@ -169,7 +169,11 @@ class _Run:
         threads = max(1, (os.cpu_count() or 1) // self.spec.get("parallelTrialCount", 3))
         environment = {
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-            **{entry["name"]: entry["value"] for entry in self.container["env"] if "value" in entry},
+            **{
+                entry["name"]: entry.get("value", "")
+                for entry in self.container.get("env", [])
+                if "valueFrom" not in entry
+            },
             "KATIB_TRIAL_NAME": name,
         }
         process = TrialProcess(command, self.output / "trials" / name / "log", environment)

@@ -28,7 +28,6 @@ from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, lo
 
 logger = logging.getLogger(__name__)
 
-TRAINER_SCRATCH = "/tmp"
 """Where the pods of a TrainJob have an empty folder."""
 
 
@@ -201,9 +200,7 @@ def _on_trainer(
 
     cluster = connect(pod.namespace or None)
     # Each trial has a pod and a disk of its own.
-    build = partial(
-        build_optimization_job, space, command=[*command, f"--output={TRAINER_SCRATCH}/trial"], pod=pod, **search
-    )
+    build = partial(build_optimization_job, space, command=[*command, f"--output={SCRATCH}/trial"], pod=pod, **search)
     job = build(name=f"{name}-{digest_of(build(name=name))[:8]}")
     write_json(output / "optimization_job.json", job)
     return run_on_trainer(job, cluster, timeout=timeout)

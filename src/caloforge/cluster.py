@@ -65,6 +65,9 @@ OPTIMIZATION_JOB = Kind(
     "trainer.kubeflow.org", "v1alpha1", "optimizationjobs", "OptimizationJob", "Kubeflow Trainer with OptimizationJobs"
 )
 
+_NOT_FOR_RIGHTS = ("denied the request", "exceeded quota")
+"""What webhooks and quotas say with the status of missing rights."""
+
 
 class ClusterError(RuntimeError):
     """The cluster does not answer any more."""
@@ -323,6 +326,8 @@ class Cluster:
             403: "forbidden; apply manifests/rbac there, or take your profile's namespace",
             404: f"it is not there, or {kind.product} is not installed (kubectl get crd {kind.plural}.{kind.group})",
         }.get(error.status, reason(error))
+        if error.status == 403 and any(other in reason(error) for other in _NOT_FOR_RIGHTS):
+            text = reason(error)
         return Refused(f"{what}: {text}", error.status)
 
 

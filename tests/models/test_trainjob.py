@@ -14,7 +14,7 @@ from caloforge.cluster import TRAIN_JOB, Cluster, ClusterError
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
 from caloforge.models.training_pod import TrainingPod
-from caloforge.models.trainjob import build_train_job, run_train_job
+from caloforge.models.trainjob import INDEX, build_train_job, run_train_job
 from caloforge.models.worker import TrainingFailed
 from caloforge.pods import SecretKey, Toleration
 
@@ -116,6 +116,13 @@ def test_pods_have_what_was_asked_for() -> None:
     assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for mount in container["volumeMounts"]}
 
 
+def test_processes_share_the_cores_that_a_pod_may_use() -> None:
+    limited = make(TrainingPod(cpu_limit="8"), processes=4)["spec"]["trainer"]
+    assert limited["env"] == [{"name": "OMP_NUM_THREADS", "value": "2"}]
+    assert limited["resourcesPerNode"]["limits"]["cpu"] == "8"
+    assert "env" not in make()["spec"]["trainer"]
+
+
 def test_pods_run_the_image_of_the_components() -> None:
     assert make()["spec"]["trainer"]["image"] == IMAGE
 
@@ -195,6 +202,36 @@ def test_failure_shows_events_and_the_end_of_the_log(api: KubernetesApi, trainer
         "rubbish of a library",
         "12:00:01  WARNING: vae voxels: half done",
     ]
+    assert not api.of("trainjobs")
+
+
+@pytest.mark.parametrize("where", ["state", "lastState"])
+def test_a_pod_without_memory_is_not_tried_again(
+    where: str, api: KubernetesApi, trainer: Trainer, cluster: Cluster
+) -> None:
+    """The second one, which Kubernetes starts again and again."""
+    trainer.outcome = "never"
+    labels = {"jobset.sigs.k8s.io/jobset-name": NAME, "jobset.sigs.k8s.io/replicatedjob-name": "node"}
+    end = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    pod = {
+        "metadata": {"name": f"{NAME}-node-0-1-x", "labels": {**labels, INDEX: "1"}},
+        "spec": {"containers": [{"name": "node", "resources": {"limits": {"memory": "3Gi"}}}]},
+        "status": {"containerStatuses": [{"name": "node", where: end}]},
+    }
+    api.add("pods", pod)
+    with pytest.raises(TrainingFailed, match=rf"TrainJob {NAME}: pod {NAME}-node-0-1-x: OOMKilled: memory is 3Gi"):
+        run_train_job(make(), cluster, timeout=10)
+    assert not api.of("trainjobs")
+
+
+def test_wrong_input_is_not_tried_again(api: KubernetesApi, trainer: Trainer, cluster: Cluster) -> None:
+    trainer.outcome = "never"
+    labels = {"jobset.sigs.k8s.io/jobset-name": NAME, "jobset.sigs.k8s.io/replicatedjob-name": "node", INDEX: "0"}
+    api.add("pods", {"metadata": {"name": "first", "labels": labels, "creationTimestamp": "3000"}})
+    api.objects["pods", "default", "first"]["metadata"]["creationTimestamp"] = "3000"  # newer than the controller's
+    api.logs["first"] = "2026-01-01T00:00:00Z Error: /data/showers.hdf5: not an HDF5 file\n"
+    with pytest.raises(TrainingFailed, match=r"another attempt would end as this one did\n.*: not an HDF5 file"):
+        run_train_job(make(), cluster, timeout=10)
     assert not api.of("trainjobs")
 
 

@@ -1,10 +1,12 @@
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from caloforge.errors import InputError
+from caloforge.files import read_json
 from caloforge.models.families import FAMILIES
 from caloforge.tuning.experiment import TrialPod, build_experiment, parameter_name, parameter_path
 from caloforge.tuning.rules import check_experiment
@@ -55,7 +57,9 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-CONTAINER = "spec/trialTemplate/trialSpec/spec/template/spec/containers/0"
+POD_SPEC = "spec/trialTemplate/trialSpec/spec/template/spec"
+CONTAINER = f"{POD_SPEC}/containers/0"
+RECORDED = Path(__file__).parents[1] / "data/kubeflow/experiment_taken.json"
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,17 @@ CONTAINER = "spec/trialTemplate/trialSpec/spec/template/spec/containers/0"
         ("spec/trialTemplate/trialSpec/metadata", {"name": "x"}, "trialSpec.metadata.name"),
         ("spec/trialTemplate/trialSpec/spec/backofLimit", 1, "trialSpec.spec.backofLimit"),
         (f"{CONTAINER}/comand", ["x"], "trialSpec.spec.template.spec.containers[0].comand"),
+        (f"{CONTAINER}/env", [], "unable to convert: /spec/template/spec/containers/0/env - [] to Job"),
+        (f"{CONTAINER}/env", [{"name": "A", "value": ""}], "/spec/template/spec/containers/0/env/0/value -  to Job"),
+        (f"{CONTAINER}/securityContext/capabilities/drop", [], "securityContext/capabilities/drop - [] to Job"),
+        (f"{CONTAINER}/tty", False, "/spec/template/spec/containers/0/tty - false to Job"),
+        (f"{CONTAINER}/ports", [{"containerPort": "8080"}], "containers/0/ports/0/containerPort - 8080 to Job"),
+        (f"{CONTAINER}/livenessProbe", {"periodSeconds": 0}, "livenessProbe/periodSeconds - 0 to Job"),
+        (f"{CONTAINER}/resources/limits", {}, "/spec/template/spec/containers/0/resources/limits - map[] to Job"),
+        (f"{POD_SPEC}/nodeSelector", {}, "/spec/template/spec/nodeSelector - map[] to Job"),
+        (f"{POD_SPEC}/volumes/0/emptyDir", {"sizeLimit": "1024Mi"}, "volumes/0/emptyDir/sizeLimit - 1024Mi to Job"),
+        (f"{POD_SPEC}/volumes/0/emptyDir", {"sizeLimit": "much"}, "volumes/0/emptyDir/sizeLimit - much to Job"),
+        ("spec/trialTemplate/trialSpec/spec/backoffLimit", "six", "unable to convert to Job: invalid literal for int"),
         ("spec/metricsCollectorSpec/collector/kind", "StdErr", "spec.metricsCollectorSpec.collector.kind"),
         ("spec/metricsCollectorSpec/collector/kind", "File", "spec.metricsCollectorSpec.source.fileSystemPath.path"),
         ("spec/metricsCollectorSpec/source", {"filter": {"metricsFormat": ["(a)=b"]}}, "needs two groups"),
@@ -108,3 +123,25 @@ def test_what_the_webhook_refuses(path: str, value: Any, field: str, toy: Toy) -
     with pytest.raises(InputError, match="Katib would refuse the experiment") as error:
         check_experiment(experiment)
     assert field in str(error.value)
+
+
+def test_what_a_real_webhook_took() -> None:
+    check_experiment(read_json(RECORDED))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (f"{POD_SPEC}/volumes/0/emptyDir", {}),
+        (f"{POD_SPEC}/nodeSelector", {"node-role.kubernetes.io/gpu": ""}),
+        (f"{POD_SPEC}/automountServiceAccountToken", False),
+        (f"{POD_SPEC}/volumes/0/emptyDir", {"sizeLimit": "1Gi"}),
+        (f"{CONTAINER}/resources/limits/memory", "1024Mi"),
+        (f"{CONTAINER}/resources/limits/cpu", 2),
+        (f"{CONTAINER}/securityContext/runAsUser", 0),
+    ],
+)
+def test_what_the_types_keep_although_it_looks_empty(path: str, value: Any, toy: Toy) -> None:
+    experiment = deepcopy(toy())
+    _set(path, value)(experiment)
+    check_experiment(experiment)

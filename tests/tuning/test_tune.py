@@ -124,7 +124,7 @@ def test_on_a_cluster_the_pods_prepare_and_write_for_themselves(
     job = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
     words = [*job["containers"][0]["command"], *job["containers"][0]["args"]]
     assert {
-        "--data=s3://physics/showers.hdf5", "--geometry=dataset_2", "--output=/scratch/${trialParameters.trial}",
+        "--data=s3://physics/showers.hdf5", "--geometry=dataset_2", "--output=/tmp/${trialParameters.trial}",
         "--set=training.batch_size=16", "--objective=fpd", "--looks=9",
     } <= set(words)  # fmt: skip
     assert "training-batch_size" not in [one["name"] for one in experiment["spec"]["parameters"]], "it is given"
