@@ -14,7 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from kfp_api import KfpApi
-from kubernetes_api import KubernetesApi, running
+from kubernetes_api import KubernetesApi, kubeconfig, running
 from local_server import QuietHandler, listening
 
 from caloforge.cli import main
@@ -126,16 +126,9 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesA
         }
         api.add("nodes", node, namespace="")
         api.add("clustertrainingruntimes", {"metadata": {"name": "torch-distributed"}}, namespace="")
-        config = {
-            "current-context": "here",
-            "clusters": [{"name": "here", "cluster": {"server": api.url}}],
-            "users": [{"name": "me", "user": {"token": SECRET}}],
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": "team"}}],
-        }
-        path = tmp_path / "kubeconfig"
-        path.write_text(yaml.safe_dump(config))
+        path = kubeconfig(api, tmp_path, namespace="team", token=SECRET)
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", path)
         monkeypatch.setattr("caloforge.pipelines.doctor.PATIENCE_SECONDS", 0.0)
         yield api
 

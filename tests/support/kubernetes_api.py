@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import yaml
 from kubernetes import client
 from local_server import QuietHandler, listening
 
@@ -240,6 +242,19 @@ def running(api: KubernetesApi) -> Iterator[KubernetesApi]:
 
     with listening(Handler) as api.url:
         yield api
+
+
+def kubeconfig(api: KubernetesApi, folder: Path, *, namespace: str = "default", token: str = "none") -> str:
+    """Write a kubeconfig whose only context, ``here``, is a running cluster; returns its path."""
+    config = {
+        "current-context": "here",
+        "clusters": [{"name": "here", "cluster": {"server": api.url}}],
+        "users": [{"name": "me", "user": {"token": token}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": namespace}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
 
 
 @contextmanager
