@@ -28,6 +28,10 @@ PROFILE_NAMESPACE, PROFILE_ACCOUNT = "my-profile", "default-editor"
 
 _GATEWAYS = ("istio-system", "knative-serving", "kourier-system", "envoy-gateway-system", "kubeflow", "monitoring")
 
+_NO_SIDECAR_NOTE = """\
+Pods of pipelines have no sidecar, so that Istio does not know who asks. Without this the step that
+# deploys gets 403 from the server that it has just started. The NetworkPolicy keeps others out."""
+
 _USES: Mapping[Part, frozenset[Use]] = {
     "kserve": frozenset({"deploy"}),
     "katib": frozenset({"tune"}),
@@ -156,8 +160,7 @@ def _components(settings: PipelineSettings, without: Collection[Part]) -> dict[s
         "istio": (
             "istio",
             "authorizationpolicy.yaml",
-            "Pods of pipelines have no sidecar, so that Istio does not know who asks. Without this the step that\n"
-            "# deploys gets 403 from the server that it has just started. The NetworkPolicy keeps others out.",
+            _NO_SIDECAR_NOTE,
             _authorization_policy(),
         ),
     }

@@ -45,6 +45,7 @@ class KubernetesApi:
         bodies: (method, path with query, text) of those that have a body.
         logs: name of a pod to its log.
         groups: name of an API group to the versions that are served, and their kinds.
+        openapi: what is served below ``/openapi/v3``.
         denied: (who, verb, resource) that may not be done; who is empty for the one who asks.
         reviewable: whether one may ask what others may do.
     """
@@ -59,6 +60,7 @@ class KubernetesApi:
         self.bodies: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
         self.groups: dict[str, dict[str, list[str]]] = {}
+        self.openapi: dict[str, Object] = {}
         self.denied: set[tuple[str, str, str]] = set()
         self.reviewable = True
         self.url = ""
@@ -130,6 +132,8 @@ class KubernetesApi:
         """Return what the server says of itself."""
         if path == "/version":
             return {"gitVersion": "v1.32.1"}
+        if path.startswith("/openapi/v3/"):
+            return self.openapi.get(path.removeprefix("/openapi/v3/"))
         group, _, version = path.removeprefix("/apis/").partition("/")
         if path.startswith("/apis/") and group in self.groups:
             if not version:
