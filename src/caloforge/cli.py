@@ -684,7 +684,9 @@ def manifests(
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     without = parts(name.strip() for name in (without_parts or "").split(",") if name.strip())
     if for_cluster:
-        without |= missing_parts(connect(context=context))
+        cluster = connect(context=context)
+        cluster.patience, cluster.poll_seconds = 5.0, 1.0
+        without |= missing_parts(cluster)
     write_manifests(output, settings=settings, overlay=overlay, without=without)
     click.echo(f"wrote {output}" + (f", without {', '.join(sorted(without))}" if without else ""))
 
