@@ -92,10 +92,7 @@ def _wanted(pod: Pod) -> dict[str, Decimal]:
 
 
 def _allocatable(node: dict[str, Any], name: str) -> Decimal:
-    known = node.get("status", {}).get("allocatable", {})
-    if name in ("cpu", "memory") and name not in known:
-        return Decimal("Infinity")
-    return Decimal(parse_quantity(known.get(name, "0")))
+    return Decimal(parse_quantity(node.get("status", {}).get("allocatable", {}).get(name, "0")))
 
 
 def _asked(pod: Pod) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from caloforge.cluster import Refused
 from caloforge.pipelines.admission import RunPod, amounts, charged, refusals, shown, unstated, with_defaults
-from caloforge.pipelines.findings import Finding, Site
+from caloforge.pipelines.findings import Finding, Site, State
 from caloforge.pipelines.manifest_examples import QUOTA_FOLDER
 from caloforge.pipelines.products import PRODUCTS
 from caloforge.pipelines.run_pods import run_pods
@@ -64,27 +64,24 @@ def _quota(site: Site, quota: Any, pods: list[RunPod]) -> Iterator[Finding]:
 
 def _unstated(site: Site, name: str, hard: dict[str, Decimal], pods: list[RunPod]) -> Iterator[Finding]:
     """Yield what a quota counts and containers do not state: those of Argo are in every pod of a run."""
-    lacking: dict[tuple[str, ...], set[str]] = {}
+    others, ours = dict[str, set[str]](), dict[str, set[str]]()
     for pod in pods:
         for counted, containers in unstated(pod, hard).items():
-            lacking.setdefault(tuple(containers), set()).add(counted)
-    by_container: dict[str, set[str]] = {}
-    for containers, counted_names in lacking.items():
-        for container in containers:
-            by_container.setdefault(container, set()).update(counted_names)
-    others = {one: counted for one, counted in by_container.items() if one not in _OURS}
+            for container in containers:
+                if container in _OURS and pod.name != "driver":
+                    ours.setdefault(counted, set()).add(pod.name)
+                else:
+                    others.setdefault(counted, set()).add(container)
     if others:
-        counted_names = set().union(*others.values())
+        containers_of_others = sorted(set().union(*others.values()))
         text = (
-            f"quota {name} wants {', '.join(sorted(counted_names))} of every container, and {', '.join(sorted(others))} "
-            "state none: no pipeline starts"
+            f"quota {name} wants {', '.join(others)} of every container, and {', '.join(containers_of_others)} state none: "
+            "no pipeline starts"
         )
-        yield Finding("failed", text, _default_for(site, counted_names))
-    ours = {one: counted for one, counted in by_container.items() if one in _OURS}
+        yield Finding("failed", text, _default_for(site, set(others)))
     if ours:
-        pods_of_ours = sorted({pod.name for pod in pods if ours.keys() & {one.name for one in pod.containers}})
-        counted_names = set().union(*ours.values())
-        text = f"quota {name} wants {', '.join(sorted(counted_names))} of {', '.join(pods_of_ours)}, which state none"
+        pods_of_ours = sorted(set().union(*ours.values()))
+        text = f"quota {name} wants {', '.join(ours)} of {', '.join(pods_of_ours)}, which state none"
         yield Finding("failed", text, 'pod: {cpu_limit: "4"} of the settings, and of service')
 
 
@@ -120,7 +117,7 @@ def _counted(
             yield Finding("warning", text, look)
     for use, counted in _objects(site):
         if counted in hard and used.get(counted, Decimal(0)) >= hard[counted]:
-            state = "failed" if not hard[counted] else "warning"
+            state: State = "failed" if not hard[counted] else "warning"
             text = f"quota {name} allows {hard[counted]:f} {counted}, {used.get(counted, Decimal(0)):f} are there"
             yield Finding(state, text, f"{look}; {use} needs one")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from healthy_cluster import LABELS, SECRET, SETTINGS, Alter, Registry, of
+from healthy_cluster import LABELS, SECRET, SETTINGS, Alter, Registry, node, of
 from kfp_api import KfpApi
 from kubernetes_api import KubernetesApi
 
@@ -79,7 +79,7 @@ def _node(**changes: Any) -> Alter:
             "Secret s3 is not in.*kubectl create secret generic s3 --namespace team --from-literal=id=...",
         ),
         (lambda api: api.objects["secrets", "team", "s3"].update(data={"ID": "eA=="}), "secrets", "has no entry id"),
-        (_node(status={"allocatable": {"nvidia.com/gpu": "1"}}), "nodes", "train: 2 x nvidia.com/gpu.*with 1 nvidia"),
+        (_node(status=node("gpu-1", gpus=1)["status"]), "nodes", "train: 2 x nvidia.com/gpu.*with 1 nvidia"),
         (_node(metadata={"name": "gpu-1", "labels": {"zone": "b"}}), "nodes", "without label zone=a"),
         (_node(spec={"taints": [{"key": "other", "effect": "NoSchedule"}]}), "nodes", "with the taint other:NoSched"),
         (
