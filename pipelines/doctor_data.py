@@ -39,7 +39,9 @@ def check_data(site: Site) -> Iterator[Finding]:
             found = fetch.look(address)
     except InputError as error:
         text = str(error)
-        if not in_pod() and (keys := _secret_keys(address, pod)):
+        if not in_pod() and isinstance(error, fetch.Unreachable):
+            yield Finding("unknown", f"data {text} (here; perhaps in the cluster)", _ASK)
+        elif not in_pod() and (keys := _secret_keys(address, pod)):
             yield Finding("unknown", f"data {text} (here; a step has the keys of Secret {', '.join(keys)})", _ASK)
         else:
             yield Finding("failed", f"data {text}", "data, and pod: {env, secret_env} of the settings")

@@ -55,11 +55,20 @@ def _claim(site: Site, name: str, classes: dict[str, Any]) -> Finding:
         return Finding("failed", f"claim {name} has lost its volume", show)
     if phase == "Pending":
         return _pending(site, name, claim, classes, show)
-    training = site.settings.training_pod()
-    if site.settings.trains_in_train_job and name in training.claims and not _SHARED & set(modes):
-        text = f"claim {name}: {', '.join(modes)}: the pods of a TrainJob share it only while they are on one node"
+    if (sharing := _sharing(site, name)) and not _SHARED & set(modes):
+        text = f"claim {name}: {', '.join(modes)}: {sharing} share it only while they are on one node"
         return Finding("warning", text, f"{show}; a claim with ReadWriteMany")
     return Finding("ok", f"claim {name}: {phase}, {', '.join(modes)}")
+
+
+def _sharing(site: Site, claim: str) -> str:
+    """Say which pods use a claim at the same time; empty if none do."""
+    settings = site.settings
+    if settings.trains_in_train_job and claim in settings.training_pod().claims:
+        return "the pods of a TrainJob"
+    if settings.fetch_cache is not None and claim == settings.fetch_cache.claim:
+        return "steps that fetch at the same time"
+    return ""
 
 
 def _pending(site: Site, name: str, claim: Any, classes: dict[str, Any], show: str) -> Finding:

@@ -57,9 +57,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, SECRET)
-    monkeypatch.setattr(
-        "caloforge.fetch.look", lambda address: SimpleNamespace(address=address, size=27_000_000), raising=False
-    )
+    monkeypatch.setattr("caloforge.fetch.look", lambda address: SimpleNamespace(address=address, size=27_000_000))
 
 
 @pytest.fixture

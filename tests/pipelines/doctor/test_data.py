@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from healthy_cluster import SECRET, of
+from object_store import ObjectStore, serving
 
+from caloforge import fetch
 from caloforge.errors import InputError
 from caloforge.pipelines.doctor import examine, findings_table
 from caloforge.pipelines.settings import PipelineSettings
@@ -18,6 +21,36 @@ from caloforge.pods import SecretKey
 KEYS = {name: SecretKey(secret="s3", key=name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
 
 pytestmark = pytest.mark.usefixtures("no_cluster")
+
+LOOK = fetch.look
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """A store that lets the keys of this machine in."""
+    monkeypatch.setattr("caloforge.fetch.look", LOOK)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with serving(ObjectStore(**{"data/a.hdf5": bytes(2_500_000)})) as store:
+        store.keys = {SECRET}
+        yield store
+
+
+def test_a_store_is_asked_and_nothing_is_downloaded(store: ObjectStore, settings: PipelineSettings) -> None:
+    env = {"AWS_ENDPOINT_URL": store.url}
+    found = said(settings, "ok", "s3://data/a.hdf5", env=env, secret_env={})
+    assert "data s3://data/a.hdf5: is there and can be read from here, 2.5 MB" in found
+    assert {method for method, _, _ in store.requests} == {"HEAD"}
+    assert "nothing is there" in said(settings, "failed", "s3://data/nothing.hdf5", env=env, secret_env={})
+    store.keys = {"others"}
+    assert "access is denied" in said(settings, "failed", "s3://data/a.hdf5", env=env, secret_env={})
+    assert "a step has the keys of Secret s3" in said(settings, "unknown", "s3://data/a.hdf5", env=env, secret_env=KEYS)
+    assert store.sent == 0
+
+
+def test_a_store_that_does_not_answer_here(store: ObjectStore, settings: PipelineSettings) -> None:
+    env = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    assert "perhaps in the cluster" in said(settings, "unknown", "s3://data/a.hdf5", env=env, secret_env={})
 
 
 @pytest.fixture
@@ -31,7 +64,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
             raise InputError(f"{address}: nothing is there")
         return SimpleNamespace(address=address, size=None if "unknown" in address else 27_262_976)
 
-    monkeypatch.setattr("caloforge.fetch.look", look, raising=False)
+    monkeypatch.setattr("caloforge.fetch.look", look)
     return environments
 
 

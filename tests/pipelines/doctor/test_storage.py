@@ -9,7 +9,7 @@ from healthy_cluster import of
 from kubernetes_api import KubernetesApi
 
 from caloforge.pipelines.doctor import examine
-from caloforge.pipelines.settings import PipelineSettings
+from caloforge.pipelines.settings import FetchCache, PipelineSettings
 
 
 def pend(api: KubernetesApi, *, storage_class: str = "standard") -> None:
@@ -72,3 +72,10 @@ def test_pods_on_several_nodes_need_a_claim_for_several(api: KubernetesApi, sett
     distributed = settings.distributed.model_copy(update={"nodes": 2, "shared": "/data/work"})
     found = examine(settings=settings.model_copy(update={"distributed": distributed}))
     assert "claim data: ReadWriteOnce: the pods of a TrainJob share it only" in of(found, "storage", "warning")
+
+
+def test_a_cache_of_all_steps_needs_a_claim_for_several(api: KubernetesApi, settings: PipelineSettings) -> None:
+    settings = settings.model_copy(update={"fetch_cache": FetchCache(claim="data")})
+    assert not of(examine(settings=settings), "storage", "warning")
+    api.objects["persistentvolumeclaims", "team", "data"]["spec"]["accessModes"] = ["ReadWriteOnce"]
+    assert "steps that fetch at the same time share it only" in of(examine(settings=settings), "storage", "warning")
