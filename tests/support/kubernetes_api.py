@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import yaml
 from kubernetes import client
 from local_server import QuietHandler, listening
 
@@ -43,6 +45,7 @@ class KubernetesApi:
         bodies: (method, path with query, text) of those that have a body.
         logs: name of a pod to its log.
         groups: name of an API group to the versions that are served, and their kinds.
+        openapi: what is served below ``/openapi/v3``.
         denied: (who, verb, resource) that may not be done; who is empty for the one who asks.
         reviewable: whether one may ask what others may do.
     """
@@ -57,6 +60,7 @@ class KubernetesApi:
         self.bodies: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
         self.groups: dict[str, dict[str, list[str]]] = {}
+        self.openapi: dict[str, Object] = {}
         self.denied: set[tuple[str, str, str]] = set()
         self.reviewable = True
         self.url = ""
@@ -128,6 +132,8 @@ class KubernetesApi:
         """Return what the server says of itself."""
         if path == "/version":
             return {"gitVersion": "v1.32.1"}
+        if path.startswith("/openapi/v3/"):
+            return self.openapi.get(path.removeprefix("/openapi/v3/"))
         group, _, version = path.removeprefix("/apis/").partition("/")
         if path.startswith("/apis/") and group in self.groups:
             if not version:
@@ -240,6 +246,19 @@ def running(api: KubernetesApi) -> Iterator[KubernetesApi]:
 
     with listening(Handler) as api.url:
         yield api
+
+
+def kubeconfig(api: KubernetesApi, folder: Path, *, namespace: str = "default", token: str = "none") -> str:
+    """Write a kubeconfig whose only context, ``here``, is a running cluster; returns its path."""
+    config = {
+        "current-context": "here",
+        "clusters": [{"name": "here", "cluster": {"server": api.url}}],
+        "users": [{"name": "me", "user": {"token": token}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": namespace}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
 
 
 @contextmanager
