@@ -134,7 +134,7 @@ class Cluster:
         """Create an object with the digest of its content as a label.
 
         An object of the same name and content that is there already is taken as ours: an attempt
-        before, or a request whose answer was lost, made it.
+        before, or a request whose answer was lost, made it. A process that is stopped meanwhile deletes it.
 
         Raises:
             InputError: an object of that name and other content is there.
@@ -148,6 +148,9 @@ class Cluster:
         except Refused as error:
             if error.status != 409:
                 raise
+        except (KeyboardInterrupt, SystemExit):
+            self._take_back(kind, name, digest)
+            raise
         try:
             found = self._settled(kind, name)
         except Refused as error:
@@ -163,6 +166,15 @@ class Cluster:
             raise InputError(text)
         logger.info("%s: is there from an earlier attempt", name)
         return found
+
+    def _take_back(self, kind: Kind, name: str, digest: str) -> None:
+        """Delete an object that a request may have made whose answer nobody waits for any more."""
+        try:
+            found = self.get(kind, name)
+        except (Refused, ClusterError):
+            return
+        if found["metadata"].get("labels", {}).get(DIGEST) == digest:
+            self.delete(kind, name)
 
     def _settled(self, kind: Kind, name: str) -> dict[str, Any]:
         """Return an object that is not being deleted, or wait until it is gone."""
@@ -215,14 +227,19 @@ class Cluster:
             time.sleep(pause)
             pause = min(1.5 * pause, self.poll_seconds)
 
-    def events(self, prefix: str) -> list[str]:
-        """Return the latest events of objects whose name begins so, oldest first; none if they may not be read."""
+    def events(self, of: str | Callable[[dict[str, Any]], bool]) -> list[str]:
+        """Return the latest events of some objects, oldest first; none if they may not be read.
+
+        Args:
+            of: how the names of the objects begin; or what tells, given ``involvedObject``, whether it is one.
+        """
+        mine = (lambda involved: str(involved["name"]).startswith(of)) if isinstance(of, str) else of
         try:
             found = self.request("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
         except (Refused, ClusterError) as error:
             logger.warning("events cannot be read: %s", error)
             return []
-        ours = [event for event in found if event["involvedObject"]["name"].startswith(prefix)]
+        ours = [event for event in found if mine(event["involvedObject"])]
         ours.sort(key=lambda event: str(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")))
         return [
             f"{event['involvedObject'].get('kind')} {event['involvedObject']['name']}: "
