@@ -197,7 +197,9 @@ class _Search:
         objective = self.spec["objective"]
         metric = objective["objectiveMetricName"]
         strategies = {entry["name"]: entry["value"] for entry in objective["metricStrategies"]}
-        found = sorted(found, key=lambda item: (item.get("status", {}).get("startTime") or "", item["metadata"]["name"]))
+        found = sorted(
+            found, key=lambda item: (item.get("status", {}).get("startTime") or "", item["metadata"]["name"])
+        )
         trials = []
         for item in found:
             if _reached(item) & _ENDS:

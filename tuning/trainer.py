@@ -103,9 +103,7 @@ def _result(job: dict[str, Any], uid: str, cluster: Cluster, ended: str) -> Tuni
     except ClusterError:
         found = []
     ours = [
-        item
-        for item in found
-        if any(owner.get("uid") == uid for owner in item["metadata"].get("ownerReferences", []))
+        item for item in found if any(owner.get("uid") == uid for owner in item["metadata"].get("ownerReferences", []))
     ]
     trials = [_trial(item, objective) for item in ours if {"Complete", "Failed"} & _reached(item)]
     trials.sort(key=lambda trial: trial.name)

@@ -31,6 +31,7 @@ class Katib:
         fates: how trials end, in the order they start; those after them succeed.
         metrics: what trials gave, in the same order; those after them gave 0.5; None: nothing.
         looks: how many looks a trial takes.
+        blind: how many looks it takes until a completed experiment is seen to have been changed.
     """
 
     def __init__(self, api: KubernetesApi) -> None:
@@ -38,6 +39,7 @@ class Katib:
         self.fates: list[Fate] = []
         self.metrics: list[str | None] = ["0.25"]
         self.looks = 2
+        self.blind = 3
         self.ages: dict[str, int] = {}
         api.controllers["experiments"] = self.reconcile
         api.updates["experiments"] = self.review
@@ -52,6 +54,9 @@ class Katib:
             return
         if "Succeeded" in _true(experiment) and self.restartable(experiment):
             if spec["maxTrialCount"] <= status["trials"]:
+                return
+            if self.blind > 0:
+                self.blind -= 1
                 return
             _unmark(experiment, "Succeeded")
             _mark(experiment, "Restarting", "ExperimentRestarting", "Experiment is restarted")
@@ -71,9 +76,8 @@ class Katib:
             self._end(experiment, "Succeeded", "ExperimentMaxTrialsReached", text)
         else:
             _mark(experiment, "Running", "ExperimentRunning", "Experiment is running")
-            running = len(trials) - done
-            for number in range(len(trials), len(trials) + min(spec["parallelTrialCount"], spec["maxTrialCount"] - done)
-                                - running):  # fmt: skip
+            wanted = min(spec["parallelTrialCount"], spec["maxTrialCount"] - done)
+            for number in range(len(trials), done + wanted):
                 self.start(experiment, number)
 
     def review(self, old: Object, new: Object) -> str:

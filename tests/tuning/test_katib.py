@@ -284,9 +284,7 @@ def test_how_a_trial_died(katib: Katib, cluster: Cluster, toy: Toy, caplog: pyte
     assert run_on_katib(toy(), cluster).ranked, "pods that may not be read are no obstacle"
 
 
-def test_a_trial_whose_pod_is_lost(
-    katib: Katib, cluster: Cluster, toy: Toy, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_trial_whose_pod_is_lost(katib: Katib, cluster: Cluster, toy: Toy, caplog: pytest.LogCaptureFixture) -> None:
     """Its Job makes another, and the trial goes on."""
     katib.api.add("pods", dead_pod(143, collector=143))
     tuning = run_on_katib(toy(), cluster)
