@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from katib import Katib
 from kubernetes_api import KubernetesApi, assert_granted, connected, running
-
 from recorded import recorded, shape
+from stopping import stop_while_waiting
 
 from caloforge.cluster import EXPERIMENT, Cluster, Refused
 from caloforge.components.image import IMAGE
@@ -320,6 +321,41 @@ def test_a_failure_that_nobody_cleaned_up_is_no_reason_to_fail(
         del api.objects["trials", "default", trial["metadata"]["name"]]
     katib.fates = []
     assert run_on_katib(toy(trials=9), cluster).ranked
+
+
+RUN = "from caloforge.tuning.katib import run_on_katib\nrun_on_katib(body, cluster)\n"
+
+
+def test_sigterm_deletes_the_experiment(api: KubernetesApi, katib: Katib, toy: Toy, tmp_path: Path) -> None:
+    katib.fates = ["hangs"] * 4
+    code, output = stop_while_waiting(RUN, toy(), api, lambda: len(api.requests) > 6, tmp_path)
+    assert code == 143, output
+    assert not api.of("experiments")
+
+
+@pytest.mark.parametrize("answered", [0, 1, 4])
+def test_sigterm_while_the_server_is_away(
+    answered: int, api: KubernetesApi, katib: Katib, toy: Toy, tmp_path: Path
+) -> None:
+    """What was made is deleted as soon as the server is there again."""
+    katib.fates = ["hangs"] * 4
+    api.away_at, api.away_seconds = answered, 2.0
+    code, output = stop_while_waiting(RUN, toy(), api, lambda: api.away_at is None, tmp_path)
+    assert code == 143, output
+    assert "asking again" in output
+    assert not api.of("experiments")
+
+
+def test_sigterm_when_nobody_knows_whether_it_was_made(
+    api: KubernetesApi, katib: Katib, toy: Toy, tmp_path: Path
+) -> None:
+    """The answer to the request was lost, and the server is away."""
+    api.script = ["lost"]
+    api.away_at, api.away_seconds = 1, 2.0
+    code, output = stop_while_waiting(RUN, toy(), api, lambda: api.away_at is None, tmp_path)
+    assert code == 143, output
+    assert [method for method, _, _ in api.requests] == ["POST", "GET", "DELETE"]
+    assert not api.of("experiments")
 
 
 def test_what_a_shell_would_change(cluster: Cluster, toy: Toy) -> None:
