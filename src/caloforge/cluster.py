@@ -227,25 +227,20 @@ class Cluster:
             time.sleep(pause)
             pause = min(1.5 * pause, self.poll_seconds)
 
-    def events(self, of: str | Callable[[dict[str, Any]], bool]) -> list[str]:
-        """Return the latest events of some objects, oldest first; none if they may not be read.
-
-        Args:
-            of: how the names of the objects begin; or what tells, given ``involvedObject``, whether it is one.
-        """
-        mine = (lambda involved: str(involved["name"]).startswith(of)) if isinstance(of, str) else of
+    def events(self, prefix: str) -> list[str]:
+        """Return the latest events of objects whose name begins so, oldest first; none if they may not be read."""
         try:
-            found = self.request("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
+            found = self.all_events()
         except (Refused, ClusterError) as error:
             logger.warning("events cannot be read: %s", error)
             return []
-        ours = [event for event in found if mine(event["involvedObject"])]
-        ours.sort(key=lambda event: str(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")))
-        return [
-            f"{event['involvedObject'].get('kind')} {event['involvedObject']['name']}: "
-            f"{event.get('reason')}: {event.get('message')}"
-            for event in ours[-20:]
-        ]
+        return [event_line(event) for event in found if event["involvedObject"]["name"].startswith(prefix)][-20:]
+
+    def all_events(self) -> list[dict[str, Any]]:
+        """Return the namespace's events, oldest first."""
+        found: list[dict[str, Any]] = self.request("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
+        found.sort(key=lambda event: str(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")))
+        return found
 
     def command(self, verb: str, kind: Kind, name: str) -> str:
         """Return the kubectl command for what could not be done."""
@@ -346,6 +341,12 @@ class Cluster:
 def conditions(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the conditions in an object's status by their type."""
     return {entry["type"]: entry for entry in item.get("status", {}).get("conditions", [])}
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """Return an event in one line."""
+    involved = event["involvedObject"]
+    return f"{involved.get('kind')} {involved['name']}: {event.get('reason')}: {event.get('message')}"
 
 
 def reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import port_forward
 from kubernetes import client
 from local_server import QuietHandler, listening
 
@@ -24,7 +25,7 @@ Controller = Callable[[Object], None]
 
 _ADDRESS = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[^/]+)"
-    r"(?:/(?P<name>[^/]+))?(?:/(?P<part>status|log))?"
+    r"(?:/(?P<name>[^/]+))?(?:/(?P<part>status|log|portforward))?"
 )
 
 
@@ -46,6 +47,7 @@ class KubernetesApi:
         groups: name of an API group to the versions that are served, and their kinds.
         denied: (who, verb, resource) that may not be done; who is empty for the one who asks.
         reviewable: whether one may ask what others may do.
+        forwards: (pod, port) to the address where it really listens.
         away_at: number of requests answered after which the server goes away for ``away_seconds``: it hangs up
             and listens no more.
     """
@@ -63,6 +65,7 @@ class KubernetesApi:
         self.groups: dict[str, dict[str, list[str]]] = {}
         self.denied: set[tuple[str, str, str]] = set()
         self.reviewable = True
+        self.forwards: dict[tuple[str, int], tuple[str, int]] = {}
         self.away_at: int | None = None
         self.away_seconds = 0.0
         self.came_back = threading.Event()
@@ -98,6 +101,9 @@ class KubernetesApi:
         if found is None or found["plural"] not in self.kinds:
             return 404, _status(404, f"the server could not find {parts.path}")
         plural, namespace, name = found["plural"], found["namespace"] or "", found["name"]
+        if found["part"] == "portforward":
+            known = any(pod == name for pod, _ in self.forwards)
+            return (101, name) if known else (404, _status(404, f"pods {name!r} not found"))
         if found["part"] == "log":
             return (200, self.logs[name]) if name in self.logs else (404, _status(404, f"no pod {name}"))
         if method == "POST":
@@ -188,6 +194,10 @@ class KubernetesApi:
                 handler.close_connection = True
                 return
             text = answer if isinstance(answer, str) else json.dumps(answer)
+        if code == 101:
+            port = int(parse_qs(urlsplit(handler.path).query)["ports"][0])
+            port_forward.serve(handler, port, self.forwards[str(answer), port])
+            return
         content = (b"<html>a proxy's page</html>") if fault == 502 else text.encode()
         handler.send_response(code)
         handler.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
