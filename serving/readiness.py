@@ -57,13 +57,16 @@ class Overtaken(NotServed):
     """Somebody else has changed the service meanwhile; it is theirs now."""
 
 
-def wait_until_served(expected: Expected, cluster: Cluster, *, timeout: float) -> dict[str, Any]:
+def wait_until_served(
+    expected: Expected, cluster: Cluster, *, timeout: float, told: ServiceEvents | None = None
+) -> dict[str, Any]:
     """Return the InferenceService once its new servers are ready.
 
     Args:
         expected: what is waited for.
         cluster: where.
         timeout: seconds to wait.
+        told: the service's events since it was written; without it those from now on.
 
     Raises:
         NotServed: they are not after ``timeout`` seconds, or will never be. What the cluster says about it
@@ -71,7 +74,7 @@ def wait_until_served(expected: Expected, cluster: Cluster, *, timeout: float) -
         Overtaken: the service has another specification by now.
     """
     shown, item, text = "", {}, ""
-    told = ServiceEvents(expected.name, cluster)
+    told = told or ServiceEvents(expected.name, cluster)
     blocked, since = "", time.monotonic()
     try:
         for item in cluster.watch(INFERENCE_SERVICE, expected.name, timeout=timeout):

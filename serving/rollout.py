@@ -20,6 +20,7 @@ from caloforge.serving.inference_service import SPECIFICATION
 from caloforge.serving.readiness import (
     Expected,
     Overtaken,
+    ServiceEvents,
     address,
     check_ours,
     ready_pod,
@@ -69,6 +70,7 @@ class Rollout:
         self._body, self._cluster, self._run, self._keep = body, cluster, run, keep
         self._name: str = body["metadata"]["name"]
         self._wanted: str = body["spec"]["predictor"]["labels"][SPECIFICATION]
+        self._told: ServiceEvents | None = None
         self._created = False
         self._before: dict[str, Any] | None = None
         """Specification, labels and annotations to go back to; None if nothing was there or changed."""
@@ -96,7 +98,7 @@ class Rollout:
         begin = time.perf_counter()
         try:
             expected = self._write()
-            item = wait_until_served(expected, self._cluster, timeout=timeout)
+            item = wait_until_served(expected, self._cluster, timeout=timeout, told=self._told)
             figures = {"start_seconds": time.perf_counter() - begin}
             logger.info("%s: ready after %.0f s", self._name, figures["start_seconds"])
             with self._way(item, expected) as asked:
@@ -132,11 +134,14 @@ class Rollout:
     def _write(self) -> Expected:
         wanted = self._wanted
         found = self._find()
+        self._told = ServiceEvents(self._name, self._cluster)
         if found is None:
             try:
                 written = self._create()
-            except InputError:
-                if (found := self._find()) is None:  # else another run has made it at the same time
+            except Refused:
+                raise
+            except InputError:  # another run has made it at the same time: it is changed then
+                if (found := self._find()) is None:
                     raise
             else:
                 return Expected(self._name, written["metadata"].get("generation", 1), wanted)

@@ -17,7 +17,8 @@ from websockets.server import ServerProtocol
 def serve(handler: BaseHTTPRequestHandler, port: int, target: tuple[str, int]) -> None:
     """Answer a request for the tunnel to a port of a pod, which is played by ``target``, until one side hangs up."""
     protocol = ServerProtocol(subprotocols=["v4.channel.k8s.io"], max_size=None)  # type: ignore[list-item]
-    protocol.receive_data(f"{handler.requestline}\r\n{handler.headers}".encode())
+    lines = [handler.requestline, *(f"{key}: {value}" for key, value in handler.headers.items()), "", ""]
+    protocol.receive_data("\r\n".join(lines).encode())
     (request,) = protocol.events_received()
     protocol.send_response(protocol.accept(request))  # type: ignore[arg-type]
     for channel in (0, 1):
