@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 _EXPERIMENT_LABEL = "katib.kubeflow.org/experiment"
 """Katib puts it on trials and their pods."""
 
-_JOB_LABEL = "batch.kubernetes.io/job-name"
-"""A trial's Job has its name."""
+_JOB_LABEL, _OLD_JOB_LABEL = "batch.kubernetes.io/job-name", "job-name"
+"""A trial's Job has its name; the second label is that of Kubernetes before 1.27."""
 
 _STATES: dict[str, State] = {"Succeeded": "succeeded", "EarlyStopped": "stopped early"}
 _BAD_ENDS = ("Failed", "MetricsUnavailable", "Killed")
@@ -182,7 +182,7 @@ class _Search:
                 why = f"Katib's {one['name']} ended with {why}"
             self.deaths[name] = f"pod {name}: {why}"
             logger.warning("%s", self.deaths[name] + ("" if code in OWN_FAULTS else "; its Job may try again"))
-            self.ends[str(labels.get(_JOB_LABEL))] = why, code
+            self.ends[str(labels.get(_JOB_LABEL) or labels.get(_OLD_JOB_LABEL))] = why, code
 
     def _trials(self) -> list[dict[str, Any]]:
         return self.cluster.find(TRIAL, selector=f"{_EXPERIMENT_LABEL}={self.name}")
