@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import yaml
 from katib import Katib
 from kubernetes_api import KubernetesApi, running
@@ -16,6 +17,7 @@ from kubernetes_api import KubernetesApi, running
 from caloforge.components.tune import tune
 from caloforge.files import read_json
 from caloforge.index import Record
+from caloforge.tuning.objective import TrialFailed
 
 FIXED = {
     "training": {"steps": 4, "batch_size": 32},
@@ -80,6 +82,25 @@ def test_in_its_own_pod(small_showers: Path, small_prepared: Path, tmp_path: Pat
     assert made["metrics"].logged["fpd"] > 0
     (trial,) = (tmp_path / "kept" / "tuning" / "vae" / "trials").iterdir()
     assert read_json(trial / "bundle" / "training.json")["config"]["preset"] == "demo"
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_nothing_found(required: bool, small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
+    """The time is up before the first trial is done."""
+    settings = {"timeout_minutes": 0.001, "required": required}
+    overrides = {"vae": FIXED}
+    arguments: dict[str, Any] = {
+        "overrides": json.dumps(overrides), "trials": 1, "backend": "local", "settings": json.dumps(settings),
+    }  # fmt: skip
+    if required:
+        with pytest.raises(TrialFailed, match="no trial gave fpd: the time is up after 0 of 1 trials"):
+            _run(small_showers, small_prepared, tmp_path / "out", **arguments)
+        return
+    result, made = _run(small_showers, small_prepared, tmp_path / "out", **arguments)
+    assert json.loads(result) == overrides, "what was given"
+    assert made["metrics"].logged == {"trials": 0, "given_again": 0}
+    assert Path(made["table"].path).read_text().startswith("No trial gave fpd: the family keeps its own parameters")
+    assert Path(made["plots"].path).read_text().count("data:image/png;base64,") == 2
 
 
 def test_with_katib(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:

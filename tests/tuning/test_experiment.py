@@ -1,9 +1,12 @@
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kubernetes.client import ApiClient
 
 from caloforge.errors import InputError
 from caloforge.files import read_json
@@ -35,6 +38,63 @@ def test_experiments_survive_the_official_models(family: str) -> None:
     )  # fmt: skip
     check_experiment(experiment)
     assert V1beta1Experiment.from_dict(experiment).to_dict() == experiment
+
+
+def decision(job: dict[str, Any], trial: int, collector: int, conditions: tuple[str, ...] = ()) -> str:
+    """Return what a Job does after a pod with these exit codes, as pkg/controller/job/pod_failure_policy.go does."""
+    for rule in job["spec"]["podFailurePolicy"]["rules"]:
+        patterns = {one["type"] for one in rule.get("onPodConditions", []) if one["status"] == "True"}
+        if patterns & set(conditions):
+            return str(rule["action"])
+        if codes := rule.get("onExitCodes"):
+            assert codes["operator"] == "In"
+            seen = {"trial": trial, "metrics-logger-and-collector": collector}
+            wanted = [codes["containerName"]] if "containerName" in codes else list(seen)
+            if any(seen[name] and seen[name] in codes["values"] for name in wanted):
+                return str(rule["action"])
+    return "Count"
+
+
+@pytest.mark.parametrize(
+    ("what", "trial", "collector", "conditions", "expected"),
+    [
+        ("wrong input", 2, 255, (), "FailJob"),
+        ("diverged, or anything where trials may be stopped early", 1, 255, (), "FailJob"),
+        ("out of memory", 137, 255, (), "FailJob"),
+        ("the collector could not tell Katib", 0, 255, (), "Count"),
+        ("the collector ran out of its memory", 0, 137, (), "Count"),
+        ("the pod was deleted by hand", 143, 143, (), "Count"),
+        ("the node was drained", 137, 137, ("DisruptionTarget",), "Ignore"),
+        ("evicted, and the trial noticed", 1, 255, ("DisruptionTarget",), "Ignore"),
+    ],
+)
+def test_which_pods_are_tried_again(
+    what: str, trial: int, collector: int, conditions: tuple[str, ...], expected: str, toy: Toy
+) -> None:
+    job = toy()["spec"]["trialTemplate"]["trialSpec"]
+    assert decision(job, trial, collector, conditions) == expected, what
+    assert job["spec"]["backoffLimit"] == 2
+
+
+def test_a_cluster_takes_the_policy(toy: Toy) -> None:
+    """What Kubernetes checks of it (pkg/apis/batch/validation), and Katib: it survives the typed object."""
+    job = toy()["spec"]["trialTemplate"]["trialSpec"]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"
+    kept, failing = job["spec"]["podFailurePolicy"]["rules"]
+    assert failing["onExitCodes"]["values"] == sorted(set(failing["onExitCodes"]["values"]))
+    assert failing["onExitCodes"]["containerName"] in {one["name"] for one in pod["containers"]}
+    assert [set(one) for one in kept["onPodConditions"]] == [{"type", "status"}], "Go writes a status that is missing"
+    with ApiClient() as api:
+        answer = SimpleNamespace(data=json.dumps(job))
+        assert api.sanitize_for_serialization(api.deserialize(answer, "V1Job")) == job
+
+
+@pytest.mark.parametrize(("trials", "parallel", "bound"), [(20, 4, 6), (6, 4, None), (1, 1, None)])
+def test_katibs_bound_is_beyond_what_runs_at_a_time(trials: int, parallel: int, bound: int | None, toy: Toy) -> None:
+    experiment = toy(trials=trials, parallel=parallel, max_failed=2)
+    check_experiment(experiment)
+    assert experiment["spec"].get("maxFailedTrialCount") == bound
 
 
 def test_parameter_names() -> None:
@@ -69,7 +129,7 @@ RECORDED = Path(__file__).parents[1] / "data/kubeflow/experiment_taken.json"
         ("metadata/name", "a" * 41, "metadata.name"),
         ("spec/maxTrialCount", 0, "spec.maxTrialCount"),
         ("spec/parallelTrialCount", 9, "spec.parallelTrialCount"),
-        ("spec/maxFailedTrialCount", 9, "spec.maxFailedTrialCount"),
+        ("spec/maxFailedTrialCount", 99, "spec.maxFailedTrialCount"),
         ("spec/resumePolicy", "Sometimes", "spec.resumePolicy"),
         ("spec/objective", None, "spec.objective"),
         ("spec/objective/type", "mini", "spec.objective.type"),
