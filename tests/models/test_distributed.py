@@ -128,7 +128,7 @@ def test_pods_find_the_showers(
     seen: list[Path] = []
 
     def run(job: dict[str, Any], *_: Any, **__: Any) -> None:
-        options = dict(word[2:].split("=", 1) for word in job["spec"]["trainer"]["command"] if word.startswith("--"))
+        options = dict(word[2:].split("=", 1) for word in job["spec"]["trainer"]["command"] if "=" in word)
         seen.append(Path(options["data"]))
         assert seen[-1].read_bytes() == small_showers.read_bytes()
         shutil.copytree(tiny_bundle, options["output"])
