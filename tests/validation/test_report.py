@@ -1,3 +1,4 @@
+import hashlib
 import html.parser
 import json
 import os
@@ -65,6 +66,14 @@ def test_a_name_cannot_become_code(text):
     assert "Best of 2 generators, good," in text
     data = re.search(r'<script type="application/json" id="showers">(.*?)</script>', text, re.DOTALL).group(1)
     assert list(json.loads(data)["samples"]) == ["Geant4", "good", "</script><b>$bad"]
+
+
+def test_it_says_where_the_data_came_from(text, judged):
+    metrics, folder = judged
+    digest = hashlib.sha256((folder.parent / "reference.hdf5").read_bytes()).hexdigest()
+    assert metrics["source"]["sha256"] == digest
+    line = f"Data: s3://bucket/&lt;geant4&gt;.hdf5 (12.3 MB, SHA-256 {digest[:12]}, 2026-11-26 03:40:00 UTC)"
+    assert f'<p class="quiet">{line}</p>' in text
 
 
 def test_the_showers_in_space_hold_their_voxels(text, judged, mesh):
