@@ -39,7 +39,7 @@ def compare(
     from caloforge.validation.leaderboard import leaderboard as make_leaderboard
     from caloforge.validation.leaderboard import leaderboard_markdown
 
-    with task(), step("compare"):
+    with task("compare"), step("compare"):
         metrics = read_json(Path(judgement.path) / "metrics.json")
         board = make_leaderboard(metrics)
         name = board["winner"]

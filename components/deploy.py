@@ -39,7 +39,7 @@ def deploy(
     from caloforge.serving.deploy import deploy as deploy_bundle
     from caloforge.serving.inference_service import ServiceSettings
 
-    with task():
+    with task("deploy"):
         service = ServiceSettings.parse(json.loads(settings), where="settings")
         result = deploy_bundle(
             Path(bundle.path), name=name, uri=bundle.uri, backend=backend, settings=service, seed=seed, run=run

@@ -25,6 +25,6 @@ def export(
     from caloforge.components.task import task
     from caloforge.models.export import export as export_bundle
 
-    with task():
+    with task("export"):
         log_scalars(metrics, export_bundle(Path(bundle.path), Path(exported.path), steps=steps or None))
         describe(exported, family=bundle.metadata["family"])

@@ -37,7 +37,7 @@ def generate(
     from caloforge.preprocessing.prepared import open_split
 
     family = bundle.metadata["family"]
-    with task():
+    with task("generate", family):
         conditions = open_split(Path(showers.path), Path(prepared.path), "test").conditions
         figures = generate_showers(Path(bundle.path), conditions, Path(generated.path), seed=seed, steps=steps or None)
         log_scalars(metrics, figures)

@@ -18,5 +18,5 @@ def notify(status: dsl.PipelineTaskFinalStatus, pipeline: str = "", run: str = "
     from caloforge.components.task import task
     from caloforge.webhook import announce, final_status
 
-    with task():
+    with task("notify"):
         announce(final_status(status, pipeline=pipeline, run=run, run_id=run_id))

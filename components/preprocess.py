@@ -39,7 +39,7 @@ def preprocess(
     from caloforge.preprocessing.prepare import PrepareSettings, prepare
     from caloforge.showers import open_showers
 
-    with task():
+    with task("preprocess"):
         data = open_showers(Path(showers.path), Geometry.from_xml(**json.loads(geometry)) if geometry else None)
         parsed = PrepareSettings.parse(json.loads(settings), where="prepare")
         prepare(data, Path(prepared.path), settings=parsed, seed=seed)

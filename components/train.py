@@ -53,7 +53,7 @@ def train(
     from caloforge.models.distributed import train_distributed
     from caloforge.models.training_pod import TrainingPod
 
-    with task():
+    with task("train", family):
         figures = train_distributed(
             Path(showers.path), Path(prepared.path), Path(bundle.path),
             family=family, preset=preset, overrides=json.loads(overrides).get(family), seed=seed,

@@ -56,7 +56,7 @@ def tune(
     from caloforge.components.task import task
     from caloforge.files import write_json
 
-    with task(), tempfile.TemporaryDirectory() as scratch:
+    with task("tune", family), tempfile.TemporaryDirectory() as scratch:
         if trials == 0:
             write_json(Path(tuning.path) / "trials.json", [])
             for artifact in (table, plots):

@@ -42,7 +42,7 @@ def validate(
     from caloforge.showers import open_showers
     from caloforge.validation.validate import validate as validate_showers
 
-    with task():
+    with task("validate"):
         output = Path(judgement.path)
         reference, floor, training = (
             open_split(Path(showers.path), Path(prepared.path), split) for split in ("test", "validation", "train")
