@@ -46,6 +46,8 @@ ANSWER_SECONDS = 60.0
 _PASSING = (429, 500, 502, 503, 504)
 
 _LOG_ATTEMPTS = 3
+_TEMPLATES = ("retry-system-container-impl", "system-container-impl", "system-container-driver")
+"""Argo's names of what runs a step's container and the pod before it; they are part of the pods' names."""
 
 
 class KubeflowError(RuntimeError):
@@ -189,16 +191,22 @@ class Kubeflow:
     def step_log(self, run_id: str, node: str) -> str | None:
         """Return the log of the container of one of Argo's nodes; None if the API has none.
 
-        The server says with 500 that a pod and its log are gone, so that is not asked for again.
+        The archive of logs, which has what has ended, goes by the node's identifier; what the server
+        asks the cluster for, by the pod's name.
 
         Raises:
             Refused: it does not want to.
         """
+        workflow, _, code = node.rpartition("-")
+        names = (node, *(f"{workflow}-{template}-{code}" for template in _TEMPLATES))
+        return next((text for name in names if (text := self._log(run_id, name)) is not None), None)
+
+    def _log(self, run_id: str, name: str) -> str | None:
         api = self.client._healthz_api.api_client  # kfp's client has no method for logs
 
         def read() -> str:
             answer = api.call_api(
-                "/apis/v1alpha1/runs/{run}/nodes/{node}/log", "GET", path_params={"run": run_id, "node": node},
+                "/apis/v1alpha1/runs/{run}/nodes/{node}/log", "GET", path_params={"run": run_id, "node": name},
                 header_params={"Accept": "*/*"}, auth_settings=["Bearer"],
                 _preload_content=False, _return_http_data_only=True,
             )  # fmt: skip
@@ -206,13 +214,13 @@ class Kubeflow:
 
         for _ in range(_LOG_ATTEMPTS):
             try:
-                return str(self.once(f"read the log of {node!r}", read, is_log=True))
+                return str(self.once(f"read the log of {name!r}", read, is_log=True))
             except Refused as error:
-                if error.status != 404:
+                if error.status not in (400, 404):
                     raise
                 return None
             except Passing as error:
-                if error.answered:
+                if error.answered:  # 500 means that the pod or its log is gone
                     return None
                 time.sleep(min(1.0, self.poll_seconds))
         return None

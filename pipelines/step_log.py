@@ -4,26 +4,28 @@ import re
 from collections.abc import Iterator
 
 from caloforge.ending import MARK, one_line, read_ending
+from caloforge.logs import LINE
 
 _LAUNCHER = re.compile(
     r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ [\w.-]+:\d+\]"  # Kubeflow's launcher, in Google's format
     r"|time=\"?\d{4}-\d\d-\d\dT.* level=\w+ .*msg="  # Argo
     r"|\[KFP Executor [^\]]*\]:"
-    r"|(?:input ComponentSpec|input ExecutorInput|upload artifacts|launcher info):"
 )
+_OURS = re.compile(rf"{LINE.pattern}|Traceback ")
 _FATAL = re.compile(r"F\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ [\w.-]+:\d+\] (.+)")
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning))(?:: (.*))?$")
 
 
 def own_lines(log: str) -> Iterator[str]:
     """Yield the lines of a step's log that are not the launcher's, whose messages may be JSON of many lines."""
-    open_brackets = 0
+    depth = 0
     for line in log.splitlines():
         if _LAUNCHER.match(line):
-            open_brackets = _brackets(line)
-        elif open_brackets > 0:
-            open_brackets += _brackets(line)
+            depth = _depth(line)
+        elif depth > 0 and not _OURS.match(line):
+            depth += _depth(line)
         elif MARK not in line:
+            depth = 0
             yield line
 
 
@@ -45,5 +47,7 @@ def cause(log: str) -> str:
     return next((one_line(found[1]) for line in reversed(lines) if (found := _FATAL.match(line))), "")
 
 
-def _brackets(line: str) -> int:
-    return sum(line.count(one) for one in "{[(") - sum(line.count(one) for one in "}])")
+def _depth(line: str) -> int:
+    """Return by how much deeper the lines after one are, in JSON that was laid out for people."""
+    text = line.strip().rstrip(",")
+    return text.endswith(("{", "[")) - text.startswith(("}", "]"))
