@@ -22,7 +22,7 @@ def status_lines(now: Status) -> list[str]:
     """Return the state of a run as lines that people read."""
     rows = [_row(one) for one in now.steps]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    lines = [_head(now)]
+    lines = [_head(now), *(f"note: {note}" for note in now.notes)]
     for title, state, took, note in rows:
         lines.append(f"  {title:<{widths[0]}}  {state:<{widths[1]}}  {took:>{widths[2]}}  {note}".rstrip())
     return [*lines, f"page: {now.link}"]
@@ -78,8 +78,7 @@ def _row(one: StepStatus) -> tuple[str, str, str, str]:
 
 
 def _head(now: Status) -> str:
-    extra = [part for part in (now.error, *now.notes) if part]
-    return f"{now.name}: {now.state}" + (f" ({'; '.join(extra)})" if extra else "")
+    return f"{now.name}: {now.state}" + (f" ({now.error})" if now.error else "")
 
 
 def _table(now: Status) -> Group:
@@ -91,4 +90,5 @@ def _table(now: Status) -> Group:
     for one in now.steps:
         title, state, took, note = _row(one)
         grid.add_row(Text(f"  {title}"), Text(state, style=_COLOURS[one.progress.state]), took, Text(note))
-    return Group(Text(_head(now), style="bold"), grid, Text(f"page: {now.link}", style="dim"))
+    notes = [Text(f"note: {note}", style="yellow") for note in now.notes]
+    return Group(Text(_head(now), style="bold"), *notes, grid, Text(f"page: {now.link}", style="dim"))

@@ -25,6 +25,7 @@ STILL_SECONDS = 60.0
 """Where the task list has not changed for so long and no pod is seen, the steps' logs are asked instead."""
 
 NO_CAUSE = "its log does not say why"
+NO_LOG = "its log, which would say why, cannot be read"
 _STOPPED = ("stopped: SIGTERM", "stopped: SIGKILL", "stopped: SIGINT")
 
 
@@ -82,7 +83,7 @@ class Status:
         """What failed and why, the first first: ``train [vae]: OOMKilled: memory is 3Gi``."""
         failed = [one for one in self.steps if one.progress.state == "failed"]
         failed.sort(key=lambda one: one.progress.end or datetime.max.replace(tzinfo=UTC))
-        causes = [f"{one.title}: {one.progress.cause or NO_CAUSE}" for one in failed]
+        causes = [f"{one.title}: {one.progress.cause}" for one in failed]
         return tuple(causes) or ((self.error,) if self.error else ())
 
 
@@ -121,6 +122,8 @@ class Watcher:
         progress = [self._progress(step, read) for step in steps]
         if not read.finished and self._stands_still(nodes):
             self._ask_logs(steps, progress, nodes)
+        if read.finished and not nodes.ended and not self._pods.known:
+            notes.append("Kubeflow's list of its tasks ends in the middle of the run; its pods would tell more")
         return Status(
             run_id=self.run_id,
             name=run.display_name or self.run_id,
@@ -193,7 +196,9 @@ class Watcher:
                 now = replace(now, state="failed", cause=ending.cause)
         stopped = read.stopped_at is not None and now.end is not None and now.end >= read.stopped_at
         if now.state == "failed" and stopped and now.cause in ("", *_STOPPED):
-            now = replace(now, state="terminated", cause="")
+            return replace(now, state="terminated", cause="")
+        if now.state == "failed" and not now.cause:
+            return replace(now, cause=NO_LOG if self._log(now.node) is None else NO_CAUSE)
         return now
 
     def _at_the_end(self, step: Step, now: Progress, read: "_Reading") -> Progress:
@@ -288,7 +293,8 @@ def _later(listed: Progress | None, seen: Progress | None) -> Progress | None:
     if listed is None or seen is None:
         return listed or seen
     if listed.state in ENDED:
-        cause = seen.cause if seen.state == "failed" else ""
+        # Kubeflow may have given up a pod that still says what it waits for.
+        cause = seen.cause if seen.state == "failed" or listed.state == "failed" else ""
         state: State = "failed" if listed.state == "succeeded" and seen.state == "failed" else listed.state
         return replace(listed, state=state, cause=cause, attempt=max(listed.attempt, seen.attempt))
     start = min(filter(None, (listed.start, seen.start)), default=None)
