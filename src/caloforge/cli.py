@@ -274,7 +274,7 @@ def _wait(kubeflow: Kubeflow, run_id: str, *, token_file: Path | None, cookies_f
         }  # fmt: skip
         given = [part for name, value in options.items() if value for part in (name, str(value))]
         command = shlex.join(["caloforge", "status", run_id, "--watch", *given])
-        click.echo(f"the run is not touched by that; go on waiting: {command}", err=True)
+        click.echo(f"the run goes on; so does waiting with: {command}", err=True)
         raise
     click.echo(f"{done.name}: {done.state}")
 
