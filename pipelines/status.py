@@ -249,6 +249,8 @@ class Watcher:
                 if (text := self.kubeflow.step_log(self.run_id, node)) is None:
                     continue
                 ending = step_log.read_ending(text)
+                if ending is not None:
+                    self._logs[node] = text
                 state: State = ending.state if ending else "running"
                 cause = ending.cause if ending else ""
                 progress[place] = self._logged[step] = replace(progress[place], state=state, node=node, cause=cause)

@@ -129,6 +129,18 @@ def test_a_pod_that_was_refused_is_told_by_argos_event(api: KfpApi, kubeflow: Ku
     assert _train(status(kubeflow, "runs-1")) == ("pending", 1, "service account runner: is not there")
 
 
+def test_a_step_that_was_only_prepared_came_from_the_cache(
+    api: KfpApi, kubeflow: Kubeflow, cluster: KubernetesApi
+) -> None:
+    """The list stopped before it; of its pods there is only the one that looked into the cache."""
+    driver = _pod(cluster, phase="Succeeded")
+    driver["metadata"]["annotations"]["workflows.argoproj.io/node-name"] = (
+        "(0).".join((kfp_api.WORKFLOW, *PATH)) + "-driver(0)"
+    )
+    api.play = lambda run: run.update(state="SUCCEEDED")
+    assert _train(status(kubeflow, "runs-1")) == ("cached", 1, "")
+
+
 def test_out_of_memory_in_the_second_attempt(api: KfpApi, kubeflow: Kubeflow, cluster: KubernetesApi) -> None:
     _pod(cluster, attempt=0, **_ended(1, "Error", "the first"))
     _pod(cluster, attempt=1, **_ended(137, "OOMKilled"))

@@ -178,10 +178,26 @@ def test_a_running_runs_list_that_stands_still_is_not_all(
     workflow, _, code = kfp_api.node_id(names["generate [vae]"]).rpartition("-")
     # What still runs is not in the archive: it goes by the name of its pod.
     api.logs[f"{workflow}-retry-system-container-impl-{code}"] = "08:00:00  generate vae: started\n"
-    now = Watcher(kubeflow, "runs-1").look()
-    assert _of(now, "train [vae]") == ("succeeded", "")
-    assert _of(now, "generate [vae]") == ("running", "")
-    assert _of(now, "generate [wgan]") == ("waiting", "")
+    watcher = Watcher(kubeflow, "runs-1")
+    for still in (0.0, 1000.0):  # the logs are asked, and what they said is remembered
+        monkeypatch.setattr(status_module, "STILL_SECONDS", still)
+        asked = len(api.requests)
+        now = watcher.look()
+        assert _of(now, "train [vae]") == ("succeeded", "")
+        assert _of(now, "generate [vae]") == ("running", "")
+        assert _of(now, "generate [wgan]") == ("waiting", "")
+    assert not [path for _, path, *_ in api.requests[asked:] if path.endswith("/log")]
+
+
+def test_a_step_that_a_condition_left_out_did_not_run(api: KfpApi, kubeflow: Kubeflow) -> None:
+    spec = specification()
+    steps = spec["pipeline_spec"]["components"]["comp-caloforge-steps"]["dag"]["tasks"]
+    steps["deploy"]["triggerPolicy"] = {"condition": "inputs.parameter_values['deploy'] != ''"}
+    api.objects["versions"][0]["pipeline_spec"] = spec
+    api.play = _plays(("SUCCEEDED", _nodes(preprocess="SUCCEEDED")))
+    now = status(kubeflow, "runs-1")
+    assert _of(now, "deploy") == ("not run", "")
+    assert _of(now, "export") == ("succeeded", "")
 
 
 @pytest.mark.parametrize("fault", [429, 500, 502, 503, 504, 0.3, "reset", "lost"])
