@@ -1,22 +1,30 @@
 """Fill Kubeflow's artifacts with what their viewers accept."""
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from caloforge import __version__
-from caloforge.files import atomic_directory, write_json
+from caloforge.files import digest, write_json
+from caloforge.index import Artifact, Record
 from caloforge.provenance import git_revision
+from caloforge.source import Source
 
 
-def log_scalars(metrics: Any, values: Mapping[str, Any]) -> None:
+def log_scalars(metrics: Any, values: Mapping[str, Any], *, family: str = "") -> None:
     """Log the finite numbers among ``values``; Kubeflow cannot store infinity, NaN or NumPy types.
 
     They are also written to the artifact's file: kfp.local takes an artifact without a file for
     lost and repeats the step.
+
+    Args:
+        metrics: artifact to fill.
+        values: name to number; others are left out.
+        family: generator family that they are of; the artifact is shown under it.
     """
+    if family:
+        metrics.metadata["display_name"] = f"metrics {family}"
     scalars = {
         name: float(value)
         for name, value in values.items()
@@ -50,11 +58,41 @@ def headline(judgement: Mapping[str, Any]) -> dict[str, float]:
 
 
 def describe(artifact: Any, **metadata: str | float) -> None:
-    """Set an artifact's metadata: where it comes from, and what the next steps ask of it."""
+    """Set an artifact's metadata: where it comes from, and what the next steps ask of it.
+
+    ``display_name`` is what Kubeflow shows in place of the output's name, which is the same for all families.
+    """
     artifact.metadata.update({"caloforge": __version__, "git_revision": git_revision(), **metadata})
 
 
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder artifact whole; a retry replaces what a failed attempt left."""
-    with atomic_directory(target) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True)
+def record(
+    step: str,
+    artifacts: Mapping[str, Any],
+    *,
+    family: str | None = None,
+    failed: str = "",
+    data: Source | None = None,
+) -> str:
+    """Return the JSON of a step's record (:class:`caloforge.index.Record`), its output parameter ``record``.
+
+    Each artifact gets its ``sha256`` and ``bytes`` as metadata too. To be called when all are written.
+
+    Args:
+        step: name of the step.
+        artifacts: output name to artifact, of those that a user wants to have.
+        family: that the step worked on.
+        failed: why the family failed; its artifacts do not count then.
+        data: where the showers came from.
+    """
+    found = []
+    for name, artifact in artifacts.items() if not failed else ():
+        path = Path(artifact.path)
+        checksum, size = digest(path)
+        artifact.metadata.update({"sha256": checksum, "bytes": size})
+        found.append(
+            Artifact(
+                step=step, family=family, name=name, address=artifact.uri, sha256=checksum, bytes=size,
+                kind="folder" if path.is_dir() else "file",
+            )
+        )  # fmt: skip
+    return Record(step=step, family=family, failed=failed, data=data, artifacts=tuple(found)).model_dump_json()

@@ -24,7 +24,7 @@ def deploy(
     Args:
         bundle: exported generator bundle.
         metrics: latency and largest difference.
-        name: of the InferenceService; empty: serve and query within this step only.
+        name: of the InferenceService; empty: it is served for the comparison only.
         backend: local, kserve, or auto for KServe on a cluster.
         settings: JSON of how it is served.
         seed: seed of the showers asked for.

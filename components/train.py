@@ -1,5 +1,7 @@
 """The step that trains one generator."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
@@ -8,10 +10,10 @@ from caloforge.components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train(
-    showers: Input[Dataset],
     prepared: Input[Dataset],
     bundle: Output[Model],
     metrics: Output[Metrics],
+    data: str,
     family: str,
     preset: str = "demo",
     overrides: str = "{}",
@@ -23,15 +25,18 @@ def train(
     backend: str = "auto",
     training_pod: str = "{}",
     training_resources: str = "{}",
+    seconds: int = 0,
+    strict: bool = False,
+    data_sha256: str = "",
     code_version: str = "",
-) -> None:
-    """Train one family and write its generator bundle.
+) -> NamedTuple("Outputs", [("record", str)]):  # type: ignore[valid-type]
+    """Train one family and write its generator bundle, or why there is none.
 
     Args:
-        showers: CaloChallenge HDF5 file.
         prepared: folder that preprocess wrote.
         bundle: generator bundle.
         metrics: final losses and costs.
+        data: address of the CaloChallenge HDF5 file.
         family: name of the generator family.
         preset: demo or full.
         overrides: JSON of {family: {setting: value}} on top of the preset.
@@ -43,23 +48,37 @@ def train(
         backend: local (torchrun), cluster (TrainJob) or auto.
         training_pod: JSON of what each pod of a TrainJob gets.
         training_resources: JSON of its resources, on top of that.
+        seconds: the training may take with all that belongs to it; 0 is no bound.
+        strict: fail where the family fails, in place of going on without it.
+        data_sha256: checksum of the file.
         code_version: another version makes another cache entry.
+
+    Returns:
+        Record of what was written.
     """
     import json
+    import tempfile
     from pathlib import Path
 
-    from caloforge.components.artifacts import describe, log_scalars
+    from caloforge.components.artifacts import describe, log_scalars, record
+    from caloforge.components.family import family_of
     from caloforge.components.task import task
-    from caloforge.models.distributed import train_distributed
+    from caloforge.fetch import local_copy
+    from caloforge.models.apart import train_apart
     from caloforge.models.training_pod import TrainingPod
 
-    with task("train", family):
-        figures = train_distributed(
-            Path(showers.path), Path(prepared.path), Path(bundle.path),
-            family=family, preset=preset, overrides=json.loads(overrides).get(family), seed=seed,
-            max_minutes=max_minutes or None, checkpoints=Path(checkpoints) / family if checkpoints else None,
-            nodes=nodes, processes=processes, backend=backend,
-            pod=TrainingPod.parse({**json.loads(training_pod), **json.loads(training_resources)}, where="training_pod"),
-        )  # fmt: skip
-        log_scalars(metrics, figures)
-        describe(bundle, family=family, preset=preset, seed=seed)
+    with task("train", family) as ending, tempfile.TemporaryDirectory() as scratch:
+        showers = local_copy(data, Path(scratch), checksum=data_sha256)
+        pod = TrainingPod.parse({**json.loads(training_pod), **json.loads(training_resources)}, where="training_pod")
+        with family_of(bundle, family, ending, strict=strict) as outcome:
+            figures = train_apart(
+                showers, Path(prepared.path), Path(bundle.path),
+                family=family, preset=preset, overrides=json.loads(overrides).get(family), seed=seed,
+                max_minutes=max_minutes or None, checkpoints=Path(checkpoints) / family if checkpoints else None,
+                nodes=nodes, processes=processes, backend=backend, pod=pod, seconds=seconds or None,
+            )  # fmt: skip
+            log_scalars(metrics, figures, family=family)
+            describe(bundle, display_name=f"bundle {family}", preset=preset, seed=seed)
+        if outcome.failed:
+            log_scalars(metrics, {}, family=family)
+        return (record("train", {"bundle": bundle}, family=family, failed=outcome.failed),)

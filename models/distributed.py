@@ -6,43 +6,30 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from caloforge.errors import InputError, unknown_name
+from caloforge.fetch import is_remote, local_copy
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
+from caloforge.models.command import launch_command, train_arguments
 from caloforge.models.presets import resolve
-from caloforge.models.train import train, training_figures
+from caloforge.models.train import train
 from caloforge.models.training_pod import TrainingPod
-from caloforge.models.worker_log import WorkerLog
+from caloforge.models.training_record import training_figures
+from caloforge.models.worker import TrainingFailed, follow
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared
-from caloforge.runner import RUNNER
 from caloforge.steps import step
 
 BACKENDS = ("local", "cluster", "auto")
 
-RESTARTS = 3
-"""So often torchrun starts all processes anew after one was lost; they go on from the last checkpoint."""
-
-STOP_SECONDS = 40.0
-"""How long processes may take to save themselves; torchrun itself gives them 30 seconds."""
-
-
-class TrainingFailed(RuntimeError):
-    """A training on several processes failed; the message ends with what they wrote last."""
-
 
 def train_distributed(
-    showers: Path,
+    showers: str | Path,
     prepared: Path,
     output: Path,
     *,
@@ -65,7 +52,8 @@ def train_distributed(
     when this is called again.
 
     Args:
-        showers: the shower file that was prepared.
+        showers: the shower file that was prepared, a path or an address. What lies on a claim of the
+            pods stays there; the pods of a TrainJob find anything else in their shared folder.
         prepared: folder of the prepared data.
         output: bundle folder to write.
         family: name of the family.
@@ -103,17 +91,25 @@ def train_distributed(
     if on_cluster:
         with step(f"train {family}"):
             _on_cluster(showers, prepared, output, options, nodes, processes, pod, timeout)
-    elif processes == 1:
-        return train(showers, prepared, output, checkpoints=checkpoints, **options)
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            folders = {"checkpoints": checkpoints.absolute()} if checkpoints else {}
-            arguments = train_arguments(
-                options, Path(scratch), data=showers.absolute(), prepared=prepared.absolute(),
-                output=output.absolute(), **folders,
-            )  # fmt: skip
-            _torchrun(arguments, processes)
+        return training_figures(read_json(output / "training.json"))
+    with tempfile.TemporaryDirectory() as scratch:
+        data = local_copy(str(showers), Path(scratch), checksum=_checksum(showers, prepared))
+        if processes == 1:
+            return train(data, prepared, output, checkpoints=checkpoints, **options)
+        folders = {"checkpoints": checkpoints.absolute()} if checkpoints else {}
+        arguments = train_arguments(
+            options, Path(scratch), data=data.absolute(), prepared=prepared.absolute(),
+            output=output.absolute(), **folders,
+        )  # fmt: skip
+        _torchrun(arguments, processes)
     return training_figures(read_json(output / "training.json"))
+
+
+def _checksum(showers: str | Path, prepared: Path) -> str:
+    """Return the checksum that fetched showers must have: another file is not the one that was prepared."""
+    if not is_remote(str(showers)):
+        return ""  # open_split compares what it can without reading all of it
+    return str(load_prepared(prepared).record["provenance"]["inputs"]["showers"]["sha256"])
 
 
 def _check(prepared: Path, family: str, preset: str, overrides: Mapping[str, Any] | None, processes: int) -> None:
@@ -125,66 +121,18 @@ def _check(prepared: Path, family: str, preset: str, overrides: Mapping[str, Any
         raise InputError(f"{processes} processes cannot share a batch of {batch} showers")
 
 
-def train_arguments(options: Mapping[str, Any], scratch: Path, **paths: Path) -> list[str]:
-    """Return the arguments of ``caloforge train``, its overrides in a file of the scratch folder."""
-    arguments = [f"--{name}={path}" for name, path in paths.items()]
-    arguments += [f"--{name}={options[name]}" for name in ("family", "preset", "seed")]
-    if options["max_minutes"]:
-        arguments.append(f"--max-minutes={options['max_minutes']:g}")
-    if options["overrides"]:
-        file = scratch / "overrides.yaml"
-        with atomic_file(file) as temporary:
-            temporary.write_text(yaml.safe_dump(json.loads(json.dumps(options["overrides"]))))
-        arguments.append(f"--overrides={file}")
-    return arguments
-
-
-def launch_command(launcher: str, *options: str) -> list[str]:
-    """Return the command that starts several processes; the arguments of ``caloforge train`` follow.
-
-    -P: a folder called caloforge in the current directory is not the package.
-    """
-    return ["python", "-P", "-m", launcher, *options, f"--max-restarts={RESTARTS}", "--module", "caloforge", "train"]
-
-
 def _torchrun(arguments: list[str], processes: int) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1", RUNNER: str(os.getpid())}
     _, *command = launch_command("caloforge.models.agent", "--standalone", f"--nproc-per-node={processes}")
-    log = WorkerLog()
-    # A session of its own: Ctrl-C is for this process, which lets the others save themselves.
-    with subprocess.Popen(
+    follow(
         [sys.executable, *command, *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        env=environment, start_new_session=True,
-    ) as process, _stopped_at_the_end(process, log):  # fmt: skip
-        assert process.stdout is not None
-        for line in process.stdout:
-            log.feed(line)
-            if log.error is not None:
-                raise TrainingFailed(log.error)
-        if code := process.wait():
-            text = f"the training failed on {processes} processes (torchrun: {code}); it ended with:\n{log.tail()}"
-            raise TrainingFailed(text)
-
-
-@contextmanager
-def _stopped_at_the_end(process: subprocess.Popen[str], log: WorkerLog) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            assert process.stdout is not None
-            process.terminate()
-            timer = threading.Timer(STOP_SECONDS, process.kill)
-            timer.start()
-            for line in process.stdout:  # says whether they could save themselves
-                log.feed(line)
-            timer.cancel()
+        what=f"the training on {processes} processes",
+        environment={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)},
+    )
 
 
 def _on_cluster(
-    showers: Path,
+    showers: str | Path,
     prepared: Path,
     output: Path,
     options: Mapping[str, Any],
@@ -198,15 +146,15 @@ def _on_cluster(
     from caloforge.models.trainjob import build_train_job, run_train_job
 
     shared = pod.shared_folder()
-    name = job_name(options, [showers, prepared / "prepared.json", prepared / "transform.safetensors"])
+    checksum = _checksum(showers, prepared)
+    name = job_name(
+        options, checksum or sha256(Path(showers)), [prepared / "prepared.json", prepared / "transform.safetensors"]
+    )
     folder = shared / name
     bundle = folder / "bundle"
     if not bundle.exists():
         cluster = connect(pod.namespace or None)
-        places = {"data": folder / "data" / showers.name, "prepared": folder / "prepared"}
-        if not places["data"].exists():
-            with atomic_file(places["data"]) as temporary:
-                shutil.copyfile(showers, temporary)
+        places = {"data": _for_pods(showers, folder / "data", pod, checksum), "prepared": folder / "prepared"}
         _copy(prepared, places["prepared"])
         arguments = train_arguments(options, folder, **places, output=bundle, checkpoints=folder / "checkpoints")
         job = build_train_job(
@@ -220,9 +168,21 @@ def _on_cluster(
     shutil.rmtree(folder)
 
 
-def job_name(options: Mapping[str, Any], files: list[Path]) -> str:
+def _for_pods(showers: str | Path, folder: Path, pod: TrainingPod, checksum: str) -> Path:
+    """Return the showers where the pods see them: as they are on a claim, or once for all in their shared folder."""
+    path = local_copy(str(showers), folder, checksum=checksum).absolute()
+    if any(path.is_relative_to(claim) for claim in pod.claims.values()):
+        return path
+    target = folder / path.name
+    if not target.exists():
+        with atomic_file(target) as temporary:
+            shutil.copyfile(path, temporary)
+    return target
+
+
+def job_name(options: Mapping[str, Any], checksum: str, files: list[Path]) -> str:
     """Return a name that is the same for the same training, so that a new attempt goes on with the old one."""
-    content = json.dumps([options, [sha256(file) for file in files]], sort_keys=True)
+    content = json.dumps([options, [checksum, *(sha256(file) for file in files)]], sort_keys=True)
     return f"train-{options['family'].replace('_', '-')}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 

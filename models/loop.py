@@ -38,6 +38,10 @@ MAX_BAD_STEPS = 50
 """So many steps in a row without a finite gradient end a training."""
 
 
+class TrainingDiverged(RuntimeError):
+    """Gradients stay NaN or infinite: the same training would end the same way."""
+
+
 class TrainingInterrupted(SystemExit):
     """The process was asked to end (SIGTERM); a checkpoint has been saved."""
 
@@ -94,7 +98,7 @@ def fit(
 
     Raises:
         InputError: a batch has fewer rows than there are processes.
-        RuntimeError: gradients stay NaN or infinite.
+        TrainingDiverged: gradients stay NaN or infinite.
         TrainingInterrupted: on SIGTERM, after a checkpoint was saved.
     """
     if config.batch_size < fabric.world_size:
@@ -134,7 +138,7 @@ def fit(
                     state.losses.setdefault(part, []).append((state.step, value))
             if bad >= MAX_BAD_STEPS:
                 msg = f"{name}: no finite gradient in {bad} steps up to step {state.step}; lower the learning rate"
-                raise RuntimeError(msg)
+                raise TrainingDiverged(msg)
             averaged.update_parameters(model)
             state.step += 1
             state.seconds, stopping = _agree(fabric, spent_before + time.monotonic() - started, stop.is_set())

@@ -24,6 +24,7 @@ from caloforge.models.fabric import open_fabric
 from caloforge.models.families import family_class
 from caloforge.models.loop import Fit, fit
 from caloforge.models.presets import GeneratorConfig, TrainingConfig, resolve
+from caloforge.models.training_record import training_figures
 from caloforge.models.two_stage import TwoStageGenerator
 from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepared import load_prepared, open_split
@@ -78,7 +79,7 @@ def train(
 
     Raises:
         InputError: unknown family, preset or override, or data that does not fit.
-        RuntimeError: the training diverged.
+        TrainingDiverged: the training diverged.
         TrainingInterrupted: SIGTERM came; the state is saved.
     """
     config = resolve(family, preset, overrides)
@@ -148,18 +149,6 @@ def train(
                 root.rmdir()
         fabric.barrier()
     return training_figures(record)
-
-
-def training_figures(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures of a training from its record, as in a bundle's ``training.json``."""
-    voxels, energies = record["stages"]["voxels"], record["stages"]["layer energies"]
-    return {
-        "seconds": voxels["seconds"] + energies["seconds"],
-        "steps": float(voxels["steps"]),
-        "parameters": float(record["parameters"]),
-        **{f"{part}_loss": values[-1][1] for part, values in voxels["losses"].items()},
-        "layer_energy_loss": energies["losses"]["model"][-1][1],
-    }
 
 
 def _fit_stages(

@@ -10,8 +10,8 @@ from typing import Any
 
 from caloforge.cluster import TRAIN_JOB, Cluster, ClusterError, Refused, conditions
 from caloforge.errors import InputError
-from caloforge.models.distributed import TrainingFailed
 from caloforge.models.training_pod import TrainingPod
+from caloforge.models.worker import TrainingFailed
 from caloforge.models.worker_log import WorkerLog
 from caloforge.pods import NO_SIDECAR, environment, placement, resources, volumes
 

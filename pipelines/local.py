@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from caloforge.components.family import FAILED
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry
@@ -90,18 +91,21 @@ def run_local(
     logger.info("%d showers of %s, %s", len(showers), showers.geometry.name, data)
     version = code_version()
     with _folder_of_one_run(output):
-        arguments = {
-            "data": str(showers.path),
-            "data_sha256": sha256(showers.path),
-            # Other code may not understand the state that this one saved.
-            "checkpoints": str(output / "checkpoints" / version),
-        }
+        arguments = {"data": str(showers.path), "data_sha256": sha256(showers.path)}
         if geometry is not None:
             arguments["geometry"] = json.dumps({"name": showers.geometry.name, "text": showers.geometry.to_xml()})
-        # Nobody pre-empts a task here: what fails would fail again. A run that was stopped goes on from the cache.
-        settings = settings.model_copy(update={"code_version": version, "retries": 0, "cache": True})
+        changes = {
+            "code_version": version,
+            # Other code may not understand the state that this one saved.
+            "checkpoints": str(output / "checkpoints" / version),
+            # Nobody pre-empts a task here: what fails would fail again. A run that was stopped goes on from the cache.
+            "retries": 0,
+            "cache": True,
+        }
+        settings = settings.model_copy(update=changes)
+        _forget_failures(output / "steps")
         outputs = _execute(settings, arguments, output)
-        collect(outputs, output, settings.families)
+        collect(Path(outputs["index"]["path"]), output)
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
         write_json(output / "timings.json", record)
@@ -124,6 +128,12 @@ def _folder_of_one_run(output: Path) -> Iterator[None]:
         except OSError:
             raise InputError(f"{output}: another run is writing here; wait for it or choose another folder") from None
         yield
+
+
+def _forget_failures(steps: Path) -> None:
+    """Have families that failed in an earlier run tried again: a step whose result is gone is repeated."""
+    for note in steps.glob(f"**/{FAILED}"):
+        shutil.rmtree(note.parent)
 
 
 def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from kfp import dsl
 
 from caloforge.components.notify import notify
+from caloforge.pipelines.names import name_loop
 from caloforge.pipelines.placement import place
 from caloforge.pipelines.settings import PipelineSettings
 
@@ -25,7 +26,7 @@ def notified(steps: Callable[..., Any], settings: PipelineSettings) -> Callable[
         settings: settings of the pipeline.
     """
     signature = inspect.signature(steps)
-    inner = dsl.pipeline(name=f"{settings.name}-steps")(steps)
+    inner = name_loop(dsl.pipeline(name=f"{settings.name}-steps")(steps))
 
     @functools.wraps(steps)  # kfp reads parameters, their types, defaults and descriptions from it
     def whole(*values: Any, **named: Any) -> Any:
@@ -33,7 +34,7 @@ def notified(steps: Callable[..., Any], settings: PipelineSettings) -> Callable[
         last = notify(
             pipeline=settings.name, run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER
         )
-        place(last, settings, "notify", name="notify").after(group).ignore_upstream_failure()
+        place(last, settings, "notify").after(group).ignore_upstream_failure()
         results = signature.return_annotation
         return results(**{name: group.outputs[name] for name in results._fields})
 

@@ -10,17 +10,20 @@ from caloforge.pipelines.settings import PipelineSettings, Step
 from caloforge.pods import Pod, toleration_fields
 from caloforge.webhook import WEBHOOK
 
+LAST_WORDS_SECONDS = 300
+"""What a pod has left after its training was ended for taking too long."""
 
-def place(
-    task: Any, settings: PipelineSettings, step: Step, *, name: str, resources: Mapping[str, Any] | None = None
-) -> Any:
+_OF_THIS_RUN: tuple[Step, ...] = ("deploy", "overview", "notify")
+"""Steps whose result is good for one run only, and never taken from a cache."""
+
+
+def place(task: Any, settings: PipelineSettings, step: Step, *, resources: Mapping[str, Any] | None = None) -> Any:
     """Give a task its name, image, resources, place, files, attempts and cache.
 
     Args:
         task: of a component.
         settings: settings of the pipeline.
-        step: whose part of the settings it gets.
-        name: shown in the UI.
+        step: whose part of the settings it gets; shown in the UI.
         resources: pipeline parameters (strings) that stand for ``cpu``, ``memory``, ``gpus`` and ``gpu_type``
             of the pod, so that a run may change them.
 
@@ -28,7 +31,7 @@ def place(
         InputError: Kubeflow Pipelines does not know an amount as it is written.
     """
     pod = settings.pod_of(step)
-    task.set_display_name(name).set_container_image(settings.image)
+    task.set_display_name(step).set_container_image(settings.image)
     kubernetes.set_image_pull_policy(task, settings.image_pull_policy)
     try:
         _set_resources(task, pod, resources or {})
@@ -36,14 +39,12 @@ def place(
         raise InputError(f"resources of {step!r}: {error}") from None
     _set_place(task, pod)
     _set_contents(task, pod)
-    if step == "notify":
-        task.set_caching_options(False)
-        if settings.webhook is not None:
-            kubernetes.use_secret_as_env(task, settings.webhook.secret, {settings.webhook.key: WEBHOOK})
-    else:
-        task.set_caching_options(settings.cache and not (step == "deploy" and settings.deploy))
+    task.set_caching_options(settings.cache and step not in _OF_THIS_RUN)
+    if step == "notify" and settings.webhook is not None:
+        kubernetes.use_secret_as_env(task, settings.webhook.secret, {settings.webhook.key: WEBHOOK})
     if seconds := settings.timeouts.get(step):
-        kubernetes.set_timeout(task, seconds)
+        # A training ends itself in time and says so; the pod's end would be the end of the run.
+        kubernetes.set_timeout(task, seconds + (LAST_WORDS_SECONDS if step == "train" else 0))
     if settings.retries:
         backoff = settings.backoff
         task.set_retry(

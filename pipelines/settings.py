@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from caloforge.components.image import IMAGE
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
+from caloforge.fetch import FETCH_CACHE
 from caloforge.models.training_pod import TrainingPod
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
@@ -26,12 +27,15 @@ PRESETS = ("demo", "full")
 PROTOCOLS = ("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")
 """Names of :data:`caloforge.validation.protocols.PROTOCOLS`, known without importing scikit-learn."""
 
-Step = Literal["preprocess", "tune", "train", "generate", "validate", "compare", "export", "deploy", "notify"]
+Step = Literal["preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify"]
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
 _SMALL: Mapping[Step, Mapping[str, str]] = {"notify": {"cpu": "100m", "memory": "512M"}}
 """Steps that need next to nothing, whatever the others get."""
+
+_FETCHING: tuple[Step, ...] = ("preprocess", "tune", "train", "validate")
+"""Steps that need the showers."""
 
 _SECRET = re.compile(
     r"(SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL|WEBHOOK)(?!.*_(FILE|PATH|DIR|URI)$)", re.IGNORECASE
@@ -82,6 +86,18 @@ class Distributed(Config):
     shared: str = ""
 
 
+class FetchCache(Config):
+    """Where fetched shower files are kept for all steps of all runs.
+
+    Attributes:
+        claim: persistent volume claim that many pods may write to (ReadWriteMany).
+        path: where the pods find it.
+    """
+
+    claim: str = Field(min_length=1)
+    path: str = Field(default="/fetched", pattern=r"^/.+")
+
+
 class PipelineSettings(Config):
     """What ``build_pipeline`` makes a pipeline from.
 
@@ -91,12 +107,15 @@ class PipelineSettings(Config):
         image_pull_policy: when a node fetches the image.
         code_version: part of the cache key of every step; empty: version and digest of the installed package.
         data: default of the pipeline's parameter ``data``, the address of the shower file.
+        fetch_cache: claim on which fetched shower files are kept, e.g. ``{claim: caloforge-fetched}``; none without it.
         families: generator families to train.
         preset: size of the generators and of their training.
         overrides: settings per family on top of the preset, e.g. ``{vae: {learning_rate: 1e-3}}``.
         max_minutes: bound of each training, 0 for none.
         protocol: how showers are judged: ``quick`` on any geometry, ``challenge`` as CaloChallenge does.
         seed: seed of every step.
+        strict: end the run where one family fails, in place of going on with the others.
+        checkpoints: folder on one of the claims, from which a training whose pod was lost goes on; empty: none.
         prepare: settings of the preprocessing.
         tuning: search for each family's parameters before its training, e.g. ``{trials: 20}``; none without it.
         pod: what every step gets on the cluster.
@@ -112,7 +131,7 @@ class PipelineSettings(Config):
         webhook: entry of a Secret with the address to which the end of a run is posted; its log alone without it.
         namespace: where runs are started: a user's profile, or empty without multi-user isolation.
         service_account: account that the steps run as; Kubeflow's default without it.
-        deploy: name of the InferenceService for the winner; empty: the last step only serves it for a moment.
+        deploy: name of the InferenceService for the winner; empty: it is served for a moment only, to compare.
         service: how it is served; image, namespace and registry passwords are those of the steps unless given.
     """
 
@@ -121,12 +140,15 @@ class PipelineSettings(Config):
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     code_version: str = ""
     data: str = ""
+    fetch_cache: FetchCache | None = None
     families: tuple[str, ...] = Field(default=FAMILIES, min_length=1)
     preset: str = "demo"
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     max_minutes: float = Field(default=0.0, ge=0)
     protocol: str = "quick"
     seed: int = Field(default=0, ge=0, lt=2**53)
+    strict: bool = False
+    checkpoints: str = ""
     prepare: PrepareSettings = PrepareSettings()
     tuning: TuneSettings = TuneSettings()
     pod: Pod = Pod()
@@ -241,6 +263,9 @@ class PipelineSettings(Config):
         ):
             for key, value in part.items():
                 values[key] = {**values[key], **value} if isinstance(value, dict) else value
+        if self.fetch_cache is not None and step in _FETCHING:
+            values["claims"] = {**values["claims"], self.fetch_cache.claim: self.fetch_cache.path}
+            values["env"] = {**values["env"], FETCH_CACHE: self.fetch_cache.path}
         return Pod.model_validate(values)
 
     def served(self) -> ServiceSettings:

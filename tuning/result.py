@@ -76,19 +76,18 @@ def write_tuning(tuning: Tuning, output: Path) -> None:
 
 
 def tuning_markdown(tuning: Tuning) -> str:
-    """Return the trials as a Markdown table, the best first, then those that gave no figure."""
-    ranked = tuning.ranked
+    """Return the trials as a Markdown table, the best first, then those that gave no figure.
+
+    It has the objective and the parameters and so fits a side panel; ``trials.json`` has all.
+    """
     others = [trial for trial in tuning.trials if trial.state != "succeeded"]
     paths = list(dict.fromkeys(path for trial in tuning.trials for path in trial.parameters))
-    metrics = list(dict.fromkeys(name for trial in ranked for name in (tuning.objective, *trial.metrics)))
-    header = ["trial", *metrics, *paths, "seconds"]
+    header = ["trial", tuning.objective, *paths]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for trial in (*ranked, *others):
-        figures = [_number(trial.metrics.get(name)) for name in metrics]
-        if trial.state != "succeeded" and figures:
-            figures[0] = trial.state
+    for trial in (*tuning.ranked, *others):
+        figure = _number(trial.metrics.get(tuning.objective)) if trial.state == "succeeded" else trial.state
         values = [_number(trial.parameters.get(path)) for path in paths]
-        lines.append("| " + " | ".join([trial.name, *figures, *values, _number(trial.seconds)]) + " |")
+        lines.append("| " + " | ".join([trial.name, figure, *values]) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from caloforge.errors import InputError, unknown_name
 from caloforge.logs import configure_logging, first_process
 
 if TYPE_CHECKING:
+    from caloforge.fetch import Fetched
     from caloforge.pipelines.kubeflow import Kubeflow
     from caloforge.pipelines.local import LocalRun
 
@@ -87,9 +89,16 @@ def _output(kind: str) -> Callable[[Any], Any]:
     return click.option("-o", "--output", type=_PATH, required=True, help=f"{kind} to write.")
 
 
-_data = click.option("--data", type=_PATH, required=True, help="CaloChallenge HDF5 file of showers.")
-_data_anywhere = click.option(
-    "--data", metavar="FILE|URI", required=True, help="CaloChallenge HDF5 file: a path, s3://, minio://, https://, ..."
+def _showers(name: str, kind: str, *, required: bool = False, multiple: bool = False) -> Callable[[Any], Any]:
+    """Add an option that takes a shower file, here or elsewhere."""
+    return click.option(name, metavar="FILE|URI", required=required, multiple=multiple, help=kind)
+
+
+_data = _showers(
+    "--data",
+    "CaloChallenge HDF5 file: a path, s3://, minio://, https://, gs://. What is fetched is kept for this command, "
+    "or in the folder CALOFORGE_FETCH_CACHE.",
+    required=True,
 )
 _geometry = click.option(
     "--geometry", metavar="NAME|XML", help="Mesh, by name or as a binning XML; without it the file's own."
@@ -119,7 +128,7 @@ def demo(output: Path, seed: int) -> None:
 @main.command(
     example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20"
 )
-@_data_anywhere
+@_data
 @_geometry
 @_output("Folder")
 @click.option("--families", metavar="A,B,...", help="Generator families to train; without it all.")
@@ -233,11 +242,12 @@ def submit(
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     parameters = {**(_read_yaml(parameters_file) if parameters_file else {}), **split_settings(assignments)}
+    from caloforge.pipelines.form import with_steps_for
     from caloforge.pipelines.kubeflow import connect
     from caloforge.pipelines.submit import compiled
     from caloforge.pipelines.submit import submit as submit_pipeline
 
-    with nullcontext(pipeline_file) if pipeline_file else compiled(settings) as path:
+    with nullcontext(pipeline_file) if pipeline_file else compiled(with_steps_for(settings, parameters)) as path:
         kubeflow = connect(
             host, namespace=namespace or settings.namespace or None, token_file=token_file, cookies_file=cookies_file
         )
@@ -343,24 +353,38 @@ def logs(
 )
 @click.argument("run_id")
 @_kubeflow_options
-@click.option("--root", help="Pipeline root; without it the run's own, or Kubeflow's default.")
+@click.option("--root", help="Pipeline root; without it the run's own, the namespace's, or Kubeflow's default.")
+@click.option("--all", "everything", is_flag=True, help="Generated showers too, however large.")
 @_output("Folder")
+@click.pass_context
 def fetch_artifacts_(
+    context: click.Context,
     run_id: str,
     host: str | None,
     namespace: str | None,
     token_file: Path | None,
     cookies_file: Path | None,
     root: str | None,
+    everything: bool,
     output: Path,
 ) -> None:
-    """Copy report, leaderboard and generators of a run on Kubeflow; the store's keys come from AWS_... ."""
+    """Copy report, leaderboard and generators of a run on Kubeflow; the store's keys come from AWS_... .
+
+    Ends with 1 if something could not be brought; what could is there.
+    """
     from caloforge.pipelines.artifacts import fetch_artifacts
     from caloforge.pipelines.kubeflow import connect
 
     kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
-    for name in fetch_artifacts(kubeflow, run_id, output, root=root):
+    fetched = fetch_artifacts(kubeflow, run_id, output, root=root, everything=everything)
+    for name in fetched.written:
         click.echo(output / name)
+    for name in fetched.skipped:
+        click.echo(f"not fetched: {name}; --all brings it")
+    for line in fetched.lost:
+        click.echo(f"Error: {line}", err=True)
+    if fetched.lost:
+        context.exit(1)
 
 
 @main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")
@@ -369,13 +393,14 @@ def fetch_artifacts_(
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of preprocessing settings.")
 @_seed
 @_output("Folder")
-def preprocess(data: Path, geometry: str | None, settings_file: Path | None, seed: int, output: Path) -> None:
+def preprocess(data: str, geometry: str | None, settings_file: Path | None, seed: int, output: Path) -> None:
     """Clean and split a shower file and fit the scaling."""
     from caloforge.preprocessing.prepare import PrepareSettings, prepare
     from caloforge.showers import open_showers
 
     settings = PrepareSettings.from_yaml(settings_file) if settings_file else PrepareSettings()
-    prepare(open_showers(data, geometry), output, settings=settings, seed=seed)
+    fetched = _fetch(data)
+    prepare(open_showers(fetched.path, geometry), output, settings=settings, seed=seed, source=fetched.source)
     click.echo(f"wrote {output}")
 
 
@@ -400,7 +425,7 @@ def preprocess(data: Path, geometry: str | None, settings_file: Path | None, see
 @_seed
 @_output("Bundle")
 def train(
-    data: Path,
+    data: str,
     prepared: Path,
     family: str,
     preset: str,
@@ -434,7 +459,7 @@ def train(
 @main.command(
     example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned"
 )
-@_data_anywhere
+@_data
 @_geometry
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What trials start from.")
@@ -498,7 +523,7 @@ def tune(
 @main.command(
     example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial"
 )
-@_data_anywhere
+@_data
 @_geometry
 @click.option(
     "--prepared",
@@ -564,14 +589,14 @@ def trial(
     example="caloforge generate --bundle bundle --energy 50000 --n 1000 --seed 1 -o showers.hdf5\ncaloforge generate --bundle bundle --like geant4.hdf5 --seed 1 -o showers.hdf5"
 )
 @_bundle
-@click.option("--like", type=_PATH, help="Shower file whose conditions to take, one shower each.")
+@_showers("--like", "Shower file, here or elsewhere, whose conditions to take, one shower each.")
 @click.option("--energy", type=float, metavar="MEV", help="Incident energy of all showers.")
 @click.option("--n", "count", type=click.IntRange(min=1), help="Number of showers.")
 @_steps
 @_seed
 @_output("HDF5 file")
 def generate(
-    bundle: Path, like: Path | None, energy: float | None, count: int | None, steps: int | None, seed: int, output: Path
+    bundle: Path, like: str | None, energy: float | None, count: int | None, steps: int | None, seed: int, output: Path
 ) -> None:
     """Draw showers from a generator into a CaloChallenge HDF5 file."""
     if (like is None) == (energy is None) or (energy is None) != (count is None):
@@ -579,15 +604,17 @@ def generate(
     from caloforge.models.generate import generate as generate_showers
     from caloforge.showers import open_showers
 
-    conditions = open_showers(like).conditions if like is not None else _at_energy(energy, count)
+    conditions = open_showers(_fetch(like).path).conditions if like is not None else _at_energy(energy, count)
     _print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps))
 
 
 @main.command(example="caloforge validate --reference geant4.hdf5 --generated vae.hdf5 --generated flow.hdf5 -o report")
-@click.option("--reference", type=_PATH, required=True, help="Shower file to judge by.")
-@click.option("--generated", type=_PATH, required=True, multiple=True, help="Shower file to judge; may be repeated.")
-@click.option("--floor", type=_PATH, help="Second sample like the reference: what a perfect generator would reach.")
-@click.option("--training", type=_PATH, help="What the generators were trained on: finds showers that repeat it.")
+@_showers(
+    "--reference", "Shower file to judge by; like the others a path, s3://, minio://, https://, gs://.", required=True
+)
+@_showers("--generated", "Shower file to judge; may be repeated.", required=True, multiple=True)
+@_showers("--floor", "Second sample like the reference: what a perfect generator would reach.")
+@_showers("--training", "What the generators were trained on: finds showers that repeat it.")
 @click.option(
     "--protocol", default="quick", show_default=True,
     type=click.Choice(("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")),
@@ -597,27 +624,35 @@ def generate(
 @_seed
 @_output("Folder")
 def validate(
-    reference: Path,
-    generated: tuple[Path, ...],
-    floor: Path | None,
-    training: Path | None,
+    reference: str,
+    generated: tuple[str, ...],
+    floor: str | None,
+    training: str | None,
     protocol: str,
     geometry: str | None,
     seed: int,
     output: Path,
 ) -> None:
     """Compare shower files with a reference: metrics.json, report.html and plots."""
+    from caloforge.fetch import is_remote, without_secrets
     from caloforge.showers import open_showers
 
-    names = [path.stem for path in generated]
+    truth = _fetch(reference)
+    paths = [_fetch(address).path for address in generated]
+    names = [path.stem for path in paths]
     if len(set(names)) < len(names):
-        names = [str(path.with_suffix("")) for path in generated]
-    target = open_showers(reference, geometry)
-    judged = {name: open_showers(path, geometry) for name, path in zip(names, generated, strict=True)}
-    second, trained = (open_showers(path, geometry) if path else None for path in (floor, training))
+        names = [without_secrets(address) if is_remote(address) else address for address in generated]
+        names = [name.removesuffix(Path(name).suffix) for name in names]
+    target = open_showers(truth.path, geometry)
+    judged = {name: open_showers(path, geometry) for name, path in zip(names, paths, strict=True)}
+    second, trained = (
+        open_showers(_fetch(address).path, geometry) if address else None for address in (floor, training)
+    )
     from caloforge.validation.validate import validate as validate_showers
 
-    validate_showers(target, judged, output, floor=second, training=trained, protocol=protocol, seed=seed)
+    validate_showers(
+        target, judged, output, floor=second, training=trained, protocol=protocol, seed=seed, source=truth.source
+    )
     click.echo(f"wrote {output / 'metrics.json'} and {output / 'report.html'}")
 
 
@@ -762,6 +797,17 @@ def query(
     with write_showers(output, answer.geometry, attributes={"source": url}, provenance=provenance(seed=seed)) as writer:
         writer.append(conditions, answer.showers)
     click.echo(f"wrote {count} showers to {output}")
+
+
+def _fetch(address: str) -> Fetched:
+    """Return a shower file; what has to be fetched goes to a folder that lives as long as the command."""
+    from caloforge.fetch import fetch, is_remote
+
+    if not is_remote(address):
+        return fetch(address, Path())
+    _stop_on_sigterm()  # leaves the folder's with-block
+    folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="caloforge-"))
+    return fetch(address, Path(folder))
 
 
 def _at_energy(energy: float | None, count: int | None) -> Any:

@@ -96,3 +96,19 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits, read in blocks."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest(path: Path) -> tuple[str, int]:
+    """Return SHA-256 and size of a file, or of a folder.
+
+    A folder's digest is that of the lines ``<SHA-256 of the file>  <name>`` (as ``sha256sum`` writes
+    them) of its files, whose names are relative to it, with ``/``, and sorted by their bytes. Empty
+    folders do not count, as an object store knows none.
+    """
+    if not path.is_dir():
+        return sha256(path), path.stat().st_size
+    names = {one.relative_to(path).as_posix(): one for one in path.rglob("*") if one.is_file()}
+    ordered = sorted(names, key=os.fsencode)
+    lines = "".join(f"{sha256(names[name])}  {name}\n" for name in ordered)
+    size = sum(one.stat().st_size for one in names.values())
+    return hashlib.sha256(os.fsencode(lines)).hexdigest(), size

@@ -53,6 +53,7 @@ def configure_logging() -> None:
     """
     logger = logging.getLogger("caloforge")
     logger.setLevel(logging.INFO if first_process() else logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines show addresses with their signatures
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler())
     root = logging.getLogger()

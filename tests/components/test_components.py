@@ -9,7 +9,7 @@ import pytest
 from caloforge.components.image import IMAGE
 from caloforge.files import read_json, write_json
 
-NAMES = ("preprocess", "tune", "train", "generate", "validate", "compare", "export", "deploy", "notify")
+NAMES = ("preprocess", "tune", "train", "generate", "validate", "compare", "export", "deploy", "overview", "notify")
 
 
 class _Artifact(SimpleNamespace):
