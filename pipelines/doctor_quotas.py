@@ -8,8 +8,8 @@ from caloforge.cluster import Refused
 from caloforge.pipelines.admission import RunPod, amounts, charged, refusals, shown, unstated, with_defaults
 from caloforge.pipelines.findings import Finding, Site, State
 from caloforge.pipelines.manifest_examples import QUOTA_FOLDER
+from caloforge.pipelines.planned_pods import planned_pods
 from caloforge.pipelines.products import PRODUCTS
-from caloforge.pipelines.run_pods import run_pods
 
 _OURS = frozenset(("main", "trial", "node", "kserve-container"))
 """Containers whose resources the settings say."""
@@ -30,7 +30,7 @@ def check_quotas(site: Site) -> Iterator[Finding]:
     if not ranges and not quotas:
         yield Finding("ok", f"{site.namespace} has no quota and no limit range")
         return
-    pods = [with_defaults(pod, ranges) for pod in run_pods(site)]
+    pods = [with_defaults(pod, ranges) for pod in planned_pods(site)]
     if ranges:
         yield from _ranges(site, ranges, pods)
     for quota in quotas:

@@ -176,7 +176,11 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
         return dict(read_json(results))
     if log.input_error:
         raise InputError(log.input_error)
-    msg = f"step {log.failed or 'pipeline'!r} failed (all of its output: {output / 'run.log'}); it ended with:\n{log.tail()}"
+    cause = f": {log.cause}" if log.cause else ""
+    msg = (
+        f"step {log.failed or 'pipeline'!r} failed{cause} (all of its output: {output / 'run.log'}); "
+        f"it ended with:\n{log.tail()}"
+    )
     raise StepError(msg)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -25,6 +27,7 @@ from caloforge.logs import configure_logging, first_process
 
 if TYPE_CHECKING:
     from caloforge.fetch import Fetched
+    from caloforge.pipelines.kubeflow import Kubeflow
     from caloforge.pipelines.local import LocalRun
 
 _PATH = click.Path(path_type=Path)
@@ -239,11 +242,8 @@ def submit(
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     parameters = {**(_read_yaml(parameters_file) if parameters_file else {}), **split_settings(assignments)}
-    from contextlib import nullcontext
-
     from caloforge.pipelines.form import with_steps_for
     from caloforge.pipelines.kubeflow import connect
-    from caloforge.pipelines.status import wait
     from caloforge.pipelines.submit import compiled
     from caloforge.pipelines.submit import submit as submit_pipeline
 
@@ -259,23 +259,93 @@ def submit(
     click.echo(f"{'schedule' if cron else 'run'}: {made.link}")
     click.echo(f"identifier: {made.identifier}")
     if waits:
-        done = wait(kubeflow, made.identifier)
-        click.echo(f"{done.name}: {done.state.lower()}")
+        _wait(kubeflow, made.identifier, token_file=token_file, cookies_file=cookies_file)
 
 
-@main.command(example="caloforge status 3f2b0c1e --host https://kubeflow.example.org/pipeline")
+def _wait(kubeflow: Kubeflow, run_id: str, *, token_file: Path | None, cookies_file: Path | None) -> None:
+    """Wait for the end of a run; who stops that is told how to go on."""
+    from rich.console import Console
+
+    from caloforge.pipelines.show import live_table
+    from caloforge.pipelines.status import RunError
+    from caloforge.pipelines.watch import wait
+
+    console = Console()
+    _stop_on_sigterm()
+    try:
+        with live_table(console) if console.is_terminal else nullcontext() as show:
+            done = wait(kubeflow, run_id, show=show)
+    except RunError:
+        raise
+    except BaseException:
+        options = {
+            "--host": kubeflow.host, "--namespace": kubeflow.namespace,
+            "--token-file": token_file, "--cookies-file": cookies_file,
+        }  # fmt: skip
+        given = [part for name, value in options.items() if value for part in (name, str(value))]
+        command = shlex.join(["caloforge", "status", run_id, "--watch", *given])
+        click.echo(f"the run goes on; so does waiting with: {command}", err=True)
+        raise
+    click.echo(f"{done.name}: {done.state}")
+
+
+@main.command(
+    example="caloforge status 3f2b0c1e --host https://kubeflow.example.org/pipeline\ncaloforge status 3f2b0c1e --watch"
+)
 @click.argument("run_id")
 @_kubeflow_options
+@click.option("--watch", is_flag=True, help="Wait for the end; fails as the run does.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(
-    run_id: str, host: str | None, namespace: str | None, token_file: Path | None, cookies_file: Path | None
+    run_id: str,
+    host: str | None,
+    namespace: str | None,
+    token_file: Path | None,
+    cookies_file: Path | None,
+    watch: bool,
+    as_json: bool,
 ) -> None:
-    """Show how a run on Kubeflow and its tasks are doing."""
+    """Show how the steps of a run on Kubeflow are doing, and why one failed or waits."""
+    if watch and as_json:
+        raise click.UsageError("give either --watch or --json")
+    from rich.console import Console
+
     from caloforge.pipelines.kubeflow import connect
+    from caloforge.pipelines.show import print_status, status_record
     from caloforge.pipelines.status import status as read_status
-    from caloforge.pipelines.status import status_lines
 
     kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
-    click.echo("\n".join(status_lines(read_status(kubeflow, run_id))))
+    if watch:
+        _wait(kubeflow, run_id, token_file=token_file, cookies_file=cookies_file)
+        return
+    now = read_status(kubeflow, run_id)
+    if as_json:
+        click.echo(json.dumps(status_record(now), indent=2))
+    else:
+        print_status(now, Console())
+
+
+@main.command(example="caloforge logs 3f2b0c1e train --family vae --host https://kubeflow.example.org/pipeline")
+@click.argument("run_id")
+@click.argument("step")
+@click.option("--family", help="Which, where the step runs for each family.")
+@_kubeflow_options
+def logs(
+    run_id: str,
+    step: str,
+    family: str | None,
+    host: str | None,
+    namespace: str | None,
+    token_file: Path | None,
+    cookies_file: Path | None,
+) -> None:
+    """Show the log of a step of a run on Kubeflow, without Kubeflow's own lines."""
+    from caloforge.pipelines.kubeflow import connect
+    from caloforge.pipelines.status import Watcher
+
+    kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
+    for line in Watcher(kubeflow, run_id).log(step, family):
+        click.echo(line)
 
 
 @main.command(

@@ -26,7 +26,7 @@ DIGEST = "caloforge/digest"
 """Label by which a step that is tried again knows an object that its first attempt made."""
 
 POLL_SECONDS = 10.0
-REQUEST_SECONDS = (10, 60)
+REQUEST_SECONDS = (10.0, 60.0)
 """How long a connection and an answer may take."""
 
 PATIENCE_SECONDS = 300.0
@@ -119,6 +119,7 @@ class Cluster:
         namespace: where objects are.
         poll_seconds: time between two looks at an object that is waited for.
         patience: seconds without an answer that are borne.
+        request_seconds: how long a connection and an answer may take.
     """
 
     def __init__(
@@ -128,8 +129,10 @@ class Cluster:
         *,
         poll_seconds: float = POLL_SECONDS,
         patience: float = PATIENCE_SECONDS,
+        request_seconds: tuple[float, float] = REQUEST_SECONDS,
     ) -> None:
         self.api, self.namespace = api, namespace
+        self._request_seconds = request_seconds
         self.poll_seconds, self.patience = poll_seconds, patience
         self._objects = client.CustomObjectsApi(api)
 
@@ -265,7 +268,7 @@ class Cluster:
             self.api.call_api, path, method, body=body, query_params=list(query.items()),
             header_params={"Accept": "application/json, */*"}, auth_settings=["BearerToken"],
             response_type="object", _preload_content=False, _return_http_data_only=True,
-            _request_timeout=REQUEST_SECONDS,
+            _request_timeout=self._request_seconds,
         )  # fmt: skip
 
         def refused(error: ApiException) -> Refused:
@@ -305,7 +308,7 @@ class Cluster:
                 kind.version,
                 self.namespace,
                 kind.plural,
-                _request_timeout=REQUEST_SECONDS,
+                _request_timeout=self._request_seconds,
                 **arguments,
             ),
             partial(self._refused, verb, kind, name),

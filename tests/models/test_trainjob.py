@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 from kubernetes_api import KubernetesApi, assert_granted, connected, running
-from recorded import recorded, shape
+from recorded_objects import recorded, shape
 from stopping import stop_while_waiting
 
 from caloforge.cluster import TRAIN_JOB, Cluster, ClusterError

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from kserve_controller import KServe
 from kubernetes_api import KubernetesApi, assert_granted, connected, running
-from recorded import recorded, shape
+from recorded_objects import recorded, shape
 from stopping import stop_while_waiting
 
 from caloforge.cluster import Cluster, ClusterError

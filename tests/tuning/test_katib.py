@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from katib import Katib
 from kubernetes_api import KubernetesApi, assert_granted, connected, running
-from recorded import recorded, shape
+from recorded_objects import recorded, shape
 from stopping import stop_while_waiting
 
 from caloforge.cluster import EXPERIMENT, Cluster, Refused
