@@ -22,7 +22,6 @@ from object_store import ObjectStore, serving
 from caloforge import download
 from caloforge.errors import InputError
 from caloforge.fetch import (
-    Source,
     Unreachable,
     fetch,
     files_under,
@@ -31,6 +30,7 @@ from caloforge.fetch import (
     look,
     without_secrets,
 )
+from caloforge.source import Source
 
 SHOWERS = b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(SHOWERS).hexdigest()

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.fetch import Source
 from caloforge.files import read_json, write_json
 from caloforge.preprocessing.prepare import PrepareSettings, prepare
 from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.showers import open_showers
+from caloforge.source import Source
 
 
 def damaged(source: Path, path: Path) -> Path:

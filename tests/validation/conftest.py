@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caloforge.fetch import Source
 from caloforge.geometry import Geometry, Layer
 from caloforge.showers import Conditions, Showers, open_showers, write_showers
+from caloforge.source import Source
 from caloforge.validation.validate import validate
 
 R_EDGES = (0.0, 5.0, 10.0, 20.0)
