@@ -65,11 +65,8 @@ class KfpApi:
         if kind == "runs":
             made.setdefault("state", "PENDING")
             made["run_details"] = {"task_details": []}
-            reference = made.get("pipeline_version_reference")
-            if reference is not None:
-                version = self._find("versions", reference["pipeline_version_id"])
-                assert version is not None
-                made["pipeline_spec"] = version["pipeline_spec"]
+            if (reference := made.get("pipeline_version_reference")) is not None:  # the run does not repeat it
+                assert self._find("versions", reference["pipeline_version_id"]) is not None
         self.objects[kind].append(made)
         return made
 
@@ -90,6 +87,11 @@ class KfpApi:
         if match := re.fullmatch(r"pipelines/([^/]+)/versions", place):
             versions = [one for one in self.objects["versions"] if one["pipeline_id"] == match[1]]
             return 200, {"pipeline_versions": [one for one in versions if _fits(one, query)]}
+        if match := re.fullmatch(r"pipelines/([^/]+)/versions/([^/]+)", place):
+            version = self._find("versions", match[2])
+            if version is None or version["pipeline_id"] != match[1]:
+                return 404, {"message": f"PipelineVersion {match[2]} not found"}
+            return 200, version
         kind, _, identifier = place.partition("/")
         if kind not in self.objects:
             return 404, {"message": f"no {kind}"}
