@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.pipelines.layout import RECORD, ResultFolder
+from caloforge.pipelines.layout import RECORD, ResultFolder, link_file
 
 
 def _write(path: Path, text: str) -> Path:
@@ -65,19 +65,24 @@ def test_what_was_changed_since_is_left_alone(tmp_path: Path) -> None:
     assert _shown(output) == {"report.html": "with my remarks"}
 
 
-def test_a_run_that_was_killed_in_between_knows_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_run_that_was_killed_in_between_knows_its_own_files(
+    linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "run"
     ResultFolder(output).lay("validate", "report", _write(tmp_path / "old", "old"))
 
-    def killed(*_: object) -> None:
+    def killed(source: Path, target: Path) -> None:
+        if linked:
+            link_file(source, target)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("caloforge.pipelines.layout.link_file", killed)
         with pytest.raises(KeyboardInterrupt):
             ResultFolder(output).lay("validate", "report", _write(tmp_path / "new", "new"))
-    ResultFolder(output).lay("validate", "report", tmp_path / "new")
-    assert _shown(output) == {"report.html": "new"}
+    ResultFolder(output).lay("validate", "report", _write(tmp_path / "newest", "newest"))
+    assert _shown(output) == {"report.html": "newest"}
 
 
 def test_a_folder_is_of_one_run(tmp_path: Path) -> None:
