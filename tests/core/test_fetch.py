@@ -331,7 +331,8 @@ def test_progress_of_long_downloads(
     store: ObjectStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Four seconds pass between two blocks of 1 MB, and a line comes every ten.
-    monkeypatch.setattr("caloforge.progress.time.monotonic", lambda clock=iter(range(0, 10**6, 4)): next(clock))
+    clock = iter(range(0, 10**6, 4))
+    monkeypatch.setattr("caloforge.progress.time.monotonic", lambda: next(clock))
     store.objects["physics/large.bin"] = b"0" * 9_000_000
     with caplog.at_level("INFO", logger="caloforge"):
         local_copy("s3://physics/large.bin", tmp_path, checksum="")
