@@ -9,6 +9,7 @@ import pytest
 
 from caloforge.components.artifacts import describe, headline, log_roc, log_scalars, record
 from caloforge.files import digest
+from caloforge.source import Source
 
 
 @pytest.fixture
@@ -74,5 +75,5 @@ def test_what_a_failed_family_left_does_not_count(tmp_path: Path) -> None:
 
 def test_a_record_says_where_the_showers_came_from() -> None:
     data = {"address": "s3://data/a.hdf5", "size": 3, "sha256": "", "fetched": "2026-01-01", "seconds": 1.5}
-    found = json.loads(record("preprocess", {}, data=data))
+    found = json.loads(record("preprocess", {}, data=Source.of(data)))
     assert found["data"] == data
