@@ -33,7 +33,10 @@ def test_the_best_of_some_trials(toy: Toy, tmp_path: Path) -> None:
     config = resolve("vae", "demo", overrides)
     assert config.training.batch_size == tuning.ranked[0].parameters["training.batch_size"]
     assert config.training.learning_rate == tuning.ranked[0].parameters["training.learning_rate"]
-    rows = (tmp_path / "tuning.md").read_text().splitlines()[4:]
+    lines = (tmp_path / "tuning.md").read_text().splitlines()
+    header, _, *rows = lines[2:]
+    assert header.split(" | ")[:2] == ["| trial", "fpd"]
+    assert {row.count("|") for row in (header, *rows)} == {3 + len(tuning.ranked[0].parameters)}
     assert [row.split("|")[1].strip() for row in rows] == [trial.name for trial in tuning.ranked]
     for name in ("history.png", "parallel_coordinates.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
