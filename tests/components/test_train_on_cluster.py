@@ -79,7 +79,7 @@ class Trainer:
                 "PET_MASTER_PORT": str(self.port),
                 "OMP_NUM_THREADS": "1",
                 "PYTHONSAFEPATH": "1",
-                **{entry["name"]: entry["value"] for entry in trainer["env"]},
+                **{entry["name"]: entry["value"] for entry in trainer.get("env", [])},
             }
             assert trainer["command"][0] == "python"
             node = subprocess.Popen(
