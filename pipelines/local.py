@@ -86,7 +86,7 @@ def run_local(
     start = time.time()
     settings = settings or PipelineSettings()
     output = output.resolve()
-    showers = open_showers(data.resolve(), geometry)
+    showers = open_showers(data.absolute(), geometry)
     _ = showers.conditions  # refuses wrong energies now and not in a minute
     logger.info("%d showers of %s, %s", len(showers), showers.geometry.name, data)
     version = code_version()
@@ -105,7 +105,7 @@ def run_local(
         settings = settings.model_copy(update=changes)
         _forget_failures(output / "steps")
         outputs = _execute(settings, arguments, output)
-        collect(outputs, output, settings.families)
+        collect(Path(outputs["index"]["path"]), output)
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
         write_json(output / "timings.json", record)
@@ -176,7 +176,11 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
         return dict(read_json(results))
     if log.input_error:
         raise InputError(log.input_error)
-    msg = f"step {log.failed or 'pipeline'!r} failed (all of its output: {output / 'run.log'}); it ended with:\n{log.tail()}"
+    cause = f": {log.cause}" if log.cause else ""
+    msg = (
+        f"step {log.failed or 'pipeline'!r} failed{cause} (all of its output: {output / 'run.log'}); "
+        f"it ended with:\n{log.tail()}"
+    )
     raise StepError(msg)
 
 

@@ -50,7 +50,7 @@ def run_trial(
     """
     output, seed = request.output, request.seed
     check_objective(objective)
-    reference = open_split(request.showers, request.prepared, "validation")
+    reference = open_split(Path(request.showers), request.prepared, "validation")
     threshold = load_prepared(request.prepared).threshold
     output.mkdir(parents=True, exist_ok=True)
     few = reference.select(np.linspace(0, len(reference) - 1, min(len(reference), LOOK_SHOWERS), dtype=np.int64))

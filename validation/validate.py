@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from caloforge.files import atomic_directory, write_json
 from caloforge.geometry import Geometry
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
+from caloforge.source import Source
 from caloforge.steps import step
 from caloforge.validation.conditioning import conditioning
 from caloforge.validation.events import events, typical_energies
@@ -63,6 +64,8 @@ def validate(
     timings: Mapping[str, float] | None = None,
     protocol: str = "quick",
     seed: int = 0,
+    failed: Mapping[str, str] | None = None,
+    source: Source | None = None,
 ) -> dict[str, Any]:
     """Compare samples with the reference and write ``metrics.json``, ``report.html`` and ``plots/``.
 
@@ -81,6 +84,8 @@ def validate(
         timings: generator name to milliseconds per shower.
         protocol: name in :data:`caloforge.validation.protocols.PROTOCOLS`.
         seed: of the random choices.
+        failed: generators that there is nothing of to judge, and why; report and leaderboard name them.
+        source: where the Geant4 showers came from; report and leaderboard say it.
 
     Returns:
         The content of ``metrics.json``.
@@ -129,7 +134,9 @@ def validate(
             },
             "geometry": reference.geometry.name,
             "threshold_mev": threshold,
+            "source": None if source is None else source.as_dict(),
             "warnings": _energy_warnings(truth.summary, summaries),
+            "failed": dict(failed or {}),
             "generators": {
                 name: _as_json(comparison, floors, timings.get(name), reference.geometry)
                 for name, comparison in comparisons.items()
@@ -144,6 +151,9 @@ def validate(
                 seed=seed,
             ),
         }
+        if source is not None and not source.sha256:  # of a path: it was summed just now
+            checksum = metrics["provenance"]["inputs"]["reference"]["sha256"]
+            metrics["source"] = replace(source, sha256=checksum).as_dict()
         if training is not None:
             logger.info("validate: comparing with the training sample")
             found = memorisation(training, truth, second, judged, seed=seed)

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from caloforge.errors import InputError, unknown_name
+from caloforge.fetch import is_remote, local_copy
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
 from caloforge.models.configuration import TrainingConfig, TrainingRequest
 from caloforge.models.presets import resolve
@@ -43,7 +44,8 @@ def train_distributed(
 
     Args:
         request: what to train, on what, how, and where to; on a cluster, checkpoints are kept in the pods'
-            shared folder.
+            shared folder. Showers that lie on a claim of the pods stay there; the pods of a TrainJob find anything
+            else in their shared folder.
         nodes: number of pods; several need a cluster.
         processes: processes for each node; in pods with GPUs at least one for each.
         backend: ``local``, ``cluster``, or ``auto``: a TrainJob for several nodes, torchrun for one.
@@ -70,12 +72,21 @@ def train_distributed(
     if on_cluster:
         with step(f"train {request.family}"):
             _on_cluster(request, nodes, processes, pod, timeout)
-    elif processes == 1:
-        return train(request)
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            _torchrun(train_arguments(request.absolute(), Path(scratch)), processes)
+        return training_figures(read_json(request.output / "training.json"))
+    with tempfile.TemporaryDirectory() as scratch:
+        data = local_copy(str(request.showers), Path(scratch), checksum=_checksum(request))
+        here = request.model_copy(update={"showers": data})
+        if processes == 1:
+            return train(here)
+        _torchrun(train_arguments(here.absolute(), Path(scratch)), processes)
     return training_figures(read_json(request.output / "training.json"))
+
+
+def _checksum(request: TrainingRequest) -> str:
+    """Return the checksum that fetched showers must have: another file is not the one that was prepared."""
+    if not is_remote(str(request.showers)):
+        return ""  # open_split compares what it can without reading all of it
+    return str(load_prepared(request.prepared).record["provenance"]["inputs"]["showers"]["sha256"])
 
 
 def _check(request: TrainingRequest, processes: int) -> None:
@@ -104,11 +115,11 @@ def _on_cluster(request: TrainingRequest, nodes: int, processes: int, pod: Train
     from caloforge.models.training.trainjob import build_train_job, run_train_job
 
     shared = pod.shared_folder()
-    name = job_name(request)
+    checksum = _checksum(request)
+    name = job_name(request, checksum or sha256(Path(request.showers)))
     folder = shared / name
     there = request.model_copy(
         update={
-            "showers": folder / "data" / request.showers.name,
             "prepared": folder / "prepared",
             "output": folder / "bundle",
             "energies": None if request.energies is None else folder / "energies",
@@ -117,9 +128,7 @@ def _on_cluster(request: TrainingRequest, nodes: int, processes: int, pod: Train
     )
     if not there.output.exists():
         cluster = connect(pod.namespace or None)
-        if not there.showers.exists():
-            with atomic_file(there.showers) as temporary:
-                shutil.copyfile(request.showers, temporary)
+        there = there.model_copy(update={"showers": _for_pods(request.showers, folder / "data", pod, checksum)})
         _copy(request.prepared, there.prepared)
         if request.energies is not None and there.energies is not None:
             _copy(request.energies, there.energies)
@@ -133,16 +142,28 @@ def _on_cluster(request: TrainingRequest, nodes: int, processes: int, pod: Train
     shutil.rmtree(folder)
 
 
-def job_name(request: TrainingRequest) -> str:
+def _for_pods(showers: str | Path, folder: Path, pod: TrainingPod, checksum: str) -> Path:
+    """Return the showers where the pods see them: as they are on a claim, or once for all in their shared folder."""
+    path = local_copy(str(showers), folder, checksum=checksum).absolute()
+    if any(path.is_relative_to(claim) for claim in pod.claims.values()):
+        return path
+    target = folder / path.name
+    if not target.exists():
+        with atomic_file(target) as temporary:
+            shutil.copyfile(path, temporary)
+    return target
+
+
+def job_name(request: TrainingRequest, checksum: str) -> str:
     """Return a name that is the same for the same training, so that a new attempt goes on with the old one."""
-    files = [request.showers, request.prepared / "prepared.json", request.prepared / "transform.safetensors"]
+    files = [request.prepared / "prepared.json", request.prepared / "transform.safetensors"]
     if request.energies is not None:
         files.append(request.energies / "config.json")
     options = {
         "family": request.family, "preset": request.preset, "overrides": request.overrides or None,
         "seed": request.seed, "max_minutes": request.max_minutes,
     }  # fmt: skip
-    content = json.dumps([options, [sha256(file) for file in files]], sort_keys=True)
+    content = json.dumps([options, [checksum, *(sha256(file) for file in files)]], sort_keys=True)
     return f"train-{request.family.replace('_', '-')}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
