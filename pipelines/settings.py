@@ -17,9 +17,7 @@ from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
 from caloforge.tuning.settings import TuneSettings
-
-PROTOCOLS = ("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")
-"""Names of :data:`caloforge.validation.protocols.PROTOCOLS`, known without importing scikit-learn."""
+from caloforge.validation.registries import PROTOCOLS
 
 Step = Literal["preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify"]
 

@@ -24,6 +24,7 @@ import click
 from caloforge import __version__
 from caloforge.errors import InputError
 from caloforge.logs import configure_logging, first_process
+from caloforge.validation.registries import PROTOCOLS
 
 if TYPE_CHECKING:
     from caloforge.fetch import Fetched
@@ -474,14 +475,14 @@ def train(
 @_seed
 @_output("Folder")
 def train_energies_(
-    data: Path, prepared: Path, preset: str, overrides: Path | None, max_minutes: float | None, seed: int, output: Path
+    data: str, prepared: Path, preset: str, overrides: Path | None, max_minutes: float | None, seed: int, output: Path
 ) -> None:
     """Train the layer energies once, for all families that draw them first."""
     from caloforge.models.training.energies import train_energies
 
     _stop_on_sigterm()
     figures = train_energies(
-        data, prepared, output, preset=preset, overrides=_read_yaml(overrides) if overrides else None,
+        _fetch(data).path, prepared, output, preset=preset, overrides=_read_yaml(overrides) if overrides else None,
         seed=seed, max_minutes=max_minutes or None,
     )  # fmt: skip
     if first_process():
@@ -655,7 +656,7 @@ def generate(
 @_showers("--training", "What the generators were trained on: finds showers that repeat it.")
 @click.option(
     "--protocol", default="quick", show_default=True,
-    type=click.Choice(("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")),
+    type=click.Choice(PROTOCOLS.names),
     help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
 )  # fmt: skip
 @_geometry

@@ -4,13 +4,8 @@ from typing import Any
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.pipelines.settings import PROTOCOLS, PipelineSettings
+from caloforge.pipelines.settings import PipelineSettings
 from caloforge.serving.inference_service import ServiceSettings
-from caloforge.validation.protocols import PROTOCOLS as VALIDATION_PROTOCOLS
-
-
-def test_names_are_those_of_the_protocols() -> None:
-    assert tuple(VALIDATION_PROTOCOLS) == PROTOCOLS
 
 
 @pytest.mark.parametrize(
