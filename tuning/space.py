@@ -18,8 +18,8 @@ from caloforge.errors import InputError, unknown_name
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES
 
-Value = bool | int | float | str
-"""A value of a parameter."""
+Value = bool | int | float | str | list[Any]
+"""A value of a parameter; a list only where it is fixed, as the extra terms of a loss."""
 
 
 class Double(Config):
@@ -221,7 +221,7 @@ def parse_value(text: str) -> Value:
         value = json.loads(text)
     except json.JSONDecodeError:
         return text
-    return value if isinstance(value, bool | int | float | str) else text
+    return value if isinstance(value, bool | int | float | str | list) else text
 
 
 _EXAMPLE = "training.learning_rate: {type: double, min: 1.0e-4, max: 1.0e-2, log: true}"

@@ -78,7 +78,7 @@ def test_nest() -> None:
             nest(dict.fromkeys(paths, 1))
 
 
-@pytest.mark.parametrize("value", [1, 1e-05, 0.1, True, "layers", "1.5.2"])
+@pytest.mark.parametrize("value", [1, 1e-05, 0.1, True, "layers", "1.5.2", [{"name": "shower_centre", "weight": 0.1}]])
 def test_values_survive_as_text(value: Any) -> None:
     assert parse_value(format_value(value)) == value
     assert type(parse_value(format_value(value))) is type(value)
