@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
-from torch import Tensor, nn
+from exact_gaussian import MEAN, STD, gaussian_target, gaussian_velocity
+from torch import nn
 
 from caloforge.geometry import Geometry, Layer
 from caloforge.models.layer_energies import LayerEnergies
@@ -21,23 +22,7 @@ if TYPE_CHECKING:
     from caloforge.models.networks.vector_field import VectorField
 
 MESH = Geometry("mesh", (Layer(0, (0.0, 1.0, 2.0, 3.0), 2),))
-MEAN, STD = 0.7, 0.4
 N = 4000
-
-
-def gaussian_velocity(x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-    """Return the exact velocity E[x_1 - x_0 | x_t] for showers from N(MEAN, STD^2) per voxel."""
-    variance = (1 - t) ** 2 + (t * STD) ** 2
-    return MEAN + (t * STD**2 - (1 - t)) / variance * (x - t * MEAN)
-
-
-def gaussian_target(target: str, x: Tensor, t: Tensor) -> Tensor:
-    """Return what an exact denoiser gives for showers from N(MEAN, STD^2), on the cosine schedule."""
-    a, s = torch.cos(t * torch.pi / 2), torch.sin(t * torch.pi / 2)
-    variance = (a * STD) ** 2 + s**2
-    clean = MEAN + a * STD**2 / variance * (x - a * MEAN)
-    noise = s / variance * (x - a * MEAN)
-    return {"v": a * noise - s * clean, "eps": noise, "x": clean}[target]
 
 
 def noise() -> Tensor:
