@@ -66,12 +66,15 @@ class LayerEnergies(TrainableModel):
 
     def forward(self, part: str, batch: Batch, draws: Draws) -> Tensor:
         """Return the negative log-likelihood per layer of a batch coded by :func:`layer_batch`."""
-        condition = batch.condition
         y, active = batch.coded.chunk(2, 1)
-        logits = self.occupancy(torch.cat([condition, active], 1)).float()
+        return self.negative_log_likelihood(y, active, batch.condition).mean() / self.n_layers
+
+    def negative_log_likelihood(self, y: Tensor, active: Tensor, condition: Tensor) -> Tensor:
+        """Return (B,) -log p(active, y | condition) of coded ratios (B, L) and the mask (B, L) of layers with energy."""
+        seen = torch.cat([condition, active], 1)
+        logits = self.occupancy(seen).float()
         occupancy = F.binary_cross_entropy_with_logits(logits, active, reduction="none").sum(1)
-        ratios = negative_log_likelihood(self.couplings, y, torch.cat([condition, active], 1))
-        return (occupancy + ratios).mean() / self.n_layers
+        return occupancy + negative_log_likelihood(self.couplings, y, seen)
 
     def decode(self, noise: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Map noise (B, 2L) to coded ratios (B, L) and the mask of layers with energy (B, L)."""
