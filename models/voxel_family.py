@@ -190,8 +190,9 @@ class VoxelFamily(Family):
         """Return (B, V) MeV of network-space voxels (B, V); layers sum to ``layer_energy`` (B, L) MeV."""
         threshold = self.data.threshold
         voxels = self.voxel_transform.decode(x, self.sums.context(layer_energy, threshold))
-        # A floor far below the threshold lets an all-zero layer pick its voxel by the network's own ranking.
-        floor = 1e-6 * threshold * torch.sigmoid(x)
+        # A floor far below the threshold lets an all-zero layer pick its voxel by the network's own ranking;
+        # it is never 0, however wild x is, or the layer would stay empty.
+        floor = 1e-6 * threshold * torch.sigmoid(x.clamp(-20, 20))
         return restore_layers(voxels + floor, layer_energy, self.sums, threshold)
 
     def forward(self, conditions: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:

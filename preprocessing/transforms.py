@@ -46,6 +46,7 @@ class LayerSums(nn.Module):
     """Gather voxels by layer, sum them, and spread layer values over voxels."""
 
     layer_of_voxel: Tensor
+    place_in_layer: Tensor
     table: Tensor
     valid: Tensor
 
@@ -53,6 +54,8 @@ class LayerSums(nn.Module):
         super().__init__()
         self.register_buffer("layer_of_voxel", torch.as_tensor(geometry.layer_of_voxel), persistent=False)
         voxels = [torch.arange(place.start, place.stop) for place in geometry.layer_slices]
+        places = torch.cat([torch.arange(len(layer)) for layer in voxels])
+        self.register_buffer("place_in_layer", places, persistent=False)
         table = nn.utils.rnn.pad_sequence(voxels, batch_first=True, padding_value=-1)
         self.register_buffer("valid", table >= 0, persistent=False)
         self.register_buffer("table", table.clamp_min(0), persistent=False)
@@ -402,5 +405,5 @@ def _scale_to(voxels: Tensor, wanted: Tensor, sums: LayerSums) -> Tensor:
 
 
 def _highest_in_layer(voxels: Tensor, sums: LayerSums) -> Tensor:
-    """Return the (B, V) mask of the voxel with the most energy in each layer."""
-    return voxels >= sums.spread(sums.by_layer(voxels).amax(2))
+    """Return the (B, V) mask of the voxel with the most energy in each layer, the first of equal ones."""
+    return sums.place_in_layer == sums.spread(sums.by_layer(voxels).argmax(2))
