@@ -5,7 +5,7 @@ OUTPUT ?= caloforge-demo
 BIN := $(VENV)/bin
 FOLDERS := components models pipelines preprocessing serving tuning validation
 
-.PHONY: demo test lint types constraints image-check
+.PHONY: demo test test-fast mutants lint types constraints image-check
 
 demo: $(VENV)/ready
 	$(BIN)/caloforge demo --output $(OUTPUT)
@@ -13,6 +13,14 @@ demo: $(VENV)/ready
 # One thread for each worker: pytest fills the cores already.
 test: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+# For every day: without the tests that are marked slow.
+test-fast: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+
+# Breaks lines of the package one by one and says which test notices; minutes.
+mutants: $(VENV)/ready
+	$(BIN)/python benchmarks/mutants.py --markdown
 
 lint: $(VENV)/ready .types
 	$(BIN)/ruff check .

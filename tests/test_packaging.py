@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from caloforge.pipelines import version
 from caloforge.pipelines.version import PACKAGES, code_version
 
 ROOT = Path(__file__).parents[1]
@@ -59,5 +60,22 @@ def test_constraints_hold_for_every_build_of_torch() -> None:
     assert names <= pinned
 
 
-def test_the_code_version_is_stable() -> None:
-    assert code_version() == code_version()
+def test_the_code_version_follows_the_code_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "toy_package"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("__init__.py", "inner/code.py", "inner/preset.yaml", "notes.txt"):
+        (folder / name).write_text(name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(version, "PACKAGES", ("toy_package",))
+    first = code_version()
+    assert first.startswith(f"{version.__version__}+")
+    (folder / "notes.txt").write_text("changed")
+    (folder / "inner" / "code.pyc").write_text("compiled")
+    assert code_version() == first
+    seen = {first}
+    for name in ("inner/code.py", "inner/preset.yaml"):
+        (folder / name).write_text("changed")
+        seen.add(code_version())
+    (folder / "inner" / "new.py").touch()
+    seen.add(code_version())
+    assert len(seen) == 4

@@ -1,0 +1,152 @@
+"""Break lines of the package one by one, and say which test notices.
+
+Usage: python benchmarks/mutants.py [WORD ...] [--markdown]
+
+Takes the mutants of mutants.yaml, or those whose text or file has one of the words. Each is applied in a temporary
+copy of the tree, where its tests run until the first one fails; they must pass in the copy as it is. It ends with 1 if
+a mutant survives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+LIST = Path(__file__).with_name("mutants.yaml")
+FOLDERS = ("components", "models", "pipelines", "preprocessing", "serving", "tuning", "validation")
+TIMEOUT = 600
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One broken line.
+
+    Attributes:
+        what: what is wrong then.
+        file: relative to the root.
+        old: text that stands there exactly once.
+        new: what is put in its place.
+        tests: arguments of pytest; one of these tests must fail.
+    """
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def text(self, root: Path) -> str:
+        """Return the broken file.
+
+        Raises:
+            SystemExit: the old text is not there exactly once.
+        """
+        source = (root / self.file).read_text()
+        if (count := source.count(self.old)) != 1:
+            sys.exit(f"{LIST.name}: {self.what!r}: its old text is {count} times in {self.file}")
+        return source.replace(self.old, self.new)
+
+
+def mutants() -> list[Mutant]:
+    return [Mutant(**entry) for entry in yaml.safe_load(LIST.read_text())]
+
+
+class Copy:
+    """The tree as it is, committed or not, in a temporary folder; the package is imported from there."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self.root = Path(self._folder.name) / "tree"
+
+    def __enter__(self) -> Self:
+        self.root.mkdir()
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.root / name).write_bytes((ROOT / name).read_bytes())
+        links = self.root / ".links" / "caloforge"
+        links.mkdir(parents=True)
+        for path in [*(self.root / "src" / "caloforge").iterdir(), *(self.root / folder for folder in FOLDERS)]:
+            (links / path.name).symlink_to(path)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.cleanup()
+
+    def first_failure(self, tests: str) -> str | None:
+        """Run tests; return the name of the one that failed first, None if all passed.
+
+        Raises:
+            SystemExit: pytest ran no test.
+        """
+        # Bytecode is not written: two versions of a file may have the same size and second.
+        environment = os.environ | {
+            "PYTHONPATH": str(self.root / ".links"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
+        }  # fmt: skip
+        command = [Path(sys.executable).with_name("pytest"), "-q", "-x", "-p", "no:cacheprovider", "--no-header"]
+        try:
+            done = subprocess.run(
+                [*command, *shlex.split(tests)],
+                cwd=self.root, env=environment, capture_output=True, text=True, timeout=TIMEOUT,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return f"no end within {TIMEOUT} s"
+        if done.returncode == 0:
+            return None
+        if done.returncode != 1:
+            sys.exit(f"pytest {tests}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+        return found[1] if found else "a test"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--markdown", action="store_true")
+    arguments = parser.parse_args()
+    wanted = [
+        mutant
+        for mutant in mutants()
+        if not arguments.words or any(word in mutant.what + mutant.file for word in arguments.words)
+    ]
+    survivors = 0
+    with Copy() as copy:
+        for tests in dict.fromkeys(mutant.tests for mutant in wanted):
+            if failed := copy.first_failure(tests):
+                sys.exit(f"{failed} fails without any mutant")
+        if arguments.markdown:
+            print("| mutant | in | killed by |\n|---|---|---|")
+        for mutant in wanted:
+            path = copy.root / mutant.file
+            whole, broken = path.read_text(), mutant.text(copy.root)
+            path.write_text(broken)
+            killer = copy.first_failure(mutant.tests)
+            path.write_text(whole)
+            survivors += killer is None
+            # Relative to tests/, and without the parameters: the first of several is chance.
+            name = "**survives**" if killer is None else killer.removeprefix("tests/").partition("[")[0]
+            shown = f"`{name}`" if killer else name
+            print(f"| {mutant.what} | `{mutant.file}` | {shown} |" if arguments.markdown else
+                  f"{mutant.what} ({mutant.file}): {name}", flush=True)  # fmt: skip
+    if survivors:
+        sys.exit(f"{survivors} of {len(wanted)} mutants survive")
+    print(f"all {len(wanted)} mutants are killed", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
