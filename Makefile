@@ -20,7 +20,7 @@ test-fast: $(VENV)/ready
 
 # Breaks lines of the package one by one and says which test notices; minutes.
 mutants: $(VENV)/ready
-	$(BIN)/python benchmarks/mutants.py --markdown
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py
 
 lint: $(VENV)/ready .types
 	$(BIN)/ruff check .

@@ -71,4 +71,3 @@ def test_turned_voxels_are_decoded_to_the_turned_shower() -> None:
     for turns in range(REGULAR.n_rotations):
         order = torch.from_numpy(REGULAR.rotation(turns, mirror=True))
         assert torch.allclose(family.to_mev(x[:, order], energy), plain[:, order], rtol=1e-5)
-

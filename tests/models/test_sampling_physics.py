@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import torch
 from exact_gaussian import MEAN, STD, gaussian_target, gaussian_velocity
-from torch import nn
+from torch import Tensor, nn
 
 from caloforge.geometry import Geometry, Layer
 from caloforge.models.layer_energies import LayerEnergies

@@ -89,8 +89,8 @@ def test_each_player_moves_its_own_weights() -> None:
     own = {part: {id(p) for p in OBJECTIVE.parameters_of(network, part)} for part in OBJECTIVE.parts}
     assert not own["critic"] & own["generator"]
     assert own["critic"] | own["generator"] == {id(p) for p in network.parameters()}
-    for part in own:
+    for part, weights in own.items():
         network.zero_grad()
         OBJECTIVE.loss(network, coded_batch(torch.randn(6, 2)), seeded(0), part=part).value.backward()
-        assert {id(p) for p in network.parameters() if p.grad is not None} <= own[part]
+        assert {id(p) for p in network.parameters() if p.grad is not None} <= weights
     assert OBJECTIVE.parts.count("critic") == 3
