@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from caloforge.ending import read_ending
 from caloforge.errors import InputError, unknown_name
 from caloforge.pipelines import step_log
 from caloforge.pipelines.kubeflow import Kubeflow, Refused
@@ -191,7 +192,7 @@ class Watcher:
             now = replace(now, cause=step_log.cause(self._log(now.node) or "") or now.cause)
         elif now.state == "succeeded" and step.family and not (seen and seen.state == "succeeded"):
             # A step ends well for the run although its family failed; its pod would have said so.
-            ending = step_log.read_ending(self._log(now.node) or "")
+            ending = read_ending(self._log(now.node) or "")
             if ending is not None and ending.state == "failed":
                 now = replace(now, state="failed", cause=ending.cause)
         stopped = read.stopped_at is not None and now.end is not None and now.end >= read.stopped_at
@@ -215,7 +216,7 @@ class Watcher:
         if read.nodes.ended and now.state == "waiting":
             return replace(now, state="not run")
         for node in [now.node] if now.node else list(read.nodes.attempts(step)):
-            ending = step_log.read_ending(self._log(node) or "")
+            ending = read_ending(self._log(node) or "")
             if ending is not None:
                 return replace(now, state=ending.state, end=None, node=node, cause=ending.cause)
         if now.state == "waiting":
@@ -248,7 +249,7 @@ class Watcher:
             for node in nodes.attempts(step):
                 if (text := self.kubeflow.step_log(self.run_id, node)) is None:
                     continue
-                ending = step_log.read_ending(text)
+                ending = read_ending(text)
                 if ending is not None:
                     self._logs[node] = text
                 state: State = ending.state if ending else "running"
