@@ -134,7 +134,7 @@ def _by_index(found: _Found, index: Index, folder: ResultFolder, *, everything: 
             except InputError as error:
                 fetched.lost.append(f"{shown}: {error}")
                 continue
-            fetched.written += folder.lay(artifact.step, artifact.name, source, family=artifact.family)
+            fetched.written.extend(folder.lay(artifact.step, artifact.name, source, family=artifact.family))
     return fetched
 
 
@@ -173,7 +173,7 @@ def _by_names(found: _Found, folder: ResultFolder) -> Fetched:
                 fetched.lost.append(str(error))
                 continue
             laid = folder.lay(step, artifact, source, family=family)
-            fetched.written += [name for name in laid if name not in fetched.written]
+            fetched.written.extend(name for name in laid if name not in fetched.written)
     if missing := EXPECTED.difference(fetched.written):
         text = "not with this run: %s; a step that was taken from the cache left its files with an earlier run"
         logger.warning(text, ", ".join(sorted(missing)))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, atomic_file, digest, read_json, write_json
@@ -86,7 +87,7 @@ class ResultFolder:
         """
         self.path = path
         self._run = run
-        found = read_json(path / RECORD) if (path / RECORD).is_file() else {"run": run, "laid": {}}
+        found: dict[str, Any] = read_json(path / RECORD) if (path / RECORD).is_file() else {"run": run, "laid": {}}
         if found["run"] != run:
             whose = f"run {found['run']}" if found["run"] else "a run on this machine"
             raise InputError(f"{path}: holds the results of {whose}; choose another folder")

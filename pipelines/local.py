@@ -86,7 +86,7 @@ def run_local(
     start = time.time()
     settings = settings or PipelineSettings()
     output = output.resolve()
-    showers = open_showers(data.resolve(), geometry)
+    showers = open_showers(data.absolute(), geometry)
     _ = showers.conditions  # refuses wrong energies now and not in a minute
     logger.info("%d showers of %s, %s", len(showers), showers.geometry.name, data)
     version = code_version()

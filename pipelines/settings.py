@@ -53,7 +53,7 @@ _Seconds = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class Backoff(Config):
-    """How long a step that failed waits before it is tried again.
+    """How long a step whose pod was lost waits before it is tried again.
 
     Attributes:
         seconds: before the first new attempt.
@@ -122,7 +122,8 @@ class PipelineSettings(Config):
         resources: what single steps get on top of ``pod``, with the same keys, e.g. ``{train: {gpus: 1}}``;
             maps (``env``, ``claims``, ...) are merged, everything else is replaced.
         distributed: on how many pods and processes each training runs.
-        retries: how often a failed step is tried again.
+        retries: how often a step whose pod was lost is tried again. A step that failed is not, unless the installation
+            of Kubeflow Pipelines has it so: it would fail again, and what can pass is waited for within the step.
         backoff: waits between these attempts.
         timeouts: seconds that one attempt of a step may take, e.g. ``{train: 86400}``; none for the others.
         deadline_seconds: seconds that the whole run may take.

@@ -19,6 +19,7 @@ from kfp_api import KfpApi, node_id, step_nodes
 from caloforge import cli
 from caloforge.ending import Ending
 from caloforge.logs import LINE
+from caloforge.pipelines.artifacts import Fetched
 from caloforge.pipelines.kubeflow import COOKIES, HOST, TOKEN
 from caloforge.pipelines.specification import steps_of
 
@@ -286,3 +287,25 @@ def test_no_secret_is_shown_or_written(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and SECRET in path.read_text()]
     assert SECRET not in str([(path, query, content) for _, path, query, _, content in api.requests])
     assert {request[3].get("authorization") for request in api.requests} == {f"Bearer {SECRET}"}
+
+
+def test_results_that_are_lost_end_with_1_and_the_others_come(
+    api: KfpApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = Fetched(["report.html"], ["generated/vae.hdf5 (200 MB)"], ["bundle: s3://b/bundle: nothing is there"])
+    asked: list[dict[str, Any]] = []
+
+    def fetch(*_: Any, **options: Any) -> Fetched:
+        asked.append(options)
+        return fetched
+
+    monkeypatch.setattr("caloforge.pipelines.artifacts.fetch_artifacts", fetch)
+    result = _invoke("fetch-artifacts", "runs-1", "-o", tmp_path / "run")
+    assert result.exit_code == 1
+    assert _errors(result) == ["Error: bundle: s3://b/bundle: nothing is there"]
+    assert result.stdout.splitlines() == [
+        str(tmp_path / "run" / "report.html"), "not fetched: generated/vae.hdf5 (200 MB); --all brings it",
+    ]  # fmt: skip
+    fetched.lost.clear()
+    assert _invoke("fetch-artifacts", "runs-1", "--all", "-o", tmp_path / "run").exit_code == 0
+    assert [options["everything"] for options in asked] == [False, True]

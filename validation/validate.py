@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,9 @@ def validate(
                 seed=seed,
             ),
         }
+        if source is not None and not source.sha256:  # of a path: it was summed just now
+            checksum = metrics["provenance"]["inputs"]["reference"]["sha256"]
+            metrics["source"] = replace(source, sha256=checksum).as_dict()
         if training is not None:
             logger.info("validate: comparing with the training sample")
             found = memorisation(training, truth, second, judged, seed=seed)

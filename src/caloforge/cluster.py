@@ -65,6 +65,9 @@ OPTIMIZATION_JOB = Kind(
     "trainer.kubeflow.org", "v1alpha1", "optimizationjobs", "OptimizationJob", "Kubeflow Trainer with OptimizationJobs"
 )
 
+_NOT_FOR_RIGHTS = ("denied the request", "exceeded quota")
+"""What webhooks and quotas say with the status of missing rights."""
+
 
 class ClusterError(RuntimeError):
     """The cluster does not answer any more."""
@@ -137,7 +140,7 @@ class Cluster:
         """Create an object with the digest of its content as a label.
 
         An object of the same name and content that is there already is taken as ours: an attempt
-        before, or a request whose answer was lost, made it.
+        before, or a request whose answer was lost, made it. A process that is stopped meanwhile deletes it.
 
         Raises:
             InputError: an object of that name and other content is there.
@@ -151,6 +154,9 @@ class Cluster:
         except Refused as error:
             if error.status != 409:
                 raise
+        except (KeyboardInterrupt, SystemExit):
+            self._take_back(kind, name, digest)
+            raise
         try:
             found = self._settled(kind, name)
         except Refused as error:
@@ -166,6 +172,15 @@ class Cluster:
             raise InputError(text)
         logger.info("%s: is there from an earlier attempt", name)
         return found
+
+    def _take_back(self, kind: Kind, name: str, digest: str) -> None:
+        """Delete an object that a request may have made whose answer nobody waits for any more."""
+        try:
+            found = self.get(kind, name)
+        except (Refused, ClusterError):
+            return
+        if found["metadata"].get("labels", {}).get(DIGEST) == digest:
+            self.delete(kind, name)
 
     def _settled(self, kind: Kind, name: str) -> dict[str, Any]:
         """Return an object that is not being deleted, or wait until it is gone."""
@@ -221,17 +236,17 @@ class Cluster:
     def events(self, prefix: str) -> list[str]:
         """Return the latest events of objects whose name begins so, oldest first; none if they may not be read."""
         try:
-            found = self.request("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
+            found = self.all_events()
         except (Refused, ClusterError) as error:
             logger.warning("events cannot be read: %s", error)
             return []
-        ours = [event for event in found if event["involvedObject"]["name"].startswith(prefix)]
-        ours.sort(key=lambda event: str(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")))
-        return [
-            f"{event['involvedObject'].get('kind')} {event['involvedObject']['name']}: "
-            f"{event.get('reason')}: {event.get('message')}"
-            for event in ours[-20:]
-        ]
+        return [event_line(event) for event in found if event["involvedObject"]["name"].startswith(prefix)][-20:]
+
+    def all_events(self) -> list[dict[str, Any]]:
+        """Return the namespace's events, oldest first."""
+        found: list[dict[str, Any]] = self.request("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
+        found.sort(key=lambda event: str(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")))
+        return found
 
     def command(self, verb: str, kind: Kind, name: str) -> str:
         """Return the kubectl command for what could not be done."""
@@ -326,12 +341,20 @@ class Cluster:
             403: "forbidden; apply manifests/rbac there, or take your profile's namespace",
             404: f"it is not there, or {kind.product} is not installed (kubectl get crd {kind.plural}.{kind.group})",
         }.get(error.status, reason(error))
+        if error.status == 403 and any(other in reason(error) for other in _NOT_FOR_RIGHTS):
+            text = reason(error)
         return Refused(f"{what}: {text}", error.status)
 
 
 def conditions(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the conditions in an object's status by their type."""
     return {entry["type"]: entry for entry in item.get("status", {}).get("conditions", [])}
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """Return an event in one line."""
+    involved = event["involvedObject"]
+    return f"{involved.get('kind')} {involved['name']}: {event.get('reason')}: {event.get('message')}"
 
 
 def reason(error: Exception) -> str:

@@ -20,7 +20,7 @@ from caloforge.errors import InputError
 from caloforge.files import read_json
 from caloforge.source import Source
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 """Number of the format; another one is for another version of this package."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -57,7 +57,7 @@ class Store(Protocol):
         """Say what is there; nothing is downloaded."""
         ...
 
-    def read(self, found: Found, start: int) -> tuple[int, Iterator[bytes]]:
+    def read(self, found: Found, start: int) -> tuple[int, Generator[bytes, None, None]]:
         """Return where the bytes begin that come, ``start`` or 0, and the bytes in blocks.
 
         ``found`` is what was seen before: another version is not to be mixed with it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,7 +46,7 @@ class FsspecStore:
         marks = {key: str(found[key]) for key in _MARKS if found.get(key) is not None}
         return Found(self.shown, None if size is None else int(size), marks)
 
-    def read(self, found: Found, start: int) -> tuple[int, Iterator[bytes]]:
+    def read(self, found: Found, start: int) -> tuple[int, Generator[bytes, None, None]]:
         """Go on at ``start``."""
         try:
             file = self._files.open(self._path, "rb", block_size=_REQUEST_BYTES)
@@ -71,7 +71,7 @@ class FsspecStore:
     def close(self) -> None:
         """Do nothing: fsspec keeps its connections."""
 
-    def _blocks(self, file: Any, start: int) -> Iterator[bytes]:
+    def _blocks(self, file: Any, start: int) -> Generator[bytes, None, None]:
         try:
             while True:
                 try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,7 +56,7 @@ class S3Store:
         marks = {"ETag": str(answer.get("ETag", "")), "LastModified": str(answer.get("LastModified", ""))}
         return Found(self.shown, size, {**marks, "size": str(size)})
 
-    def read(self, found: Found, start: int) -> tuple[int, Iterator[bytes]]:
+    def read(self, found: Found, start: int) -> tuple[int, Generator[bytes, None, None]]:
         """Go on at ``start``; an object that was replaced meanwhile counts as a broken connection."""
         options = {"Range": f"bytes={start}-"} if start else {}
         if found.marks.get("ETag"):
@@ -67,9 +67,13 @@ class S3Store:
     def files(self) -> list[str]:
         """List with ListObjectsV2; what looks like a folder of its own or leads out of this one is left out."""
         prefix = self._prefix()
-        found, page = [], {}
+        found: list[tuple[str, str]] = []
+        page: dict[str, Any] = {}
         while True:
-            answer = self._ask("list_objects_v2", Prefix=prefix, **page)
+            try:
+                answer = self._ask("list_objects_v2", Prefix=prefix, **page)
+            except _Missing:  # no such bucket
+                return []
             found += [(str(one["LastModified"]), one["Key"]) for one in answer.get("Contents", [])]
             if not answer.get("IsTruncated"):
                 break
@@ -143,11 +147,11 @@ class S3Store:
         message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         if status >= 500 or status in (408, 429) or code in _PASSING:
-            return Away(f"the store answers {status} {code}")
+            return Away(f"the store answers {status}" + (f" {code}" if code != str(status) else ""))
         if code in _CHANGED:
             return Away("it has changed")
         if code == "NoSuchBucket":
-            return InputError(f"{self.shown}: nothing is there (no bucket {self._bucket!r})")
+            return _Missing(f"{self.shown}: nothing is there (no bucket {self._bucket!r})")
         if status == 404:
             return _Missing(f"{self.shown}: nothing is there")
         if head:
@@ -169,7 +173,7 @@ class S3Store:
             return f"the key of {KEY} may not read it"
         return f"the store answers {code}: {message}"
 
-    def _blocks(self, body: Any) -> Iterator[bytes]:
+    def _blocks(self, body: Any) -> Generator[bytes, None, None]:
         from botocore.exceptions import BotoCoreError
         from urllib3.exceptions import HTTPError
 
@@ -187,7 +191,7 @@ class S3Store:
 
 
 class _Missing(InputError):
-    """There is no object of that name."""
+    """There is no object or bucket of that name."""
 
 
 class _Silent(Exception):

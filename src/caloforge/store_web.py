@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import httpx
@@ -43,7 +43,7 @@ class WebStore:
         marks = {name: answer.headers[name] for name in ("ETag", "Last-Modified") if name in answer.headers}
         return Found(self.shown, size, marks | ({} if size is None else {"size": str(size)}))
 
-    def read(self, found: Found, start: int) -> tuple[int, Iterator[bytes]]:
+    def read(self, found: Found, start: int) -> tuple[int, Generator[bytes, None, None]]:
         """Go on at ``start`` if the server knows ranges and the file is the same, else begin anew."""
         headers = {}
         mark = found.marks.get("ETag") or found.marks.get("Last-Modified")
@@ -79,7 +79,7 @@ class WebStore:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise InputError(f"{self.shown}: {type(error).__name__}: {error}") from None
 
-    def _blocks(self, answer: httpx.Response) -> Iterator[bytes]:
+    def _blocks(self, answer: httpx.Response) -> Generator[bytes, None, None]:
         blocks: Iterator[Any] = (
             answer.iter_raw()
         )  # as they come: of blocks of a size, what came of the last would be lost

@@ -35,9 +35,8 @@ SCRIPT = """
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=request["root"])
     @dsl.pipeline(name="one-step")
     def pipeline(showers: str, prepared: str, arguments: dict = {}) -> dsl.Model:
-        data = dsl.importer(artifact_uri=showers, artifact_class=dsl.Dataset).output
         folder = dsl.importer(artifact_uri=prepared, artifact_class=dsl.Dataset).output
-        return train(showers=data, prepared=folder, **request["arguments"]).outputs["bundle"]
+        return train(data=showers, prepared=folder, **request["arguments"]).outputs["bundle"]
     bundle = pipeline(showers=request["showers"], prepared=request["prepared"]).output
     json.dump(bundle.uri, open(request["result"], "w"))
 """
@@ -80,7 +79,7 @@ class Trainer:
                 "PET_MASTER_PORT": str(self.port),
                 "OMP_NUM_THREADS": "1",
                 "PYTHONSAFEPATH": "1",
-                **{entry["name"]: entry["value"] for entry in trainer["env"]},
+                **{entry["name"]: entry["value"] for entry in trainer.get("env", [])},
             }
             assert trainer["command"][0] == "python"
             node = subprocess.Popen(

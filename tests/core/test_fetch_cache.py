@@ -123,19 +123,23 @@ def processes(n: int, folder: Path) -> list[subprocess.Popen[str]]:
 
 
 def test_processes_at_once_download_once(store: ObjectStore, cache: Path, tmp_path: Path) -> None:
-    store.seconds_per_block = 0.1
-    outputs = [process.communicate(timeout=60) for process in processes(3, tmp_path)]
+    store.seconds_per_block = 1.0
+    running = processes(3, tmp_path)
+    wait_until(lambda: heads(store) == 3)
+    time.sleep(1)
+    store.seconds_per_block = 0
+    outputs = [process.communicate(timeout=60) for process in running]
     assert {out for out, _ in outputs} == {f"{cache / 'files' / DIGEST / 'showers.hdf5'}\n"}
     assert len(store.gets()) == 1
     assert sum("another process is fetching it; waiting" in error for _, error in outputs) == 2
 
 
 def test_who_waits_takes_over_from_who_was_killed(store: ObjectStore, cache: Path, tmp_path: Path) -> None:
-    store.seconds_per_block = 0.1
+    store.seconds_per_block = 1.0
     (first,) = processes(1, tmp_path)
     wait_until(lambda: store.sent > 100_000)
     (second,) = processes(1, tmp_path / "second")
-    wait_until(lambda: sum(method == "HEAD" for method, _, _ in store.requests) == 2)
+    wait_until(lambda: heads(store) == 2)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     store.seconds_per_block = 0
@@ -151,6 +155,10 @@ def test_who_waits_takes_over_from_who_was_killed(store: ObjectStore, cache: Pat
     store.objects["physics/a/showers.hdf5"] = SHOWERS + b"more"
     fetch(ADDRESS, tmp_path)
     assert [path.name for path in (cache / "partial").iterdir()] == ["notes.txt"]
+
+
+def heads(store: ObjectStore) -> int:
+    return sum(method == "HEAD" for method, _, _ in store.requests)
 
 
 def wait_until(condition: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from object_store import ObjectStore, serving
 from safetensors.torch import load_file
 
 from caloforge.errors import InputError
@@ -113,6 +115,54 @@ def test_a_lost_worker_changes_nothing(
     assert difference(tmp_path / "one", tmp_path / "two") < 1e-3
     assert figures["steps"] == expected["steps"] == 30
     assert figures["model_loss"] == pytest.approx(expected["model_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("place", ["address", "on a claim", "cached on a claim", "here"])
+def test_pods_find_the_showers(
+    place: str, small_showers: Path, small_prepared: Path, tiny_bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What lies on a claim is not copied, anything else lies once in the shared folder."""
+    claim = tmp_path / "claim"
+    pod = TrainingPod(claims={"work": str(claim)}, shared=str(claim / "work"))
+    seen: list[Path] = []
+
+    def run(job: dict[str, Any], *_: Any, **__: Any) -> None:
+        options = dict(word[2:].split("=", 1) for word in job["spec"]["trainer"]["command"] if "=" in word)
+        seen.append(Path(options["data"]))
+        assert seen[-1].read_bytes() == small_showers.read_bytes()
+        shutil.copytree(tiny_bundle, options["output"])
+
+    monkeypatch.setattr("caloforge.models.trainjob.run_train_job", run)
+    monkeypatch.setattr("caloforge.cluster.connect", lambda _: None)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "name")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    data: str | Path = "s3://physics/small.hdf5" if place in ("address", "cached on a claim") else small_showers
+    if place == "on a claim":
+        claim.mkdir()
+        data = claim / "small.hdf5"
+        data.write_bytes(small_showers.read_bytes())
+    if place == "cached on a claim":
+        monkeypatch.setenv("CALOFORGE_FETCH_CACHE", str(claim / "cache"))
+    with serving(ObjectStore()) as store:
+        store.objects["physics/small.hdf5"] = small_showers.read_bytes()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+        train_distributed(
+            data,
+            small_prepared,
+            tmp_path / "out",
+            family="vae",
+            overrides=OVERRIDES,
+            nodes=2,
+            backend="cluster",
+            pod=pod,
+        )
+        assert len(store.gets()) == (place in ("address", "cached on a claim"))
+    assert (tmp_path / "out" / "weights.safetensors").is_file()
+    (path,) = seen
+    expected = {"on a claim": data, "cached on a claim": claim / "cache" / "files"}.get(place, claim / "work")
+    assert path.is_relative_to(expected)
+    assert not list((claim / "work").iterdir())
 
 
 def test_what_fails_for_good_is_not_tried_again(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 from kubernetes_api import KubernetesApi, assert_granted, connected, running
+from recorded_objects import recorded, shape
+from stopping import stop_while_waiting
 
 from caloforge.cluster import TRAIN_JOB, Cluster, ClusterError
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
 from caloforge.models.training_pod import TrainingPod
-from caloforge.models.trainjob import build_train_job, run_train_job
+from caloforge.models.trainjob import INDEX, build_train_job, run_train_job
 from caloforge.models.worker import TrainingFailed
 from caloforge.pods import SecretKey, Toleration
 
@@ -24,6 +27,9 @@ LOG = """\
 2026-01-01T00:00:00.5Z 12:00:00  train vae: started
 2026-01-01T00:00:00.52Z rubbish of a library
 2026-01-01T00:00:01Z 12:00:01  WARNING: vae voxels: half done
+"""
+AGAIN = """\
+2026-01-01T00:05:00Z 12:05:00  vae: goes on from a checkpoint
 """
 RICH = TrainingPod(
     gpus=2, node_selector={"gpu": "h100"}, tolerations=(Toleration(key="gpu", effect="NoSchedule", seconds=None),),
@@ -38,10 +44,16 @@ def make(pod: TrainingPod | None = None, **changes: Any) -> dict[str, Any]:
 
 
 class Trainer:
-    """Starts the pods of any TrainJob at the second look; the fourth finds it over."""
+    """Starts the pods of any TrainJob at the second look; the fourth finds it over.
+
+    Attributes:
+        lost_at: at which look the second pod is lost: JobSet starts all pods anew, and the end comes later.
+    """
 
     def __init__(self, api: KubernetesApi) -> None:
         self.api, self.outcome, self.looks = api, "Complete", 0
+        self.lost_at = 0
+        self.last = 4
         self.known = {"runtimePatches"}
         api.controllers["trainjobs"] = self.reconcile
         api.admission["trainjobs"] = self.admit
@@ -49,25 +61,45 @@ class Trainer:
     def admit(self, job: dict[str, Any]) -> None:
         for field in {"runtimePatches", "podTemplateOverrides"} - self.known:
             del job["spec"][field]
+        job["spec"]["suspend"] = False
+        job["spec"]["managedBy"] = "trainer.kubeflow.org/trainjob-controller"
 
     def reconcile(self, job: dict[str, Any]) -> None:
         self.looks += 1
-        name = job["metadata"]["name"]
         if self.looks == 2:
-            for index in range(job["spec"]["trainer"]["numNodes"]):
-                labels = {
-                    "jobset.sigs.k8s.io/jobset-name": name,
-                    "jobset.sigs.k8s.io/replicatedjob-name": "node",
-                    "batch.kubernetes.io/job-completion-index": str(index),
+            self.start(job, attempt=0)
+        if self.looks == self.lost_at:
+            for key in [key for key in self.api.objects if key[0] == "pods"]:
+                del self.api.objects[key]
+            self.start(job, attempt=1)
+        over = self.looks >= self.last and self.outcome != "never"
+        counts = {"name": "node", "active": 1, "ready": 0, "succeeded": 0, "failed": 0, "suspended": 0}
+        if over:
+            counts |= {"active": 0, "succeeded": 1} if self.outcome == "Complete" else {"active": 0, "failed": 1}
+        job["status"] = {"jobsStatus": [counts]}
+        if over:
+            job["status"]["conditions"] = [
+                {
+                    "type": self.outcome, "status": "True", "reason": "Because", "message": "of this",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
                 }
-                pod = f"{name}-node-0-{index}-abcde"
-                self.api.add("pods", {"metadata": {"name": pod, "labels": labels}})
-                self.api.logs[pod] = LOG if index == 0 else "2026-01-01T00:00:00Z 12:00:00  not this one\n"
-        over = self.looks >= 4 and self.outcome != "never"
-        job["status"] = {
-            "jobsStatus": [{"name": "node", "active": 1, "ready": 0, "succeeded": 0, "failed": 0, "suspended": 0}],
-            "conditions": [{"type": self.outcome, "status": str(over), "reason": "Because", "message": "of this"}],
-        }
+            ]  # fmt: skip
+
+    def start(self, job: dict[str, Any], *, attempt: int) -> None:
+        """Start the pods, as JobSet does."""
+        name = job["metadata"]["name"]
+        for index in range(job["spec"]["trainer"]["numNodes"]):
+            labels = {
+                "jobset.sigs.k8s.io/jobset-name": name,
+                "jobset.sigs.k8s.io/replicatedjob-name": "node",
+                "jobset.sigs.k8s.io/restart-attempt": str(attempt),
+                "batch.kubernetes.io/job-completion-index": str(index),
+            }
+            pod = f"{name}-node-0-{index}-{'abcde' if attempt == 0 else 'fghij'}"
+            self.api.add("pods", {"metadata": {"name": pod, "labels": labels}})
+            self.api.logs[pod] = LOG if index == 0 else "2026-01-01T00:00:00Z 12:00:00  not this one\n"
+            if attempt and index == 0:
+                self.api.logs[pod] = AGAIN
 
 
 @pytest.fixture
@@ -116,6 +148,13 @@ def test_pods_have_what_was_asked_for() -> None:
     assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for mount in container["volumeMounts"]}
 
 
+def test_processes_share_the_cores_that_a_pod_may_use() -> None:
+    limited = make(TrainingPod(cpu_limit="8"), processes=4)["spec"]["trainer"]
+    assert limited["env"] == [{"name": "OMP_NUM_THREADS", "value": "2"}]
+    assert limited["resourcesPerNode"]["limits"]["cpu"] == "8"
+    assert "env" not in make()["spec"]["trainer"]
+
+
 def test_pods_run_the_image_of_the_components() -> None:
     assert make()["spec"]["trainer"]["image"] == IMAGE
 
@@ -162,6 +201,80 @@ def test_a_shaky_server(script: list[int | str], api: KubernetesApi, cluster: Cl
     assert not api.of("trainjobs")
 
 
+@pytest.mark.parametrize("requests", [0, 1, 2, 3, 6])
+def test_a_server_that_is_away_for_a_minute(
+    requests: int, api: KubernetesApi, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its port is closed, whatever we wait for; a minute is 0.3 s here, and patience 5 minutes 1.5 s."""
+    cluster.patience = 1.5
+    api.away_at, api.away_seconds = requests, 0.3
+    run_train_job(make(), cluster)
+    assert api.came_back.is_set(), "it was away"
+    assert not api.of("trainjobs")
+
+
+def test_a_lost_pod(api: KubernetesApi, trainer: Trainer, cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    """The second pod is lost: JobSet starts all anew, and the log goes on with the new first one."""
+    trainer.lost_at, trainer.last = 5, 8
+    with caplog.at_level(logging.INFO):
+        run_train_job(make(), cluster)
+    assert caplog.messages.count("train vae: started") == 1
+    assert caplog.messages.count("vae: goes on from a checkpoint") == 1
+    assert not api.of("trainjobs")
+
+
+def test_the_fake_is_like_trainer(api: KubernetesApi, trainer: Trainer, cluster: Cluster) -> None:
+    """What it answers has the shape of what a cluster answered, and leaves out nothing of its status."""
+    seen: set[str] = set()
+    reconcile = trainer.reconcile
+
+    def look(job: dict[str, Any]) -> None:
+        reconcile(job)
+        seen.update(shape(job))
+
+    api.controllers["trainjobs"] = look
+    run_train_job(make(), cluster)
+    real = {path for when in ("first", "last") for (item,) in [recorded(f"trainjob_{when}")] for path in shape(item)}
+    assert {path for path in seen if path.startswith("status")} == {path for path in real if path.startswith("status")}
+    labels = {key for pod in recorded("trainjob_pods_first") for key in pod["metadata"]["labels"]}
+    assert {key for pod in api.of("pods") for key in pod["metadata"]["labels"]} <= labels
+
+
+def test_what_a_cluster_answered(
+    api: KubernetesApi, trainer: Trainer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Replays a training on two pods at its first and its last look."""
+    statuses = [item["status"] for when in ("first", "last") for item in recorded(f"trainjob_{when}")]
+    for pod in recorded("trainjob_pods_first"):
+        pod["metadata"]["labels"]["jobset.sigs.k8s.io/jobset-name"] = NAME
+        api.add("pods", pod)
+        first = pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "0"
+        api.logs[pod["metadata"]["name"]] = LOG if first else "2026-01-01T00:00:00Z 12:00:00  not this one\n"
+    api.controllers["trainjobs"] = lambda job: job.update(status=statuses.pop(0) if len(statuses) > 1 else statuses[0])
+    with caplog.at_level(logging.INFO):
+        run_train_job(make(), cluster)
+    assert "train vae: started" in caplog.messages
+    assert "not this one" not in caplog.text
+    assert f"{NAME}: 1 active, 1 ready" in caplog.messages
+
+
+RUN = "from caloforge.models.trainjob import run_train_job\nrun_train_job(body, cluster)\n"
+
+
+@pytest.mark.parametrize("away_at", [None, 0, 1, 5])
+def test_sigterm(away_at: int | None, api: KubernetesApi, trainer: Trainer, tmp_path: Path) -> None:
+    """The TrainJob is deleted, if need be as soon as the server is there again."""
+    trainer.outcome = "never"
+    api.away_at, api.away_seconds = away_at, 2.0
+
+    def waits() -> bool:
+        return api.away_at is None if away_at is not None else len(api.requests) > 8
+
+    code, output = stop_while_waiting(RUN, make(), api, waits, tmp_path)
+    assert code == 143, output
+    assert not api.of("trainjobs")
+
+
 def test_a_server_that_stays_away(api: KubernetesApi, cluster: Cluster) -> None:
     cluster.patience = 0.1
     api.script = ["none", *[503] * 1000]
@@ -195,6 +308,36 @@ def test_failure_shows_events_and_the_end_of_the_log(api: KubernetesApi, trainer
         "rubbish of a library",
         "12:00:01  WARNING: vae voxels: half done",
     ]
+    assert not api.of("trainjobs")
+
+
+@pytest.mark.parametrize("where", ["state", "lastState"])
+def test_a_pod_without_memory_is_not_tried_again(
+    where: str, api: KubernetesApi, trainer: Trainer, cluster: Cluster
+) -> None:
+    """The second one, which Kubernetes starts again and again."""
+    trainer.outcome = "never"
+    labels = {"jobset.sigs.k8s.io/jobset-name": NAME, "jobset.sigs.k8s.io/replicatedjob-name": "node"}
+    end = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    pod = {
+        "metadata": {"name": f"{NAME}-node-0-1-x", "labels": {**labels, INDEX: "1"}},
+        "spec": {"containers": [{"name": "node", "resources": {"limits": {"memory": "3Gi"}}}]},
+        "status": {"containerStatuses": [{"name": "node", where: end}]},
+    }
+    api.add("pods", pod)
+    with pytest.raises(TrainingFailed, match=rf"TrainJob {NAME}: pod {NAME}-node-0-1-x: OOMKilled: memory is 3Gi"):
+        run_train_job(make(), cluster, timeout=10)
+    assert not api.of("trainjobs")
+
+
+def test_wrong_input_is_not_tried_again(api: KubernetesApi, trainer: Trainer, cluster: Cluster) -> None:
+    trainer.outcome = "never"
+    labels = {"jobset.sigs.k8s.io/jobset-name": NAME, "jobset.sigs.k8s.io/replicatedjob-name": "node", INDEX: "0"}
+    api.add("pods", {"metadata": {"name": "first", "labels": labels, "creationTimestamp": "3000"}})
+    api.objects["pods", "default", "first"]["metadata"]["creationTimestamp"] = "3000"  # newer than the controller's
+    api.logs["first"] = "2026-01-01T00:00:00Z Error: /data/showers.hdf5: not an HDF5 file\n"
+    with pytest.raises(TrainingFailed, match=r"another attempt would end as this one did\n.*: not an HDF5 file"):
+        run_train_job(make(), cluster, timeout=10)
     assert not api.of("trainjobs")
 
 

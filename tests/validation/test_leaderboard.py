@@ -49,6 +49,16 @@ def test_markdown_has_a_row_for_each_and_fits_a_side_panel():
     assert board["rule"] in text
 
 
+def test_it_says_where_the_data_came_from():
+    source = {"address": "s3://bucket/a.hdf5", "size": 12_300_000, "sha256": "0123456789abcdef", "seconds": 1.0,
+              "fetched": "2026-11-26T03:40:00+00:00"}  # fmt: skip
+    board = leaderboard({"generators": {"a": generator(0.6, 1, 1)}, "source": source})
+    assert board["source"] == source
+    line = "Data: s3://bucket/a.hdf5 (12.3 MB, SHA-256 0123456789ab, 2026-11-26 03:40:00 UTC)"
+    assert line in leaderboard_markdown(board).splitlines()
+    assert "Data" not in leaderboard_markdown(leaderboard({"generators": {"a": generator(0.6, 1, 1)}}))
+
+
 def test_no_generator():
     with pytest.raises(InputError, match="no generator"):
         leaderboard({"generators": {}})

@@ -2,151 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import kfp_api
 import pytest
 import yaml
 from click.testing import CliRunner
+from healthy_cluster import LABELS, SECRET, SETTINGS, Alter, Registry, node, of
 from kfp_api import KfpApi
-from kubernetes_api import KubernetesApi, running
-from local_server import QuietHandler, listening
+from kubernetes_api import KubernetesApi
 
 from caloforge.cli import main
-from caloforge.pipelines.doctor import CLUSTER_CHECKS, SERVICE_CHECKS, examine, failed, findings_table, uses
-from caloforge.pipelines.doctor_services import parse_image
-from caloforge.pipelines.findings import Finding
-from caloforge.pipelines.kubeflow import COOKIES, HOST, TOKEN
+from caloforge.pipelines.doctor import CLUSTER_CHECKS, SERVICE_CHECKS, examine, exit_code, failed, findings_table, uses
+from caloforge.pipelines.doctor_image import parse_image
+from caloforge.pipelines.kubeflow import TOKEN
 from caloforge.pipelines.settings import PipelineSettings
-
-SECRET = "planted-8f2c"
-GROUPS = {
-    "serving.kserve.io": {"v1beta1": ["inferenceservices"]},
-    "kubeflow.org": {"v1beta1": ["experiments", "trials"]},
-    "trainer.kubeflow.org": {"v1alpha1": ["trainjobs", "clustertrainingruntimes"]},
-}
-LABELS = {
-    "katib.kubeflow.org/metrics-collector-injection": "enabled",
-    "app.kubernetes.io/part-of": "kubeflow-profile",
-}
-SETTINGS = {
-    "namespace": "team",
-    "deploy": "calo",
-    "pod": {
-        "claims": {"data": "/data"},
-        "secret_env": {"AWS_ACCESS_KEY_ID": {"secret": "s3", "key": "id"}},
-        "image_pull_secrets": ["registry"],
-    },
-    "resources": {"train": {"gpus": 2, "node_selector": {"zone": "a"}, "tolerations": [{"key": "nvidia.com/gpu"}]}},
-}
-
-Alter = Callable[[KubernetesApi], Any]
-
-
-class Registry:
-    """Holds one image, and lets everybody in who asks for a token first."""
-
-    def __init__(self) -> None:
-        self.tags = {"1.0"}
-        self.private = False
-        self.url = ""
-
-    def status(self, path: str, authorization: str | None) -> int:
-        if path.startswith("/token"):
-            return 403 if self.private else 200
-        if authorization != "Bearer given":
-            return 401
-        return 200 if path.rpartition("/")[2] in self.tags else 404
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    registry = Registry()
-
-    class Handler(QuietHandler):
-        def _serve(self) -> None:
-            status = registry.status(self.path, self.headers["Authorization"])
-            content = b'{"token": "given"}' if self.path.startswith("/token") else b""
-            self.send_response(status)
-            if status == 401:
-                realm = f"http://{registry.url}/token"
-                self.send_header(
-                    "WWW-Authenticate", f'Bearer realm="{realm}",service="us",scope="repository:ours:pull"'
-                )
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_HEAD = _serve
-
-    with listening(Handler) as url:
-        registry.url = url.removeprefix("http://")
-        yield registry
-
-
-@pytest.fixture
-def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpApi]:
-    for name in (HOST, TOKEN, COOKIES, "KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_UI_ENDPOINT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(TOKEN, SECRET)
-    with kfp_api.running(KfpApi(token=SECRET)) as api:
-        yield api
-
-
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesApi]:
-    kinds = (
-        "serviceaccounts",
-        "storageclasses",
-        "persistentvolumeclaims",
-        "secrets",
-        "nodes",
-        "clustertrainingruntimes",
-    )
-    with running(KubernetesApi(*kinds)) as api:
-        api.groups = {group: dict(versions) for group, versions in GROUPS.items()}
-        api.add("namespaces", {"metadata": {"name": "team", "labels": dict(LABELS)}}, namespace="")
-        api.add("serviceaccounts", {"metadata": {"name": "default-editor"}}, namespace="team")
-        default = {"storageclass.kubernetes.io/is-default-class": "true"}
-        api.add("storageclasses", {"metadata": {"name": "standard", "annotations": default}}, namespace="")
-        claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": "Bound"}}
-        api.add("persistentvolumeclaims", claim, namespace="team")
-        secret = base64.b64encode(SECRET.encode()).decode()
-        api.add("secrets", {"metadata": {"name": "s3"}, "data": {"id": secret}}, namespace="team")
-        api.add("secrets", {"metadata": {"name": "registry"}, "data": {}}, namespace="team")
-        node = {
-            "metadata": {"name": "gpu-1", "labels": {"zone": "a"}},
-            "spec": {"taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]},
-            "status": {"allocatable": {"nvidia.com/gpu": "4"}},
-        }
-        api.add("nodes", node, namespace="")
-        api.add("clustertrainingruntimes", {"metadata": {"name": "torch-distributed"}}, namespace="")
-        config = {
-            "current-context": "here",
-            "clusters": [{"name": "here", "cluster": {"server": api.url}}],
-            "users": [{"name": "me", "user": {"token": SECRET}}],
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": "team"}}],
-        }
-        path = tmp_path / "kubeconfig"
-        path.write_text(yaml.safe_dump(config))
-        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
-        monkeypatch.setattr("caloforge.pipelines.doctor.PATIENCE_SECONDS", 0.0)
-        yield api
-
-
-@pytest.fixture
-def settings(registry: Registry) -> PipelineSettings:
-    return PipelineSettings.parse({**SETTINGS, "image": f"{registry.url}/ours:1.0"}, where="settings")
-
-
-def of(found: dict[str, list[Finding]], name: str, state: str) -> str:
-    return "\n".join(f"{f.text} -> {f.fix}" for f in found[name] if f.state == state)
 
 
 def test_a_healthy_cluster(api: KubernetesApi, kfp: KfpApi, settings: PipelineSettings) -> None:
@@ -177,7 +49,7 @@ def _node(**changes: Any) -> Alter:
         (
             lambda api: api.groups.update({"serving.kserve.io": {"v1": ["inferenceservices"]}}),
             "products",
-            "is not there, but serving.kserve.io in v1",
+            "KServe is newer than is known here: it has serving.kserve.io in v1, we speak v1beta1.*pip install",
         ),
         (
             lambda api: api.denied.add(("", "create", "inferenceservices")),
@@ -207,10 +79,14 @@ def _node(**changes: Any) -> Alter:
             "Secret s3 is not in.*kubectl create secret generic s3 --namespace team --from-literal=id=...",
         ),
         (lambda api: api.objects["secrets", "team", "s3"].update(data={"ID": "eA=="}), "secrets", "has no entry id"),
-        (_node(status={"allocatable": {"nvidia.com/gpu": "1"}}), "nodes", "train: 2 x nvidia.com/gpu.*with 1 nvidia"),
+        (_node(status=node("gpu-1", gpus=1)["status"]), "nodes", "train: 2 x nvidia.com/gpu.*with 1 nvidia"),
         (_node(metadata={"name": "gpu-1", "labels": {"zone": "b"}}), "nodes", "without label zone=a"),
         (_node(spec={"taints": [{"key": "other", "effect": "NoSchedule"}]}), "nodes", "with the taint other:NoSched"),
-        (_without("nodes", "", "gpu-1"), "nodes", "there are no nodes"),
+        (
+            lambda api: [api.objects.pop(("nodes", "", name)) for name in ("cpu-1", "gpu-1")],
+            "nodes",
+            "there are no nodes",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_fix(
@@ -303,6 +179,77 @@ def test_what_may_not_be_seen_is_not_called_wrong(
     assert "may not be" in of(found, check, "unknown")
 
 
+def _trainer_schema(*fields: str) -> dict[str, Any]:
+    """The part of /openapi/v3 that says what a TrainJob may hold."""
+    spec = {"type": "object", "properties": {field: {} for field in ("runtimeRef", "trainer", *fields)}}
+    kind = {"group": "trainer.kubeflow.org", "kind": "TrainJob", "version": "v1alpha1"}
+    schema = {"type": "object", "properties": {"spec": spec}, "x-kubernetes-group-version-kind": [kind]}
+    others = {"io.k8s.apimachinery.pkg.apis.meta.v1.Status": {"type": "object"}}
+    return {"components": {"schemas": {**others, "org.kubeflow.trainer.v1alpha1.TrainJob": schema}}}
+
+
+@pytest.mark.parametrize(
+    ("alter", "said"),
+    [
+        (lambda api: api.groups.pop("serving.kserve.io"), "KServe is not installed"),
+        (lambda api: api.groups.pop("kubeflow.org"), "Katib is not installed"),
+        # A Kubeflow without Katib has other kinds in its group, and of its version.
+        (
+            lambda api: api.groups.update({"kubeflow.org": {"v1": ["profiles"], "v1beta1": ["profiles"]}}),
+            "Katib is not installed",
+        ),
+        (lambda api: api.groups.pop("trainer.kubeflow.org"), "Kubeflow Trainer 2 is not installed"),
+        (
+            lambda api: api.groups.update({"serving.kserve.io": {"v1alpha2": ["inferenceservices"]}}),
+            "KServe is older than is known here: it has serving.kserve.io in v1alpha2, we speak v1beta1.*helm install",
+        ),
+        (
+            lambda api: api.groups.update({"kubeflow.org": {"v1alpha3": ["experiments", "trials"]}}),
+            "Katib is older than is known here",
+        ),
+        (
+            lambda api: api.groups.update({"kubeflow.org": {"v1": ["experiments", "trials"], "v1beta1": ["profiles"]}}),
+            "Katib is newer than is known here.*kubeflow.org in v1,.*pip install --upgrade caloforge",
+        ),
+        (
+            lambda api: api.groups.update({"trainer.kubeflow.org": {"v1beta1": ["trainjobs"]}}),
+            "Kubeflow Trainer 2 is newer than is known here",
+        ),
+        (
+            lambda api: api.openapi.update({"apis/trainer.kubeflow.org/v1alpha1": _trainer_schema("labels")}),
+            "Kubeflow Trainer 2 is older than 2.1: its TrainJobs cannot give pods volumes",
+        ),
+        (
+            lambda api: [
+                api.groups.pop("trainer.kubeflow.org"),
+                api.groups.update({"kubeflow.org": {"v1": ["pytorchjobs"], "v1beta1": ["experiments", "trials"]}}),
+            ],
+            "only the Training Operator 1, which has no TrainJobs",
+        ),
+    ],
+)
+def test_a_product_that_is_missing_older_or_newer_is_one_finding(alter: Alter, said: str, api: KubernetesApi) -> None:
+    alter(api)
+    findings = examine()["products"]
+    assert len(findings) == 3, "one for KServe, one for Katib, one for Trainer"
+    assert [finding.state for finding in findings].count("failed") == 1
+    assert re.search(said, of({"products": findings}, "products", "failed"))
+
+
+@pytest.mark.parametrize("field", ["podTemplateOverrides", "runtimePatches"])
+def test_a_trainer_that_gives_pods_volumes(field: str, api: KubernetesApi) -> None:
+    api.openapi["apis/trainer.kubeflow.org/v1alpha1"] = _trainer_schema(field)
+    assert "Kubeflow Trainer 2: trainjobs" in of(examine(), "products", "ok")
+
+
+def test_the_account_of_the_server(api: KubernetesApi, settings: PipelineSettings) -> None:
+    service = settings.service.model_copy(update={"service_account": "caloforge"})
+    found = examine(settings=settings.model_copy(update={"service": service}))
+    assert "ServiceAccount caloforge, as which the server runs, is not in namespace team" in of(
+        found, "account", "failed"
+    )
+
+
 def test_rights_of_others_may_not_be_asked_for(api: KubernetesApi, kfp: KfpApi, settings: PipelineSettings) -> None:
     api.reviewable = False
     found = examine(settings=settings, host=kfp.url)
@@ -324,17 +271,15 @@ def test_a_standalone_installation(api: KubernetesApi, kfp: KfpApi, registry: Re
 def test_an_api_server_that_does_not_let_us_in(
     script: list[int | str], said: str, api: KubernetesApi, kfp: KfpApi, settings: PipelineSettings
 ) -> None:
-    api.script = script
-    found = examine(settings=settings, host=kfp.url)
+    api.script = list(script)
+    found = examine(settings=settings, host=kfp.url, context="here")
     assert said in of(found, "cluster", "failed")
     assert {finding.state for name in CLUSTER_CHECKS for finding in found[name]} == {"unknown"}
     assert of(found, "pipelines", "ok")
-
-
-@pytest.fixture
-def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    api.script = list(script)
+    found = examine(settings=settings, host=kfp.url)
+    assert said in of(found, "cluster", "unknown"), "a run needs no cluster that nobody asked for"
+    assert exit_code(found) == 0
 
 
 @pytest.mark.usefixtures("no_cluster")
@@ -355,6 +300,8 @@ def test_kubeflow_pipelines(kfp: KfpApi, settings: PipelineSettings, monkeypatch
     assert "too old" in of(examine(settings=settings, host=kfp.url), "pipelines", "failed")
     kfp.version = ""
     assert "of unknown version" in of(examine(settings=settings, host=kfp.url), "pipelines", "ok")
+    kfp.version = "2.31.0"
+    assert "newer than 2.17" in of(examine(settings=settings, host=kfp.url), "pipelines", "warning")
     monkeypatch.setenv(TOKEN, "expired-3d9a")
     said = of(examine(settings=settings, host=kfp.url), "pipelines", "failed")
     assert "does not know who asks" in said
@@ -400,4 +347,48 @@ def test_the_command(
     api.objects.pop(("secrets", "team", "s3"))
     result = CliRunner().invoke(main, [*command, "--json"])
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["secrets"][1]["state"] == "failed"
+    assert json.loads(result.stdout)["secrets"][0]["state"] == "failed"
+
+
+def test_how_the_command_ends(api: KubernetesApi, kfp: KfpApi, tmp_path: Path, registry: Registry) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, "image": f"{registry.url}/ours:1.0"}))
+    command = ["doctor", "--settings", str(path), "--host", kfp.url]
+    assert CliRunner().invoke(main, [*command, "--strict"]).exit_code == 0
+    api.objects.pop(("storageclasses", "", "standard"))
+    assert CliRunner().invoke(main, command).exit_code == 0
+    result = CliRunner().invoke(main, [*command, "--strict"])
+    assert result.exit_code == 4
+    assert "0 failed, 1 warnings" in result.output
+    api.objects.pop(("secrets", "team", "s3"))
+    assert CliRunner().invoke(main, [*command, "--strict"]).exit_code == 1
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_it_does_not_end_well_when_nothing_could_be_asked(
+    kfp: KfpApi, settings: PipelineSettings, registry: Registry, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, "image": f"{registry.url}/ours:1.0"}))
+    result = CliRunner().invoke(main, ["doctor", "--settings", str(path)])
+    assert result.exit_code == 3
+    assert "neither the cluster nor Kubeflow Pipelines could be asked" in result.output
+    result = CliRunner().invoke(main, ["doctor", "--settings", str(path), "--host", kfp.url])
+    assert result.exit_code == 0, "a token for Kubeflow Pipelines alone is enough"
+    assert "neither" not in result.output
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_tokens_and_cookies_come_from_files(kfp: KfpApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN)
+    token, cookies = tmp_path / "token", tmp_path / "cookies"
+    token.write_text(f"{SECRET}\n")
+    cookies.write_text("authservice_session=planted-cookie\n")
+    command = ["doctor", "--host", kfp.url]
+    assert "does not know who asks" in CliRunner().invoke(main, command).output
+    result = CliRunner().invoke(main, [*command, "--token-file", str(token), "--cookies-file", str(cookies)])
+    assert "Kubeflow Pipelines 2.15.0" in result.output
+    assert "planted" not in result.output
+    assert kfp.requests[-1][3]["cookie"] == "authservice_session=planted-cookie"
+    result = CliRunner().invoke(main, [*command, "--token-file", str(tmp_path / "none")])
+    assert "cannot be read" in result.output
