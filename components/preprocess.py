@@ -53,7 +53,8 @@ def preprocess(
         folder = Path(prepared.path)
         done = prepare(open_showers(fetched.path, mesh), folder, settings=parsed, seed=seed, source=fetched.source)
         shutil.copyfile(folder / "quality.md", quality.path)
-        origin = {f"data_{key}": value for key, value in done.source.as_dict().items()}
+        source = done.source or fetched.source
+        origin = {f"data_{key}": value for key, value in source.as_dict().items()}
         describe(prepared, seed=seed, code_version=code_version, **origin)
         describe(quality)
-        return (record("preprocess", {"quality": quality}, data=done.source),)
+        return (record("preprocess", {"quality": quality}, data=source),)

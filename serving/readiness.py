@@ -320,8 +320,8 @@ def _explain(item: dict[str, Any], pods: list[dict[str, Any]], told: ServiceEven
             if container.get("ready"):
                 continue
             waiting = container.get("state", {}).get("waiting", {})
-            said = [waiting.get("reason"), waiting.get("message"), why_ended(pod, container)]
-            state = ": ".join(str(one) for one in said if one) or "not ready"
+            reasons = [waiting.get("reason"), waiting.get("message"), why_ended(pod, container)]
+            state = ": ".join(str(one) for one in reasons if one) or "not ready"
             logger.warning("pod %s, container %s: %s", name, container["name"], state)
             if tail := cluster.log_tail(name, container["name"]):
                 logger.warning("its log ends:\n%s", tail)
