@@ -61,6 +61,7 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     assert set(result.metrics["generators"]) == set(FAMILIES)
     assert (output / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
     assert list((output / "plots").glob("*.png"))
+    assert winner in (output / "overview.html").read_text()
     assert read_json(output / "bundle" / "config.json")["family"] == winner
     assert (output / "bundle" / "generator.onnx").is_file()
     for family in FAMILIES:
@@ -76,6 +77,21 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     assert SECRET not in caplog.text
     assert not [path for path in output.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert 0 <= result.timings["overhead_fraction"] < 1
+
+
+def test_a_family_that_fails_does_not_end_the_run_and_is_tried_again(small_showers: Path, tmp_path: Path) -> None:
+    """Two runs into one folder: in the second the family that failed works, and the other diverges."""
+    bad = {**QUICK, "training": {"steps": 60, "batch_size": 32, "learning_rate": 1e30}}
+    for failing, working in (FAMILIES, FAMILIES[::-1]):
+        values = {**SETTINGS, "overrides": {failing: bad, working: QUICK}}
+        result = run_local(small_showers, tmp_path, settings=PipelineSettings.parse(values, where="test"))
+        assert result.leaderboard["winner"] == working
+        assert list(result.leaderboard["failed"]) == [failing]
+        assert "no finite gradient" in result.leaderboard["failed"][failing]
+        assert [path.name for path in (tmp_path / "bundles").iterdir()] == [working]
+        assert [path.stem for path in (tmp_path / "generated").iterdir()] == [working]
+        for page in ("overview.html", "report.html"):
+            assert "no finite gradient" in (tmp_path / page).read_text()
 
 
 def test_a_wrong_input_within_a_step_is_one_clear_error(small_showers: Path, tmp_path: Path) -> None:
