@@ -104,7 +104,7 @@ def test_a_wrong_input_within_a_step_is_one_clear_error(small_showers: Path, tmp
 def test_a_failing_step_is_named(small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run" / "steps").mkdir(parents=True)
     (tmp_path / "run" / "steps" / "times.jsonl").mkdir()  # the step cannot write its times
-    with pytest.raises(StepError, match=r"step 'preprocess' failed(?s:.*)IsADirectoryError"):
+    with pytest.raises(StepError, match=r"step 'preprocess' failed: IsADirectoryError: (?s:.*)Traceback"):
         run_local(small_showers, tmp_path / "run")
 
 
