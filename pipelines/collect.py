@@ -9,6 +9,8 @@ from caloforge.pipelines.layout import ResultFolder
 def collect(index: Path, output: Path) -> None:
     """Link what the index names into the output folder, as :data:`caloforge.pipelines.layout.PLACES` says.
 
+    What an earlier run left there of a family that this one has not goes.
+
     Args:
         index: that the step ``overview`` wrote.
         output: gets the links.
@@ -17,5 +19,7 @@ def collect(index: Path, output: Path) -> None:
         InputError: something that is not ours is in the way there.
     """
     folder = ResultFolder(output)
+    laid = []
     for artifact in Index.read(index).artifacts:
-        folder.lay(artifact.step, artifact.name, Path(artifact.address), family=artifact.family)
+        laid += folder.lay(artifact.step, artifact.name, Path(artifact.address), family=artifact.family)
+    folder.keep_only(laid)

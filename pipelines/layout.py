@@ -145,6 +145,15 @@ class ResultFolder:
         self._note({name: [sha256] for name, sha256 in digests.items()})
         return list(pieces)
 
+    def keep_only(self, wanted: Iterable[str]) -> None:
+        """Remove what an earlier run laid and this one has not; what somebody has changed since stays."""
+        for name in self._laid.keys() - set(wanted):
+            path = self.path / name
+            if not self._is_others(name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            del self._laid[name]
+        self._note({})
+
     def _is_others(self, name: str) -> bool:
         path = self.path / name
         if not path.exists():

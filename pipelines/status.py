@@ -77,7 +77,7 @@ class Status:
     @property
     def finished(self) -> bool:
         """Whether it is over."""
-        return self.state.upper() in FINISHED or self.state == "terminated"
+        return _over(self.state)
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -274,12 +274,16 @@ class _Reading:
 
     @property
     def finished(self) -> bool:
-        return self.state.upper() in FINISHED or self.state == "terminated"
+        return _over(self.state)
 
 
 def status(kubeflow: Kubeflow, run_id: str) -> Status:
     """Return the state of a run and of its steps."""
     return Watcher(kubeflow, run_id).look()
+
+
+def _over(state: str) -> bool:
+    return state.upper() in FINISHED or state == "terminated"
 
 
 def _state(run: Any) -> tuple[str, datetime | None]:
@@ -300,6 +304,8 @@ def _later(listed: Progress | None, seen: Progress | None) -> Progress | None:
         cause = seen.cause if seen.state == "failed" or listed.state == "failed" else ""
         state: State = "failed" if listed.state == "succeeded" and seen.state == "failed" else listed.state
         return replace(listed, state=state, cause=cause, attempt=max(listed.attempt, seen.attempt))
+    if listed.state == "running" and seen.state == "pending" and not seen.node:
+        return listed  # its container's pod has been cleaned away, what is seen is the one before it
     start = min(filter(None, (listed.start, seen.start)), default=None)
     return replace(seen, start=start, attempt=max(listed.attempt, seen.attempt), node=seen.node or listed.node)
 

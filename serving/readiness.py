@@ -84,7 +84,8 @@ def wait_until_served(
                 return item
             if text := _trouble(pods or [], expected):
                 break
-            if (missing := _missing(item, told.fresh(pods))) != blocked:
+            new = [pod for pod in pods or [] if _is_new(pod, expected)]
+            if (missing := _missing(item, told.fresh(pods), new)) != blocked:
                 blocked, since = missing, time.monotonic()
             if blocked and time.monotonic() - since > GRACE_SECONDS:
                 text = blocked
@@ -237,14 +238,23 @@ def _trouble(pods: list[dict[str, Any]], expected: Expected) -> str:
             if waiting.get("reason") in _HOPELESS:
                 return f"container {container['name']}: {waiting['reason']}: {waiting.get('message', 'see the events')}"
             # What needs more memory will need it again.
-            often = container.get("restartCount", 0) >= _CRASHES and not container.get("ready")
+            often = container.get("restartCount", 0) >= _CRASHES and "running" not in container.get("state", {})
             if why and (often or why.startswith("OOMKilled")):
                 return f"container {container['name']}: {why}"
     return ""
 
 
-def _missing(item: dict[str, Any], events: list[dict[str, Any]]) -> str:
-    """Say what the servers need and the cluster does not have; empty if nothing is known to be missing."""
+def _missing(item: dict[str, Any], events: list[dict[str, Any]], pods: list[dict[str, Any]]) -> str:
+    """Say what the servers need and the cluster does not have; empty if nothing is known to be missing.
+
+    An event stays when what it missed has come: it counts as long as the pod it is about has not begun, or, if it
+    is about no pod, as there is none.
+
+    Args:
+        item: the InferenceService.
+        events: its events.
+        pods: its new pods.
+    """
     model = item.get("status", {}).get("modelStatus", {})
     if model.get("transitionStatus") == "InvalidSpec":
         failure = model.get("lastFailureInfo", {})
@@ -252,7 +262,11 @@ def _missing(item: dict[str, Any], events: list[dict[str, Any]]) -> str:
         if failure.get("reason") == "RuntimeNotRecognized":
             return f"ServingRuntime {runtime!r} is not there: apply manifests/base, or take runtime out of the settings"
         return f"{failure.get('reason')}: {failure.get('message')}"
+    begun = {pod["metadata"]["name"] for pod in pods if any("waiting" not in one["state"] for one in _containers(pod))}
     for event in reversed(events):
+        involved = event["involvedObject"]
+        if involved["name"] in begun or (involved.get("kind") != "Pod" and pods):
+            continue
         if found := _NOT_THERE.search(str(event.get("message"))):
             return f"{found['kind']} {found['name']!r} is not there (namespace {item['metadata'].get('namespace')})"
         if _REFUSED in str(event.get("message")):

@@ -24,6 +24,7 @@ print("went on", flush=True)
 """
 SLEEPS = """
     try:
+        print("asleep", flush=True)
         time.sleep(60)
     finally:
         print("left in good order", flush=True)
@@ -71,7 +72,7 @@ def test_a_family_that_fails_does_not_fail_its_step(tmp_path: Path) -> None:
 def test_a_task_that_is_stopped_says_so(tmp_path: Path, number: signal.Signals) -> None:
     process = _start(tmp_path, SLEEPS)
     assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
+    assert [process.stdout.readline() for _ in range(2)] == ["started\n", "asleep\n"]
     process.send_signal(number)
     code, ending, message, output = _ended(tmp_path, process)
     assert code == (128 + number if number == signal.SIGTERM else -number)
@@ -84,7 +85,7 @@ def test_a_task_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
     runner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     process = _start(tmp_path, SLEEPS, **{RUNNER: str(runner.pid)})
     assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
+    assert [process.stdout.readline() for _ in range(2)] == ["started\n", "asleep\n"]
     runner.kill()
     runner.wait()
     start = time.monotonic()

@@ -141,6 +141,17 @@ def test_a_step_that_was_only_prepared_came_from_the_cache(
     assert _train(status(kubeflow, "runs-1")) == ("cached", 1, "")
 
 
+def test_a_container_whose_pod_was_cleaned_away_has_not_gone_back(
+    api: KfpApi, kubeflow: Kubeflow, cluster: KubernetesApi
+) -> None:
+    driver = _pod(cluster, phase="Succeeded")
+    driver["metadata"]["annotations"]["workflows.argoproj.io/node-name"] = (
+        "(0).".join((kfp_api.WORKFLOW, *PATH)) + "-driver(0)"
+    )
+    api.play = lambda run: run["run_details"].update(task_details=step_nodes(PATH, "RUNNING"))
+    assert _train(status(kubeflow, "runs-1")) == ("running", 1, "")
+
+
 def test_out_of_memory_in_the_second_attempt(api: KfpApi, kubeflow: Kubeflow, cluster: KubernetesApi) -> None:
     _pod(cluster, attempt=0, **_ended(1, "Error", "the first"))
     _pod(cluster, attempt=1, **_ended(137, "OOMKilled"))

@@ -278,7 +278,8 @@ def test_events_are_those_of_the_service_and_of_this_deployment(
     api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference, caplog: pytest.LogCaptureFixture
 ) -> None:
     kserve.broken = {"s3://bucket/new"}
-    api.add("events", an_event("ReplicaSet", "calo-predictor-5f8f5bdcf6", "of the last deployment"))
+    for kind, name in (("ReplicaSet", "calo-predictor-5f8f5bdcf6"), ("Deployment", "calo-predictor")):
+        api.add("events", an_event(kind, name, "of the last deployment"))
     told = [
         an_event("Pod", "calo-predictor-1", "ours 1"),
         an_event("ReplicaSet", "calo-predictor-5f8f5bdcf6", "ours 2, again", count=2),
@@ -349,11 +350,35 @@ def test_what_is_not_there(
     def tell(item: dict[str, Any]) -> None:
         reconcile(item)
         api.add("events", event)
+        for pod in api.of("pods") if event["involvedObject"]["kind"] == "ReplicaSet" else []:
+            del api.objects["pods", "default", pod["metadata"]["name"]]
 
     api.controllers["inferenceservices"] = tell
     with pytest.raises(DeployFailed) as error:
         roll_out(cluster, reference)
     assert str(error.value) == f"InferenceService calo: {message}"
+
+
+def test_what_is_not_there_for_new_servers(
+    api: KubernetesApi, server: Any, cluster: Cluster, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pods of before are still there, and new ones cannot be made."""
+    monkeypatch.setattr("caloforge.serving.readiness.GRACE_SECONDS", 0.1)
+    kserve = KServe(api, server.url)
+    put_old(api, cluster)
+    kserve.broken = {"s3://bucket/new"}
+    reconcile = kserve.reconcile
+
+    def tell(item: dict[str, Any]) -> None:
+        reconcile(item)
+        if api.objects.pop(("pods", "default", "calo-predictor-2"), None):
+            api.add("events", an_event("ReplicaSet", "calo-predictor-6c7d8e", 'serviceaccount "servers" not found'))
+
+    api.controllers["inferenceservices"] = tell
+    with pytest.raises(
+        DeployFailed, match=r"serviceaccount 'servers' is not there .*the specification before is there"
+    ):
+        roll_out(cluster, reference)
 
 
 def test_what_comes_later_is_waited_for(
@@ -365,6 +390,24 @@ def test_what_comes_later_is_waited_for(
     def tell(item: dict[str, Any]) -> None:
         reconcile(item)
         api.add("events", an_event("Pod", "calo-predictor-1", 'secret "krb5" not found', reason="FailedMount"))
+
+    api.controllers["inferenceservices"] = tell
+    roll_out(cluster, reference)
+
+
+def test_what_has_come_meanwhile_is_no_reason_to_give_up(
+    api: KubernetesApi, kserve: KServe, cluster: Cluster, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has its Secret now and takes its time, at its third try; the event is still there."""
+    monkeypatch.setattr("caloforge.serving.readiness.GRACE_SECONDS", 0.05)
+    kserve.looks, kserve.restarts, reconcile = 15, 2, kserve.reconcile
+    kserve.died = {"reason": "Error", "exitCode": 1}
+
+    def tell(item: dict[str, Any]) -> None:
+        reconcile(item)
+        api.add("events", an_event("Pod", "calo-predictor-1", 'secret "krb5" not found', reason="FailedMount"))
+        for pod in api.of("pods"):
+            pod["status"]["containerStatuses"][0]["state"] = {"running": {}}
 
     api.controllers["inferenceservices"] = tell
     roll_out(cluster, reference)
