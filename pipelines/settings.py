@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.components.image import IMAGE
@@ -13,6 +13,7 @@ from caloforge.errors import InputError, unknown_name
 from caloforge.fetch import FETCH_CACHE
 from caloforge.models.registries import FAMILIES, PRESETS
 from caloforge.models.training.pod import TrainingPod
+from caloforge.pipelines.early import check_overrides, check_search
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
@@ -102,7 +103,8 @@ class PipelineSettings(Config):
         fetch_cache: claim on which fetched shower files are kept, e.g. ``{claim: caloforge-fetched}``; none without it.
         families: generator families to train.
         preset: size of the generators and of their training.
-        overrides: settings per family on top of the preset, e.g. ``{vae: {learning_rate: 1e-3}}``.
+        overrides: settings per family on top of the preset, e.g.
+            ``{vae: {training: {learning_rate: 1e-3}}}``.
         max_minutes: bound of each training, 0 for none.
         protocol: how showers are judged: ``quick`` on any geometry, ``challenge`` as CaloChallenge does.
         seed: seed of every step.
@@ -224,6 +226,15 @@ class PipelineSettings(Config):
             except InputError as error:
                 raise PydanticCustomError("not_a_pod", "{text}", {"text": str(error)}) from None
         return value
+
+    @model_validator(mode="after")
+    def _what_a_step_would_refuse(self) -> Self:
+        try:
+            check_overrides(self.preset, self.overrides)
+            check_search(self.tuning, self.families, self.preset, self.overrides)
+        except InputError as error:
+            raise PydanticCustomError("refused_later", "{text}", {"text": str(error)}) from None
+        return self
 
     @property
     def trains_in_train_job(self) -> bool:

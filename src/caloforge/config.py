@@ -42,7 +42,8 @@ class Config(BaseModel):
             if first["type"] == "extra_forbidden":
                 valid = _keys_beside(cls, first["loc"])
                 raise InputError(f"{where}: {unknown_name('key', field, valid)}") from None
-            raise InputError(f"{where}: {field}: {first['msg']}") from None
+            place = f"{where}: {field}" if field else where
+            raise InputError(f"{place}: {first['msg']}") from None
 
     @classmethod
     def from_yaml(cls, path: Path) -> Self:

@@ -16,6 +16,18 @@ from caloforge.serving.inference_service import ServiceSettings
         ({"families": ["vae", "vae"]}, "named twice"),
         ({"families": []}, "families"),
         ({"overrides": {"difusion": {}}}, "did you mean 'diffusion'"),
+        ({"overrides": {"vae": {"learning_rate": 1e-3}}}, r"here: .*'learning_rate'.*training\.learning_rate"),
+        (
+            {"overrides": {"vae": {"training": {"stepz": 1}}}},
+            r"here: .*'training\.stepz'; did you mean 'training\.steps'",
+        ),
+        ({"overrides": {"vae": {"training": {"steps": 0}}}}, r"here: .*training\.steps: .*greater than 0"),
+        ({"tuning": {"trials": 3, "algorithm": "nonsense"}}, r"here: unknown algorithm 'nonsense'"),
+        ({"tuning": {"trials": 3, "objective": "fdp"}}, r"here: unknown objective 'fdp'; did you mean 'fpd'"),
+        (
+            {"tuning": {"trials": 3, "spaces": {"vae": {"training.rate": {"type": "double", "min": 1, "max": 2}}}}},
+            "rate",
+        ),
         ({"preset": "ful"}, r"preset: unknown preset 'ful'; did you mean 'full'"),
         ({"protocol": "chalenge"}, r"protocol: unknown protocol 'chalenge'; did you mean 'challenge'"),
         ({"prepare": {"treshold": 1}}, "did you mean 'prepare.threshold'"),
