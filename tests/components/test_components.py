@@ -80,6 +80,7 @@ def test_preprocess_writes_its_artifacts_and_says_where_the_showers_came_from(
     assert [artifact.name for artifact in record.artifacts] == ["quality"]
 
 
+@pytest.mark.slow
 def test_layer_energies_are_trained_once_for_all_families(small_showers: Path, tmp_path: Path) -> None:
     """With the preset's own steps, which a limit of a second cuts short."""
     made = {name: _Artifact(tmp_path / name) for name in ("prepared", "quality", "energies", "metrics")}
@@ -149,6 +150,7 @@ def _train(showers: Path, prepared: Path, folder: Path, learning_rate: float, **
     return bundle, Record.model_validate_json(text)
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_is_told_by_its_artifact(
     small_showers: Path, small_prepared: Path, tmp_path: Path
 ) -> None:

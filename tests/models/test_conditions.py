@@ -68,6 +68,7 @@ def test_angles_condition_a_flat_detector(family: str, tilted_showers: Path, tmp
     assert np.allclose(again.conditions.phi, conditions.phi)
 
 
+@pytest.mark.slow
 def test_angles_reach_the_onnx_file(tilted_showers: Path, tmp_path: Path) -> None:
     showers = open_showers(tilted_showers)
     prepare(showers, tmp_path / "prepared")

@@ -20,6 +20,8 @@ from caloforge.models.registries import FAMILIES, LOSSES, NETWORKS, OBJECTIVES, 
 from caloforge.models.training.train import train
 from caloforge.showers import Conditions
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
 DOORS = [
     (NETWORKS, "rings", "RingNetwork"),

@@ -52,6 +52,7 @@ def test_showers_that_are_not_finite_are_refused(tiny_bundle: Path, monkeypatch:
         generator.sample(Conditions(np.full(10, 5000.0)), seed=0, batch_size=5)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_that_differs_is_not_kept(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_every_preset_resolves(name: str, preset: str) -> None:
     assert resolve(name, preset).family == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_same_seed_same_showers_whatever_the_batches(name: str, family_bundles: dict[str, Path]) -> None:
     generator = load_bundle(family_bundles[name])
@@ -104,6 +105,7 @@ def test_showers_are_physical(name: str, family_bundles: dict[str, Path]) -> Non
     assert (showers.sum(1) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_onnx_agrees_with_pytorch(name: str, family_bundles: dict[str, Path], tmp_path: Path) -> None:
     exported = tmp_path / "exported"

@@ -27,6 +27,8 @@ from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import Prepared, open_split
 from caloforge.showers import Showers, open_showers
 
+pytestmark = pytest.mark.slow
+
 STEPS = {"steps": 200, "batch_size": 128, "ema": 0.95}
 SMALL = {"backbone": "mlp", "width": 64, "blocks": 2}
 SETTINGS: dict[str, dict[str, Any]] = {

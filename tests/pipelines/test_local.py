@@ -16,6 +16,8 @@ from caloforge.pipelines.settings import PipelineSettings
 from caloforge.showers import open_showers
 from caloforge.webhook import WEBHOOK
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("vae", "wgan")
 QUICK = {
     "training": {"steps": 20, "batch_size": 32},

@@ -19,6 +19,8 @@ from caloforge.tuning.local import run_experiment
 from caloforge.tuning.plots import plots_html
 from caloforge.tuning.result import Tuning, tuning_markdown, write_tuning
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., dict[str, Any]]
 
 

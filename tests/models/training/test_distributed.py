@@ -26,6 +26,8 @@ from caloforge.models.training.distributed import TrainingFailed, train_distribu
 from caloforge.models.training.pod import TrainingPod
 from caloforge.models.training.train import train
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("wgan", "vae")
 OVERRIDES: dict[str, Any] = {
     # 21 rows: two processes do not get the same number.

@@ -52,6 +52,7 @@ def step_of(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, weights_only=True)["step"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_training_ends_with_the_same_weights(
     small_showers: Path, small_prepared: Path, tmp_path: Path, how: signal.Signals
@@ -109,6 +110,7 @@ def test_training_is_reproducible_and_depends_on_the_seed(
     assert any(not torch.equal(a[name], c[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_time_limit_is_kept(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
     overrides = MODEL | {"training": {"steps": 10**6}, "energies": {"steps": 10**6}}
     figures = train(

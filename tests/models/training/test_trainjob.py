@@ -261,6 +261,7 @@ def test_what_a_cluster_answered(
 RUN = "from caloforge.models.training.trainjob import run_train_job\nrun_train_job(body, cluster)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away_at", [None, 0, 1, 5])
 def test_sigterm(away_at: int | None, api: KubernetesApi, trainer: Trainer, tmp_path: Path) -> None:
     """The TrainJob is deleted, if need be as soon as the server is there again."""
