@@ -19,8 +19,6 @@ from caloforge.tuning.local import run_experiment
 from caloforge.tuning.plots import plots_html
 from caloforge.tuning.result import Tuning, tuning_markdown, write_tuning
 
-pytestmark = pytest.mark.slow
-
 Toy = Callable[..., dict[str, Any]]
 
 
@@ -136,6 +134,7 @@ def test_what_only_katib_runs(toy: Toy, tmp_path: Path) -> None:
         run_experiment(experiment, tmp_path)
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_nothing_behind_and_the_search_goes_on(toy: Toy, tmp_path: Path) -> None:
     write_json(tmp_path / "given.json", toy(mode="sleeps", parallel=2))
     code = (
@@ -161,6 +160,7 @@ def test_sigterm_leaves_nothing_behind_and_the_search_goes_on(toy: Toy, tmp_path
     assert {f"toy-{n:04d}" for n in (0, 1)} <= {trial.name for trial in tuning.ranked}, "the stopped ones, again"
 
 
+@pytest.mark.slow
 def test_no_trial_outlives_a_killed_search(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-P", "-m", "caloforge", "tune", "--data", str(small_showers), "--family", "vae"]
