@@ -18,10 +18,10 @@ from caloforge import __version__
 from caloforge.cli import main
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
-from caloforge.pipelines.manifest_examples import DEFAULT_REQUESTS
-from caloforge.pipelines.manifests import OVERLAYS, manifests, write_manifests
-from caloforge.pipelines.products import PARTS
-from caloforge.pipelines.rights import RIGHTS
+from caloforge.pipelines.manifests.examples import DEFAULT_REQUESTS
+from caloforge.pipelines.manifests.manifests import OVERLAYS, manifests, write_manifests
+from caloforge.pipelines.manifests.products import PARTS
+from caloforge.pipelines.manifests.rights import RIGHTS
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.pods import Pod
 from caloforge.serving.inference_service import ServiceSettings, inference_service
