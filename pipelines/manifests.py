@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -25,6 +26,9 @@ EOS_LABEL: Mapping[str, str] = {"mount-eos": "true"}
 
 STANDALONE_NAMESPACE, STANDALONE_ACCOUNT = "kubeflow", "pipeline-runner"
 PROFILE_NAMESPACE, PROFILE_ACCOUNT = "my-profile", "default-editor"
+
+_STORE = "http://seaweedfs.kubeflow:9000"
+"""The object store that comes with Kubeflow Pipelines 2.16 and later; until then it was ``minio-service``."""
 
 _GATEWAYS = ("istio-system", "knative-serving", "kourier-system", "envoy-gateway-system", "kubeflow", "monitoring")
 
@@ -87,7 +91,7 @@ def manifests(
     folders = {
         "base": _base(),
         "rbac": _rbac(without),
-        "secrets": _secrets(),
+        "secrets": _secrets(settings),
         **examples(settings, name=NAME, without=without),
         **_components(settings, without),
     }
@@ -189,10 +193,12 @@ def _rbac(without: Collection[Part]) -> dict[str, str]:
     )
 
 
-def _secrets() -> dict[str, str]:
+def _secrets(settings: PipelineSettings) -> dict[str, str]:
+    # What KServe fetches with is the store that the steps write to.
+    address = urlsplit(settings.pod.env.get("AWS_ENDPOINT_URL", _STORE))
     annotations = {
-        "serving.kserve.io/s3-endpoint": "minio-service.kubeflow:9000",
-        "serving.kserve.io/s3-usehttps": "0",
+        "serving.kserve.io/s3-endpoint": address.netloc,
+        "serving.kserve.io/s3-usehttps": "1" if address.scheme == "https" else "0",
         "serving.kserve.io/s3-region": "us-east-1",
         "serving.kserve.io/s3-useanoncredential": "false",
     }
