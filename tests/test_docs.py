@@ -56,8 +56,8 @@ def test_the_commands_are_there() -> None:
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / folder / "README.md" for folder in FOLDERS),
     ):
-        for block in re.findall(r"```\n(.*?)```", path.read_text(), re.DOTALL):
-            for line in re.sub(r"\$\(.*?\)", "", block.replace("\\\n", " ")).splitlines():
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE):
+            for line in re.sub(r"\$\(.*?\)", "", "" if language else block.replace("\\\n", " ")).splitlines():
                 for name, rest in re.findall(r"(?:^|&& |/)caloforge ([a-z][a-z-]*)([^#&|]*)", line):
                     known = {option for one in main.commands[name].params for option in one.opts}
                     unknown = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest)) - known
