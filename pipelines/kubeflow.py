@@ -7,9 +7,10 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import kfp_server_api
 from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
@@ -202,23 +203,32 @@ class Kubeflow:
         return next((text for name in names if (text := self._log(run_id, name)) is not None), None)
 
     def _log(self, run_id: str, name: str) -> str | None:
+        path = f"/apis/v1alpha1/runs/{quote(run_id, safe='')}/nodes/{quote(name, safe='')}/log"
+        try:
+            return self._text(name, path, {})
+        except Refused as error:
+            if error.status not in (400, 404):
+                raise
+        # The server of the user interface, which the dashboard's address leads to, hands this path of the API on
+        # to nobody; it has one of its own.
+        query = {"podname": name, "runid": run_id, "podnamespace": self.namespace or ""}
+        with contextlib.suppress(Refused):
+            return self._text(name, "/k8s/pod/logs", {key: value for key, value in query.items() if value})
+        return None
+
+    def _text(self, name: str, path: str, query: Mapping[str, str]) -> str | None:
         api = self.client._healthz_api.api_client  # kfp's client has no method for logs
 
         def read() -> str:
             answer = api.call_api(
-                "/apis/v1alpha1/runs/{run}/nodes/{node}/log", "GET", path_params={"run": run_id, "node": name},
-                header_params={"Accept": "*/*"}, auth_settings=["Bearer"],
-                _preload_content=False, _return_http_data_only=True,
+                path, "GET", query_params=list(query.items()), header_params={"Accept": "*/*"},
+                auth_settings=["Bearer"], _preload_content=False, _return_http_data_only=True,
             )  # fmt: skip
             return str(answer.data.decode(errors="replace"))
 
         for _ in range(_LOG_ATTEMPTS):
             try:
                 return str(self.once(f"read the log of {name!r}", read, is_log=True))
-            except Refused as error:
-                if error.status not in (400, 404):
-                    raise
-                return None
             except Passing as error:
                 if error.answered:  # 500 means that the pod or its log is gone
                     return None

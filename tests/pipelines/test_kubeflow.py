@@ -130,6 +130,17 @@ def test_a_log_goes_with_the_token(api: KfpApi, monkeypatch: pytest.MonkeyPatch)
     assert connect(api.url).step_log("runs-1", "w-7")
 
 
+@pytest.mark.parametrize("namespace", [None, "team"])
+def test_a_log_by_way_of_the_dashboard(api: KfpApi, namespace: str | None) -> None:
+    """The server of the user interface hands on v1beta1 and v2beta1 of the API, and has a path of its own for logs."""
+    _with_log(api)
+    api.dashboard, api.multi_user = True, namespace is not None
+    api.logs["w-retry-system-container-impl-8"] = "what ran"
+    connected = connect(api.url, namespace=namespace, poll_seconds=0.01, patience=1.0)
+    assert connected.step_log("runs-1", "w-8") == "what ran"
+    assert connected.step_log("runs-1", "w-9") is None
+
+
 @pytest.mark.parametrize("fault", ["reset", "lost"])
 def test_a_log_bears_a_broken_connection(api: KfpApi, fault: str) -> None:
     connected = _with_log(api)
