@@ -27,7 +27,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_name("mutants.yaml")
-FOLDERS = ("components", "models", "pipelines", "preprocessing", "serving", "tuning", "validation")
 TIMEOUT = 600
 
 
@@ -84,7 +83,10 @@ class Copy:
                 (self.root / name).write_bytes((ROOT / name).read_bytes())
         links = self.root / ".links" / "caloforge"
         links.mkdir(parents=True)
-        for path in [*(self.root / "src" / "caloforge").iterdir(), *(self.root / folder for folder in FOLDERS)]:
+        for path in [
+            *(self.root / "src" / "caloforge").iterdir(),
+            *(path.parent for path in self.root.glob("*/__init__.py")),
+        ]:
             (links / path.name).symlink_to(path)
         # For this process' children, and theirs.
         os.environ |= {"PYTHONPATH": str(links.parent), "PYTHONDONTWRITEBYTECODE": "1"}
