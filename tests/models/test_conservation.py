@@ -71,3 +71,11 @@ def test_turned_voxels_are_decoded_to_the_turned_shower() -> None:
     for turns in range(REGULAR.n_rotations):
         order = torch.from_numpy(REGULAR.rotation(turns, mirror=True))
         assert torch.allclose(family.to_mev(x[:, order], energy), plain[:, order], rtol=1e-5)
+
+
+def test_voxels_are_conditioned_on_incident_and_layer_energies() -> None:
+    """The log of 10 GeV lies in the middle of 1 and 100; empty layers have 0 twice."""
+    family = build("vae")
+    condition = family.voxel_condition(torch.tensor([[1e4]]), torch.tensor([[THRESHOLD, 0.0, THRESHOLD * 1000]]))
+    high = (torch.log(torch.tensor(1000.0)).item() - 4) / 3
+    assert condition[0].tolist() == pytest.approx([0, -4 / 3, 0, high, 1, 0, 1], abs=1e-5)

@@ -16,8 +16,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from caloforge.models.configuration import TrainingConfig
-from caloforge.models.family import TrainableModel
+from caloforge.models.family import Stage, TrainableModel
 from caloforge.models.training.loop import fit
+from caloforge.models.training.train import fit_stages
 from caloforge.preprocessing.draws import Draws
 
 PEAK = 0.1
@@ -111,3 +112,16 @@ def test_weights_decay(tmp_path: Path) -> None:
     )  # fmt: skip
     wanted = math.prod(1 - 0.1 * PEAK * 0.5 * (1 + math.cos(math.pi * step / 20)) for step in range(20))
     assert model.weight[0].item() == pytest.approx(wanted, rel=1e-9)
+
+
+def test_a_stage_leaves_its_averaged_weights_in_place(tmp_path: Path) -> None:
+    settings = {"learning_rate": PEAK, "warmup": 0.0, "weight_decay": 0.0, "clip": 1e9, "ema": 0.5}
+    stage = Stage(TrainingConfig(steps=20, **settings), lambda data, number, size, draws: 1.0)
+    owner = nn.ModuleDict({"slope": Slope()})
+    fit_stages(
+        owner, {"slope": stage}, range(64), tmp_path, Fabric(accelerator="cpu", devices=1),
+        name="test", seed=0, limit=None,
+    )  # fmt: skip
+    weights, averaged = trained(tmp_path / "alone", lambda number, draws: 1.0, steps=20, ema=0.5)
+    assert torch.equal(owner["slope"].weight, averaged)
+    assert not torch.equal(averaged, weights[-1])
