@@ -50,7 +50,7 @@ def overview(
     from caloforge.components.task import task
     from caloforge.files import read_json, write_json
     from caloforge.index import Index
-    from caloforge.validation.overview import write_overview
+    from caloforge.validation.report.overview import write_overview
 
     with task("overview"):
         records = [preprocessed, *tuned, *trained, *generated, judged, exported]

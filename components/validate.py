@@ -57,8 +57,8 @@ def validate(
     from caloforge.files import write_json
     from caloforge.preprocessing.prepared import load_prepared, open_split
     from caloforge.showers import open_showers
-    from caloforge.validation.leaderboard import leaderboard as make_leaderboard
-    from caloforge.validation.leaderboard import leaderboard_markdown, none_is_left
+    from caloforge.validation.report.leaderboard import leaderboard as make_leaderboard
+    from caloforge.validation.report.leaderboard import leaderboard_markdown, none_is_left
     from caloforge.validation.validate import validate as validate_showers
 
     with task("validate"), tempfile.TemporaryDirectory() as scratch:

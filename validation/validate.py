@@ -20,15 +20,10 @@ from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.source import Source
 from caloforge.steps import step
-from caloforge.validation.conditioning import conditioning
-from caloforge.validation.events import events, typical_energies
-from caloforge.validation.histogram import energy_edges
-from caloforge.validation.impact import expect_centres
-from caloforge.validation.key_figures import in_bins
-from caloforge.validation.leaderboard import leaderboard
-from caloforge.validation.memorisation import memorisation
-from caloforge.validation.metrics import Comparison, Sample
-from caloforge.validation.physics import (
+from caloforge.validation.figures.conditioning import conditioning
+from caloforge.validation.figures.key_figures import in_bins
+from caloforge.validation.figures.memorisation import memorisation
+from caloforge.validation.figures.physics import (
     FIGURES,
     Figures,
     correlation_difference,
@@ -36,15 +31,20 @@ from caloforge.validation.physics import (
     profile_shift,
     repeated_showers,
 )
-from caloforge.validation.plot_style import REFERENCE
-from caloforge.validation.plots import write_plots
+from caloforge.validation.metrics.registry import Comparison, Sample
+from caloforge.validation.metrics.result import Result
+from caloforge.validation.observables.histogram import energy_edges
+from caloforge.validation.observables.impact import expect_centres
+from caloforge.validation.observables.summary import Summary, layer_groups, layer_range, summarise
+from caloforge.validation.plots.events import events, typical_energies
+from caloforge.validation.plots.style import REFERENCE
+from caloforge.validation.plots.write import write_plots
 from caloforge.validation.protocols import PROTOCOLS
-from caloforge.validation.report import write_report
-from caloforge.validation.result import Result
+from caloforge.validation.report.html import write_report
+from caloforge.validation.report.leaderboard import leaderboard
+from caloforge.validation.report.tables import summary_markdown, tables_csv
+from caloforge.validation.report.verdict import overall, verdict
 from caloforge.validation.significance import LARGEST, either_way
-from caloforge.validation.summary import Summary, layer_groups, layer_range, summarise
-from caloforge.validation.tables import summary_markdown, tables_csv
-from caloforge.validation.verdict import overall, verdict
 
 logger = logging.getLogger(__name__)
 

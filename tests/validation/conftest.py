@@ -103,7 +103,7 @@ def judged(
     voxels[:, mesh.layer_slices[1]] *= 4
     bad = save(folder / "bad.hdf5", mesh, energy, voxels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("caloforge.validation.plot_style.DPI", 50)  # seconds saved
+        patch.setattr("caloforge.validation.plots.style.DPI", 50)  # seconds saved
         output, timings = folder / "out", {"good": 1.5}
         metrics = validate(
             reference, {"good": good, BAD: bad}, output, floor=floor, timings=timings, seed=3, source=SOURCE

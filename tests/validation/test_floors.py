@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from caloforge.showers import open_showers
-from caloforge.validation.histogram import bin_edges, histogram
-from caloforge.validation.metrics import SAMPLE_METRICS, Sample
-from caloforge.validation.observables import OBSERVABLES
-from caloforge.validation.separation import separation_power
-from caloforge.validation.summary import summarise
+from caloforge.validation.metrics.registry import SAMPLE_METRICS, Sample
+from caloforge.validation.metrics.separation import separation_power
+from caloforge.validation.observables.histogram import bin_edges, histogram
+from caloforge.validation.observables.registry import OBSERVABLES
+from caloforge.validation.observables.summary import summarise
 from caloforge.validation.validate import validate
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer
-from caloforge.validation.leaderboard import leaderboard
-from caloforge.validation.observables import OBSERVABLES
+from caloforge.validation.observables.registry import OBSERVABLES
+from caloforge.validation.report.leaderboard import leaderboard
 from caloforge.validation.validate import validate
 
 
