@@ -88,8 +88,8 @@ def validate(
         Path(ranking.path).write_text(leaderboard_markdown(board))
         shutil.copyfile(output / "report.html", report.path)
         shutil.copyfile(output / "summary.md", summary.path)
-        log_scalars(metrics, headline(figures))
-        log_roc(roc, **figures["generators"][board["winner"]]["roc"])
+        log_scalars(metrics, headline(board))
+        log_roc(roc, **figures.generators[board["winner"]].rocs["auc"].model_dump())
         written = {"judgement": judgement, "report": report, "leaderboard": leaderboard, "ranking": ranking}
         for artifact in (*written.values(), summary, roc):
             describe(artifact)

@@ -9,7 +9,7 @@ from caloforge.validation.metrics.challenge import separations
 from caloforge.validation.metrics.frechet import challenge_fpd
 from caloforge.validation.metrics.kernel import kpd
 from caloforge.validation.metrics.prdc import log_voxels, prdc
-from caloforge.validation.metrics.registry import Sample
+from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.observables.summary import summarise
 
 N = 120

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm, rankdata, t
 
+from caloforge.validation.figures.found import Found, figure_rows
 from caloforge.validation.metrics.result import Result
-from caloforge.validation.observables.registry import response
+from caloforge.validation.observables.per_shower import response
 from caloforge.validation.observables.summary import Summary
+from caloforge.validation.row import Parts, Row
 from caloforge.validation.significance import LARGEST, either_way
 
 FloatArray = NDArray[np.float64]
@@ -24,7 +25,7 @@ FEWEST = 10
 
 def conditioning(
     reference: Summary, floor: Summary, generated: Mapping[str, Summary], edges: FloatArray, *, seed: int
-) -> dict[str, dict[str, Any]]:
+) -> Iterator[Row]:
     """Return the physics figures that say whether samples follow the incident energy.
 
     Pearson's and Spearman's correlation of the total with the incident energy, and the response in
@@ -37,33 +38,24 @@ def conditioning(
         edges: of the bins of incident energy, MeV.
         seed: of the bootstrap.
     """
-    table: dict[str, dict[str, Any]] = {}
+    n = len(reference)
     for key, (title, ranks) in CORRELATIONS.items():
         own = energy_correlation(reference, ranks=ranks, seed=seed)
         if own is None:
             continue
-        table[key] = {
-            "title": title,
-            "unit": "",
-            "tested": True,
-            "value": own.value,
-            "error": own.error,
-            "floor": _distance(energy_correlation(floor, ranks=ranks, seed=seed), own),
-            "generators": {
+        yield from figure_rows(
+            key, title, _distance(energy_correlation(floor, ranks=ranks, seed=seed), own),
+            {
                 name: _distance(energy_correlation(summary, ranks=ranks, seed=seed), own)
                 for name, summary in generated.items()
             },
-        }
-    table["response_calibration"] = {
-        "title": "Response in bins of incident energy, chi² over bins",
-        "unit": "",
-        "tested": True,
-        "value": 0.0,
-        "error": 0.0,
-        "floor": response_calibration(reference, floor, edges),
-        "generators": {name: response_calibration(reference, s, edges) for name, s in generated.items()},
-    }
-    return table
+            n=n, value=own.value, error=own.error,
+        )  # fmt: skip
+    yield from figure_rows(
+        "response_calibration", "Response in bins of incident energy, chi² over bins",
+        response_calibration(reference, floor, edges),
+        {name: response_calibration(reference, s, edges) for name, s in generated.items()}, n=n,
+    )  # fmt: skip
 
 
 CORRELATIONS = {
@@ -92,31 +84,30 @@ def energy_correlation(summary: Summary, *, ranks: bool, seed: int) -> Result | 
     return Result(float((x * y).mean()), float(((xy - mean_x * mean_y) / spread).std(ddof=1)), n=n)
 
 
-def _distance(found: Result | None, reference: Result) -> dict[str, float | None]:
+def _distance(found: Result | None, reference: Result) -> Found:
     """Return a correlation and its distance from the reference's, in the variable of Fisher (1921).
 
     In atanh of a correlation errors are even; they are propagated to it.
     """
     if found is None:
-        return {"value": None, "error": None, "sigma": LARGEST}
+        return Found(None, None, LARGEST)
     edge = 1 - 1e-12
     ends = [max(min(r.value, edge), -edge) for r in (found, reference)]
     spread = math.hypot(*(r.error / (1 - end**2) for r, end in zip((found, reference), ends, strict=True)))
     difference = math.atanh(ends[0]) - math.atanh(ends[1])
     sigma = either_way(difference / spread) if spread > 0 else LARGEST * (difference != 0)
-    return {"value": found.value, "error": found.error, "sigma": sigma}
+    return Found(found.value, found.error, sigma)
 
 
-def response_calibration(reference: Summary, generated: Summary, edges: FloatArray) -> dict[str, Any]:
+def response_calibration(reference: Summary, generated: Summary, edges: FloatArray) -> Found:
     """Compare the mean of E_tot / E_inc in bins of incident energy.
 
     The pull of each bin is the difference over its error, brought from Student's t with the bin's
     showers to a normal variable.
 
     Returns:
-        ``value``, chi² over the number of bins; ``error``, its standard deviation between equal samples;
-        ``sigma`` of all pulls together; ``pulls`` and ``energies`` (MeV, middle of the bins) of the bins
-        that count; ``where``, the bin that pulls most.
+        Chi² over the number of bins with its standard deviation between equal samples and its distance; in
+        ``parts`` the pulls of the bins that count, called by their middles.
     """
     ratios, places = zip(
         *((response(s), np.searchsorted(edges, s.incident_energy, side="right") - 1) for s in (reference, generated)),
@@ -135,14 +126,15 @@ def response_calibration(reference: Summary, generated: Summary, edges: FloatArr
         energies.append(float(energy))
         pulls.append(math.copysign(float(np.clip(norm.isf(chance), 0.0, LARGEST)), pull))
     if not pulls:
-        return {"value": 0.0, "error": 0.0, "sigma": 0.0, "pulls": [], "energies": []}
+        return Found(0.0, 0.0, 0.0)
     total = float(np.square(pulls).sum())
     worst = int(np.argmax(np.abs(pulls)))
-    return {
-        "value": total / len(pulls),
-        "error": math.sqrt(2 / len(pulls)),
-        "sigma": float(np.clip(norm.isf(chi2.sf(total, len(pulls))), -LARGEST, LARGEST)),
-        "pulls": pulls,
-        "energies": energies,
-        "where": f"at {energies[worst] / 1000:.3g} GeV",
-    }
+    where = tuple(f"{energy / 1000:.3g} GeV" for energy in energies)
+    return Found(
+        total / len(pulls),
+        math.sqrt(2 / len(pulls)),
+        float(np.clip(norm.isf(chi2.sf(total, len(pulls))), -LARGEST, LARGEST)),
+        ending=f" at {where[worst]}",
+        parts=Parts(what="energies", where=where, value=tuple(pulls)),
+        freedom=len(pulls),
+    )

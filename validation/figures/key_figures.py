@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,11 @@ from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from caloforge.validation.figures.found import Found, figure_rows
 from caloforge.validation.figures.physics import has_depth, maxima_in_bins
 from caloforge.validation.observables.conditions import CONDITIONS, Condition, present
 from caloforge.validation.observables.histogram import Curve, mean_in_bins
-from caloforge.validation.observables.registry import (
+from caloforge.validation.observables.per_shower import (
     containment_radius,
     empty_layers,
     hottest_voxel_share,
@@ -24,6 +26,7 @@ from caloforge.validation.observables.registry import (
     response,
 )
 from caloforge.validation.observables.summary import Summary
+from caloforge.validation.row import IN_BINS, Parts, Row
 from caloforge.validation.significance import LARGEST
 
 FloatArray = NDArray[np.float64]
@@ -109,39 +112,36 @@ def _resolution(where: FloatArray, values: FloatArray, edges: FloatArray) -> Cur
     return Curve(value, error)
 
 
-def in_bins(reference: Summary, floor: Summary, others: Mapping[str, Summary]) -> dict[str, Any]:
-    """Return all key figures in bins of all conditions, as ``metrics.json`` has them.
+def in_bins(reference: Summary, floor: Summary, others: Mapping[str, Summary]) -> Iterator[Row]:
+    """Return all key figures in bins of all conditions.
 
-    Of each generator, ``chi2`` sums the squared pulls of the ``bins`` where both have a value
-    (brought from Student's t to normal ones, which is what a pull is with few showers), and
-    ``sigma`` says how improbable that is between equal samples.
+    The value of a row sums the squared pulls of the bins where both have a value (brought from
+    Student's t to normal ones, which is what a pull is with few showers), ``freedom`` counts them, and
+    ``sigma`` says how improbable the sum is between equal samples.
     """
-    result: dict[str, Any] = {}
     for name, edges in present(reference, [floor, *others.values()]).items():
         condition = CONDITIONS[name]
         numbers = [_numbers(condition, s, edges) for s in (reference, floor, *others.values())]
-        table: dict[str, Any] = {}
+        bins = _bins(condition, edges)
         for key in figures_in_bins(reference):
             figure = KEY_FIGURES[key]
-            truth, *curves = (figure.curve(s, condition, edges) for s in (reference, floor, *others.values()))
-            entries = [
-                _entry(curve, truth, np.minimum(numbers[0], n)) for curve, n in zip(curves, numbers[1:], strict=True)
+            truth, second, *curves = (figure.curve(s, condition, edges) for s in (reference, floor, *others.values()))
+            found = [
+                _found(curve, truth, second, np.minimum(numbers[0], n), bins)
+                for curve, n in zip((second, *curves), numbers[1:], strict=True)
             ]
-            table[key] = {
-                "title": figure.title,
-                "unit": figure.unit,
-                "value": _plain(truth.value),
-                "error": _plain(truth.error),
-                "floor": entries[0],
-                "generators": dict(zip(others, entries[1:], strict=True)),
-            }
-        result[name] = {
-            "title": condition.title,
-            "unit": condition.unit,
-            "edges": (edges * condition.scale).tolist(),
-            "figures": table,
-        }
-    return result
+            yield from figure_rows(
+                f"{key}_{name}", figure.title, found[0], dict(zip(others, found[1:], strict=True)), n=len(reference),
+                value=None, error=None, unit=figure.unit, kind=IN_BINS, group=f"In bins of {condition.title.lower()}",
+                phrase=f"{figure.title} in bins of {condition.title}".lower(),
+            )  # fmt: skip
+
+
+def _bins(condition: Condition, edges: FloatArray) -> Parts:
+    """Return the bins without any values."""
+    ends = (edges * condition.scale).tolist()
+    where = [f"{condition.title.lower()} {low:.4g} to {high:.4g} {condition.unit}" for low, high in pairwise(ends)]
+    return Parts(what="bins", where=tuple(where), edges=tuple(ends), unit=condition.unit)
 
 
 def _numbers(condition: Condition, summary: Summary, edges: FloatArray) -> FloatArray:
@@ -150,15 +150,19 @@ def _numbers(condition: Condition, summary: Summary, edges: FloatArray) -> Float
     return np.histogram(where, edges)[0].astype(np.float64)
 
 
-def _entry(curve: Curve, truth: Curve, numbers: FloatArray) -> dict[str, Any]:
+def _found(curve: Curve, truth: Curve, second: Curve, numbers: FloatArray, bins: Parts) -> Found:
     spread = np.hypot(curve.error, truth.error)
     known = np.isfinite(curve.value - truth.value) & (spread > 0)
     pulls = np.abs(curve.value - truth.value)[known] / spread[known]
     pulls = np.clip(norm.isf(student.sf(pulls, numbers[known] - 1)), 0, LARGEST)
-    chi2, bins = float((pulls**2).sum()), int(known.sum())
-    sigma = float(np.clip(norm.isf(chi2_distribution.sf(chi2, bins)), -LARGEST, LARGEST)) if bins else 0.0
-    return {"value": _plain(curve.value), "error": _plain(curve.error), "chi2": chi2, "bins": bins, "sigma": sigma}
+    chi2, freedom = float((pulls**2).sum()), int(known.sum())
+    sigma = float(np.clip(norm.isf(chi2_distribution.sf(chi2, freedom)), -LARGEST, LARGEST)) if freedom else 0.0
+    values = {
+        "value": _plain(curve.value), "error": _plain(curve.error), "floor": _plain(second.value),
+        "floor_error": _plain(second.error), "reference": _plain(truth.value), "reference_error": _plain(truth.error),
+    }  # fmt: skip
+    return Found(chi2, None, sigma, parts=bins.model_copy(update=values), freedom=freedom)
 
 
-def _plain(values: FloatArray) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in values.tolist()]
+def _plain(values: FloatArray) -> tuple[float | None, ...]:
+    return tuple(value if np.isfinite(value) else None for value in values.tolist())

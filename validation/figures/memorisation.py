@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from caloforge.showers import Showers, VoxelArray
+from caloforge.validation.figures.found import Found, figure_rows
 from caloforge.validation.metrics.classifier import auc_error
 from caloforge.validation.metrics.prdc import log_voxels
-from caloforge.validation.metrics.registry import Sample, some_rows
 from caloforge.validation.metrics.result import Result
+from caloforge.validation.metrics.sample import Sample, some_rows
+from caloforge.validation.row import Row
 
 FloatArray = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ SAME = 1e-3
 
 def memorisation(
     training: Showers, reference: Sample, floor: Sample, generated: Mapping[str, Sample], *, seed: int
-) -> dict[str, dict[str, Any]]:
+) -> list[Row]:
     """Compare distances to the training sample with those of held-out showers.
 
     The test of Meehan, Chaudhuri and Dasgupta (2020, arXiv:2004.05675): the probability that a
@@ -46,52 +47,47 @@ def memorisation(
         seed: of the choice of showers and of the bootstrap.
 
     Returns:
-        Two entries for the physics figures: the probability, tested against the floor, and the ratio of
-        the median distances. Each sample's entry has ``copies``, the share of showers that are in the
-        training sample; ``reference_copies`` is the reference's.
+        The rows of two physics figures: the probability, tested against the floor, and the ratio of the
+        median distances. ``extra`` has ``copies``, the share of showers that are in the training sample,
+        ``reference_copies`` and ``floor_copies``, that of Geant4's, and ``n_training``, how many were searched.
     """
-    rows = some_rows(len(reference.summary), ASKED, seed=seed)
+    asked_rows = some_rows(len(reference.summary), ASKED, seed=seed)
     samples = [reference, floor, *generated.values()]
-    asked = np.concatenate([log_voxels(sample.voxels(rows)) for sample in samples])
+    asked = np.concatenate([log_voxels(sample.voxels(asked_rows)) for sample in samples])
     searched = training.select(some_rows(len(training), SEARCHED, seed=seed))
     distances = np.split(nearest_distances(asked, searched, threshold=reference.summary.threshold), len(samples))
     held_out, second, *others = distances
     judged = dict(zip(generated, others, strict=True))
-    counts = {"n": len(rows), "n_training": len(searched)}
-    return {
-        "memorisation": {
-            "title": "Showers nearer to the training sample than held-out ones, probability",
-            "tested": True,
-            "value": 0.5,
-            **_entries(nearer_probability, held_out, second, judged),
-            **counts,
-            "reference_copies": float((held_out <= SAME).mean()),
-        },
-        "training_distance": {
-            "title": "Distance to the training sample over that of held-out showers, medians",
-            "tested": False,
-            "value": 1.0,
-            **_entries(lambda x, y: ratio_of_medians(x, y, seed=seed), held_out, second, judged),
-            **counts,
-        },
-    }
+    reference_copies = float((held_out <= SAME).mean())
 
+    def rows(
+        name: str, title: str, measure: Callable[[FloatArray, FloatArray], Result], *, value: float, tested: bool
+    ) -> Iterator[Row]:
+        below = measure(second, held_out)
 
-def _entries(
-    measure: Callable[[FloatArray, FloatArray], Result],
-    held_out: FloatArray,
-    floor: FloatArray,
-    generated: Mapping[str, FloatArray],
-) -> dict[str, Any]:
-    below = measure(floor, held_out)
+        def found(distances: FloatArray) -> Found:
+            result = measure(distances, held_out)
+            counts = {
+                "copies": float((distances <= SAME).mean()), "reference_copies": reference_copies,
+                "floor_copies": float((second <= SAME).mean()), "n_training": len(searched),
+            }  # fmt: skip
+            return Found(result.value, result.error, result.sigma_from(below), extra=counts)
 
-    def entry(distances: FloatArray) -> dict[str, float]:
-        result = measure(distances, held_out)
-        copies = float((distances <= SAME).mean())
-        return {"value": result.value, "error": result.error, "sigma": result.sigma_from(below), "copies": copies}
+        return figure_rows(
+            name, title, Found(below.value, below.error, 0.0), {key: found(x) for key, x in judged.items()},
+            n=len(held_out), value=value, tested=tested,
+        )  # fmt: skip
 
-    entries = {name: entry(distances) for name, distances in generated.items()}
-    return {"unit": "", "error": 0.0, "floor": {**entry(floor), "sigma": 0.0}, "generators": entries}
+    return [
+        *rows(
+            "memorisation", "Showers nearer to the training sample than held-out ones, probability",
+            nearer_probability, value=0.5, tested=True,
+        ),
+        *rows(
+            "training_distance", "Distance to the training sample over that of held-out showers, medians",
+            lambda x, y: ratio_of_medians(x, y, seed=seed), value=1.0, tested=False,
+        ),
+    ]  # fmt: skip
 
 
 def nearest_distances(points: VoxelArray, training: Showers, *, threshold: float) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,17 @@ from numpy.typing import NDArray
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer, load_geometry
 from caloforge.validation.metrics.classifier import classifier_auc
+from caloforge.validation.metrics.compare import Comparison, distances
 from caloforge.validation.metrics.frechet import challenge_fpd
 from caloforge.validation.metrics.kernel import BATCH_SIZE, kpd
 from caloforge.validation.metrics.prdc import log_voxels, prdc
-from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, Comparison, Sample, distances
+from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS
 from caloforge.validation.metrics.result import Result
+from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.metrics.separation import separation_of_histograms, separation_of_profiles
 from caloforge.validation.metrics.training import Training
-from caloforge.validation.observables.registry import OBSERVABLES, response
+from caloforge.validation.observables.per_shower import response
+from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import Summary, voxel_histogram
 
 FloatArray = NDArray[np.float64]
@@ -99,9 +103,14 @@ def separations(reference: Sample, generated: Sample) -> dict[str, Result]:
         "layer_energy": _separation(x, y, by_layer),
     }
     for name, binning in RANGES.items():
-        layers = geometry.alpha_layers if name.endswith(("eta", "phi")) else range(geometry.n_layers)
-        edges = [binning.edges(geometry.active_layers[i], dataset) for i in layers]
+        layers = OBSERVABLES[name].layers
+        assert layers is not None
+        edges = [binning.edges(geometry.active_layers[i], dataset) for i in layers(geometry)]
         found[name] = _separation(_columns(name, reference), _columns(name, generated), edges)
+    found = {
+        name: replace(result, places=OBSERVABLES[name].places(geometry, len(result.parts) or 1))
+        for name, result in found.items()
+    }
     found["voxel_energy"] = _voxel_separation(reference, generated)
     if dataset.startswith("dataset_1"):
         found["response_by_energy"] = _by_energy(reference, generated, narrow=dataset.endswith("photons"))
@@ -195,8 +204,11 @@ def _by_energy(reference: Sample, generated: Sample, *, narrow: bool) -> Result:
         x, y = (_response_between(sample.summary, energies[i], energies[i + 1]) for sample in (reference, generated))
         rows.append(_in_range(x, y, edges))
     values, errors = (tuple(column) for column in zip(*rows, strict=True))
-    n = len(reference.summary)
-    return Result(float(np.mean(values)), float(np.mean(errors)), n=n, parts=values, part_errors=errors)
+    names = tuple(f"{low / 1000:.3g} to {high / 1000:.3g} GeV" for low, high in pairwise(energies[:16].tolist()))
+    return Result(
+        float(np.mean(values)), float(np.mean(errors)), n=len(reference.summary), parts=values, part_errors=errors,
+        places=("energies", names),
+    )  # fmt: skip
 
 
 def _response_between(summary: Summary, low: float, high: float) -> FloatArray:

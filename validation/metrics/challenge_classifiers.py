@@ -13,9 +13,9 @@ from caloforge.geometry import Geometry
 from caloforge.showers import VoxelArray
 from caloforge.validation.metrics.classifier_inputs import Inputs, LowLevel, LowLevelNormalised, high_level
 from caloforge.validation.metrics.neural import dense, judge, operations
-from caloforge.validation.metrics.registry import Sample
 from caloforge.validation.metrics.resnet import ResNet18
 from caloforge.validation.metrics.result import Result
+from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.metrics.training import Training
 from caloforge.validation.observables.summary import Summary
 

@@ -1,29 +1,25 @@
-"""The metrics, and their application to a pair of samples: one function and one registry line each."""
+"""The metrics: one function and one line each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.showers import Showers, VoxelArray
-from caloforge.validation.metrics.channels import channel_wasserstein, checkerboard_channels
+from caloforge.validation.metrics.channels import channel_wasserstein
 from caloforge.validation.metrics.classifier import VOXEL_TREES, classifier_auc
 from caloforge.validation.metrics.frechet import fpd
 from caloforge.validation.metrics.kernel import BATCH_SIZE, kpd
 from caloforge.validation.metrics.prdc import log_voxels, prdc
 from caloforge.validation.metrics.precision_recall import precision_recall
 from caloforge.validation.metrics.result import Result
+from caloforge.validation.metrics.sample import Sample, some_rows
 from caloforge.validation.metrics.separation import separation_of_profiles, separation_power
-from caloforge.validation.metrics.voxel_features import voxel_features
 from caloforge.validation.metrics.wasserstein import wasserstein, wasserstein_of_profiles
-from caloforge.validation.observables.features import high_level_features
-from caloforge.validation.observables.registry import OBSERVABLES, Observable
-from caloforge.validation.observables.summary import Profile, Summary
-from caloforge.validation.significance import worst_of
+from caloforge.validation.observables.registry import Observable
+from caloforge.validation.observables.summary import Profile
 
 FloatArray = NDArray[np.float64]
 
@@ -31,48 +27,6 @@ PRDC_SHOWERS = 2000
 """Showers of each sample that the quick protocol computes distances of: their number counts squared."""
 CLUSTERED_SHOWERS = 5000
 """Showers of each sample that are clustered."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Showers and their summary, made with a threshold that the voxels in the file have not seen."""
-
-    showers: Showers
-    summary: Summary
-
-    @cached_property
-    def features(self) -> FloatArray:
-        """The high-level features of CaloChallenge, (N, d)."""
-        return high_level_features(self.summary)
-
-    @property
-    def channels(self) -> FloatArray:
-        """Energies of the layers; of a mesh of one layer those of a checkerboard over its cells, (N, channels) MeV."""
-        layer, *others = self.summary.geometry.active_layers
-        if others or min(layer.n_alpha, layer.n_r) < 2:
-            return self.summary.layer_energy
-        shape = (layer.n_alpha, layer.n_r)
-        threshold = self.summary.threshold
-        return np.concatenate(
-            [
-                checkerboard_channels(np.where(chunk < threshold, 0, chunk).reshape(-1, *shape))
-                for chunk in self.showers.chunks()
-            ]
-        )
-
-    @cached_property
-    def voxel_features(self) -> NDArray[np.float32]:
-        """log10 E_inc and what the trees see of the voxels, (N, d): far fewer numbers than voxels."""
-        threshold = np.float32(self.summary.threshold)
-        chunks = (np.where(chunk < threshold, np.float32(0), chunk) for chunk in self.showers.chunks())
-        energy = np.log10(self.summary.incident_energy[:, None]).astype(np.float32)
-        return np.hstack([energy, voxel_features(chunks, self.summary.geometry)])
-
-    def voxels(self, rows: NDArray[np.int64] | None = None) -> VoxelArray:
-        """Read some of the showers, or all, with the threshold applied: (n, V) float32 MeV."""
-        voxels = (self.showers if rows is None else self.showers.select(rows)).read()
-        voxels[voxels < self.summary.threshold] = 0
-        return voxels
 
 
 @dataclass(frozen=True)
@@ -196,39 +150,6 @@ DISTRIBUTION_METRICS: dict[str, DistributionMetric] = {
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """All metrics of one sample against the reference.
-
-    Attributes:
-        features: by name of the feature metric.
-        distributions: by name of the distribution metric, then of the observable.
-    """
-
-    features: Mapping[str, Result]
-    distributions: Mapping[str, Mapping[str, Result]]
-
-    @property
-    def headline(self) -> dict[str, Result]:
-        """The feature metrics, and the mean over observables of each distribution metric."""
-        means = {f"mean_{name}": mean_result(results.values()) for name, results in self.distributions.items()}
-        return {**self.features, **means}
-
-    def sigmas_from(self, floor: Comparison) -> dict[str, float]:
-        """Return by how many standard deviations each headline metric lies above the floor's.
-
-        For a mean it is that of the worst observable, corrected for their number.
-        """
-        features = {name: result.sigma_from(floor.features[name]) for name, result in self.features.items()}
-        means = {
-            f"mean_{name}": worst_of(
-                [result.sigma_from(floor.distributions[name][key]) for key, result in results.items()]
-            )
-            for name, results in self.distributions.items()
-        }
-        return features | means
-
-
 def headline_labels(present: Iterable[str]) -> dict[str, str]:
     """Return the names in tables of the headline metrics that are ``present``, in their order."""
     labels = {name: metric.label for name, metric in FEATURE_METRICS.items()}
@@ -237,62 +158,3 @@ def headline_labels(present: Iterable[str]) -> dict[str, str]:
     labels |= CLASSIFIER_LABELS | {f"mean_{name}": metric.mean_label for name, metric in DISTRIBUTION_METRICS.items()}
     names = set(present)
     return {name: label for name, label in labels.items() if name in names}
-
-
-def mean_result(results: Iterable[Result]) -> Result:
-    """Return the mean of several results; its error takes them as fully correlated, an upper bound."""
-    values = list(results)
-    return Result(
-        float(np.mean([result.value for result in values])),
-        float(np.mean([result.error for result in values])),
-        n=values[0].n,
-    )
-
-
-def compare(reference: Sample, generated: Sample, *, seed: int) -> Comparison:
-    """Return all metrics of ``generated`` against ``reference``, samples of the same size."""
-    x, y = reference.features, generated.features
-    features = {name: metric.function(x, y, seed) for name, metric in FEATURE_METRICS.items()}
-    for several in SAMPLE_METRICS.values():
-        features |= several.function(reference, generated, seed)
-    return Comparison(
-        features,
-        {
-            name: distances(metric, reference.summary, generated.summary)
-            for name, metric in DISTRIBUTION_METRICS.items()
-        },
-    )
-
-
-def some_rows(n: int, most: int, *, seed: int) -> NDArray[np.int64]:
-    """Return the rising numbers of at most ``most`` of n showers, chosen at random.
-
-    The same of both samples are to be taken: generated showers have the incident energies of the
-    reference's rows.
-    """
-    return np.sort(np.random.default_rng(seed).permutation(n)[:most])
-
-
-def distances(metric: DistributionMetric, reference: Summary, generated: Summary) -> dict[str, Result]:
-    """Return a metric of each observable that the geometry has, and of the voxel spectrum."""
-    results = {}
-    for name, observable in OBSERVABLES.items():
-        pair = observable.columns(reference), observable.columns(generated)
-        if pair[0].shape[1] > 0:
-            results[name] = metric.function(observable, *pair)
-    results["voxel_energy"] = metric.of_profiles(reference.spectrum, generated.spectrum, len(reference))
-    if reference.geometry.n_layers > 1:
-        groups = [
-            metric.of_profiles(x, y, len(reference))
-            for x, y in zip(_spectra(reference), _spectra(generated), strict=True)
-        ]
-        results["voxel_energy_groups"] = replace(
-            mean_result(groups), parts=tuple(g.value for g in groups), part_errors=tuple(g.error for g in groups)
-        )
-    return results
-
-
-def _spectra(summary: Summary) -> list[Profile]:
-    """Return the voxel spectrum of each group of layers."""
-    both = summary.group_spectra
-    return [Profile(both.edges, mean, error) for mean, error in zip(both.mean, both.error, strict=True)]

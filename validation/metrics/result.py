@@ -33,6 +33,7 @@ class Result:
         n: showers in each of the two samples.
         parts: the values that ``value`` is the mean of, one per layer; empty if there is one only.
         part_errors: their errors.
+        places: what the parts are, in the plural, and the name of each.
         absolute: the value in the observable's own unit, where ``value`` is in another.
         roc: the curve that the value is the area of, for a classifier.
         sampling: what other showers would change it by, where the error as published leaves that
@@ -48,6 +49,7 @@ class Result:
     n: int
     parts: tuple[float, ...] = ()
     part_errors: tuple[float, ...] = ()
+    places: tuple[str, tuple[str, ...]] = ("", ())
     absolute: float | None = None
     roc: Roc | None = None
     sampling: float = 0.0

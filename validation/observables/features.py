@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.validation.observables.registry import centre, sparsity, width
+from caloforge.validation.observables.per_shower import centre, sparsity, width
 from caloforge.validation.observables.summary import Summary
 
 

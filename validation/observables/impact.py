@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.validation.observables.registry import shower_centre
+from caloforge.validation.observables.per_shower import shower_centre
 from caloforge.validation.observables.summary import Summary
 
 FloatArray = NDArray[np.float64]

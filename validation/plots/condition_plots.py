@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,10 +11,11 @@ from numpy.typing import NDArray
 from caloforge.validation.figures.key_figures import KEY_FIGURES
 from caloforge.validation.observables.conditions import CONDITIONS, inside, ranges
 from caloforge.validation.observables.histogram import bin_edges, fractions, number_of_bins
-from caloforge.validation.observables.registry import response
+from caloforge.validation.observables.per_shower import response
 from caloforge.validation.observables.summary import Summary
 from caloforge.validation.plots.panels import Axis, Panel, Samples
 from caloforge.validation.plots.style import REFERENCE
+from caloforge.validation.row import Row
 
 FloatArray = NDArray[np.float64]
 Terms = Mapping[str, tuple[float, float, float]]
@@ -58,13 +58,11 @@ def response_in_ranges(samples: Samples, condition: str) -> Figure:
     return samples.draw(axis, *(panel(*limits) for limits in ranges(samples.reference, condition)))
 
 
-def fitted_terms(physics: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
-    """Return a, b and c of each sample that has them, from the physics figures of ``metrics.json``."""
+def fitted_terms(physics: Mapping[str, Mapping[str, Row]]) -> dict[str, tuple[float, float, float]]:
+    """Return a, b and c of each sample that has them, from the rows of the physics figures."""
     found = [physics[name] for name in ("stochastic_term", "noise_term", "constant_term") if name in physics]
     if len(found) < 3:
         return {}
-    a, b, c = found
-    terms = {name: (a["generators"][name], b["generators"][name], c["generators"][name]) for name in a["generators"]}
-    terms[REFERENCE] = (a, b, c)
-    values = {name: tuple(term["value"] for term in three) for name, three in terms.items()}
-    return {name: (x, y, z) for name, (x, y, z) in values.items() if None not in (x, y, z)}
+    values = {name: tuple(rows[name].value for rows in found) for name in found[0]}
+    values[REFERENCE] = tuple(next(iter(rows.values())).reference for rows in found)
+    return {name: (a, b, c) for name, (a, b, c) in values.items() if a is not None and b is not None and c is not None}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from caloforge.validation.figures.key_figures import KEY_FIGURES, figures_in_bins
-from caloforge.validation.metrics.registry import headline_labels
+from caloforge.validation.judgement import Judgement
 from caloforge.validation.observables.conditions import CONDITIONS, present
 from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import Summary
@@ -29,6 +28,7 @@ from caloforge.validation.plots.profile_plots import (
 from caloforge.validation.plots.roc_plot import roc_curves
 from caloforge.validation.plots.shower_plots import event_display
 from caloforge.validation.plots.style import save, style
+from caloforge.validation.row import HEADLINE, PHYSICS
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Drawn:
 def write_plots(
     reference: Summary,
     generated: Mapping[str, Summary],
-    metrics: Mapping[str, Any],
+    metrics: Judgement,
     showers: Mapping[str, Sequence[Event]],
     folder: Path,
 ) -> list[Plot]:
@@ -70,7 +70,7 @@ def write_plots(
     Args:
         reference: the Geant4 sample.
         generated: generator name to its sample.
-        metrics: content of ``metrics.json``.
+        metrics: the judgement.
         showers: sample name to its single showers, the reference's first.
         folder: where the files go; it is made.
     """
@@ -91,23 +91,26 @@ def write_plots(
     return written
 
 
-def _profiles(samples: Samples, metrics: Mapping[str, Any]) -> Iterator[_Drawn]:
+def _profiles(samples: Samples, metrics: Judgement) -> Iterator[_Drawn]:
     if samples.reference.geometry.n_layers > 1:
         for name, title, log in (
             ("longitudinal_profile", "Longitudinal profile", False),
             ("longitudinal_profile_log", "Longitudinal profile, log scale", True),
         ):
             yield _Drawn(name, title, "Profiles", longitudinal_profile(samples, log=log))
-    physics = metrics["physics"]
-    radii = {f"$R_{{{name[1:]}}}$": physics[name]["value"] for name in ("r90", "r95") if name in physics}
+    radii = {
+        f"$R_{{{name[1:]}}}$": radius
+        for name, rows in metrics.table(PHYSICS).items()
+        if name in ("r90", "r95") and (radius := next(iter(rows.values())).reference) is not None
+    }
     yield _Drawn("lateral_profile", "Lateral profile", "Profiles", lateral_profile(samples, radii))
     yield _Drawn("voxel_spectrum", "Voxel energies", "Profiles", voxel_spectrum(samples))
     if samples.reference.geometry.n_layers > 1:
         yield _Drawn("voxel_spectrum_groups", "Voxel energies by layer", "Profiles", group_spectra(samples))
 
 
-def _conditions(samples: Samples, metrics: Mapping[str, Any]) -> Iterator[_Drawn]:
-    terms = fitted_terms(metrics["physics"])
+def _conditions(samples: Samples, metrics: Judgement) -> Iterator[_Drawn]:
+    terms = fitted_terms(metrics.table(PHYSICS))
     kinds = ("longitudinal", "lateral") if samples.reference.geometry.n_layers > 1 else ("lateral",)
     for condition, edges in present(samples.reference, list(samples.generated.values())).items():
         against = CONDITIONS[condition].title.lower()
@@ -137,10 +140,10 @@ def _maps(samples: Samples, showers: Mapping[str, Sequence[Event]]) -> Iterator[
     yield _Drawn("showers", "Single showers", "Single showers", event_display(samples, showers))
 
 
-def _classifier(samples: Samples, metrics: Mapping[str, Any]) -> Iterator[_Drawn]:
-    first = next(iter(metrics["generators"].values()))
-    labels = headline_labels(first)
-    for key in first["rocs"]:
-        rocs = {name: (values["rocs"][key], values[key]["value"]) for name, values in metrics["generators"].items()}
+def _classifier(samples: Samples, metrics: Judgement) -> Iterator[_Drawn]:
+    first, *_ = metrics.generators.values()
+    for key in first.rocs:
+        rocs = {name: (one.rocs[key], metrics.row(name, HEADLINE, key)) for name, one in metrics.generators.items()}
+        title = next(row.title for _, row in rocs.values())
         name = "roc" if key == "auc" else f"roc_{key.removeprefix('auc_')}"
-        yield _Drawn(name, f"ROC: {labels[key]}", "Classifier", roc_curves(rocs, samples.note))
+        yield _Drawn(name, f"ROC: {title}", "Classifier", roc_curves(rocs, samples.note))

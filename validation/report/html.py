@@ -12,16 +12,16 @@ from markupsafe import Markup
 
 from caloforge.files import atomic_file
 from caloforge.geometry import Geometry
-from caloforge.source import Source
 from caloforge.validation.figures.physics import N_BOOTSTRAPS
-from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, headline_labels
+from caloforge.validation.judgement import Judgement
 from caloforge.validation.observables.conditions import CONDITIONS
 from caloforge.validation.plots.events import MOST_POINTS, Event
 from caloforge.validation.plots.style import REFERENCE
 from caloforge.validation.plots.write import Plot
 from caloforge.validation.report.leaderboard import leaderboard
 from caloforge.validation.report.page import number, picture, render
-from caloforge.validation.report.verdict import NOTABLE, title_of
+from caloforge.validation.report.verdict import NOTABLE
+from caloforge.validation.row import HEADLINE
 
 GROUPS = (
     "Profiles",
@@ -39,7 +39,7 @@ GROUPS = (
 
 
 def write_report(
-    metrics: Mapping[str, Any],
+    metrics: Judgement,
     plots: Sequence[Plot],
     showers: Mapping[str, Sequence[Event]],
     geometry: Geometry,
@@ -50,7 +50,7 @@ def write_report(
     It works without scripts, as in a sandboxed frame; with them, single showers can be turned.
 
     Args:
-        metrics: content of ``metrics.json``.
+        metrics: the judgement.
         plots: PNG files to embed.
         showers: sample name to its single showers, as many of each sample.
         geometry: their mesh.
@@ -62,30 +62,29 @@ def write_report(
         metrics=metrics,
         board=board,
         headline=headline(metrics),
-        headline_labels=headline_labels(metrics["generators"][board["winner"]]),
-        distribution_labels={name: metric.label for name, metric in DISTRIBUTION_METRICS.items()},
-        title_of=title_of,
+        winner=board["winner"],
+        distributions=[metrics.table(kind) for kind in metrics.distribution_metrics],
         notable=NOTABLE,
         n_bootstraps=N_BOOTSTRAPS,
-        groups=_grouped(plots, list(metrics["generators"])),
+        groups=_grouped(plots, list(metrics.generators)),
         showers=Markup(_in_space(showers, geometry)),
         most_points=MOST_POINTS,
-        source=str(Source.of(metrics["source"])) if metrics.get("source") else "",
-        provenance=json.dumps(metrics["provenance"], indent=2),
+        source=str(metrics.source or ""),
+        provenance=json.dumps(metrics.provenance, indent=2),
     )
     with atomic_file(path) as temporary:
         temporary.write_text(html)
 
 
-def headline(metrics: Mapping[str, Any]) -> str:
+def headline(metrics: Judgement) -> str:
     """Return the verdict about the best generator, and its figures."""
-    board = leaderboard(metrics)
-    best = metrics["generators"][board["winner"]]
+    winner = leaderboard(metrics)["winner"]
+    labels = (("auc", "classifier AUC"), ("fpd", "FPD"), ("mean_separation", "mean separation power"))
+    rows = [(metrics.row(winner, HEADLINE, key), label) for key, label in labels]
     figures = ", ".join(
-        f"{label} {number(best[key]['value'])} (Geant4 against itself: {number(best[key]['floor'])})"
-        for key, label in (("auc", "classifier AUC"), ("fpd", "FPD"), ("mean_separation", "mean separation power"))
+        f"{label} {number(row.value)} (Geant4 against itself: {number(row.floor)})" for row, label in rows
     )
-    return f"{metrics['verdict']['sentence']} {figures[0].upper()}{figures[1:]}."
+    return f"{metrics.verdict.sentence} {figures[0].upper()}{figures[1:]}."
 
 
 def _grouped(plots: Sequence[Plot], names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

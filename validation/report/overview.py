@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 from caloforge.fetch import is_remote
 from caloforge.files import atomic_file
 from caloforge.index import Index
+from caloforge.validation.judgement import Judgement
 from caloforge.validation.plots.style import colours
 from caloforge.validation.report.page import distance, picture, render
 from caloforge.validation.report.verdict import NOTABLE
+from caloforge.validation.row import HEADLINE
 
 PLOTS = (
     {"longitudinal_profile": "Longitudinal profile", "lateral_profile": "Lateral profile"},
@@ -28,17 +30,17 @@ _ARTIFACTS = (
 """What the page gives the address of: in words, step and name."""
 
 
-def write_overview(metrics: Mapping[str, Any], board: Mapping[str, Any], plots: Path, index: Index, path: Path) -> None:
+def write_overview(metrics: Judgement, board: Mapping[str, Any], plots: Path, index: Index, path: Path) -> None:
     """Write the overview as one HTML file of one screen that needs nothing but itself, and no scripts.
 
     Args:
-        metrics: content of ``metrics.json``.
+        metrics: the judgement.
         board: content of ``leaderboard.json``.
         plots: folder of the judgement's plots.
         index: the run's results, without this page.
         path: where it goes.
     """
-    generators = metrics["generators"]
+    verdicts = {name: generator.verdict for name, generator in metrics.generators.items()}
     html = render(
         "overview.html.j2",
         index=index,
@@ -49,14 +51,14 @@ def write_overview(metrics: Mapping[str, Any], board: Mapping[str, Any], plots: 
             {
                 **row,
                 "sentence": sentence(metrics, row["generator"]).replace(" from Geant4", ""),
-                "near": generators[row["generator"]]["verdict"]["indistinguishable"],
-                "sigma": generators[row["generator"]]["verdict"]["sigma"],
-                "figures": {key: generators[row["generator"]][key] for key in ("auc", "fpd")},
+                "near": verdicts[row["generator"]].indistinguishable,
+                "sigma": verdicts[row["generator"]].sigma,
+                "figures": {key: metrics.row(row["generator"], HEADLINE, key) for key in ("auc", "fpd")},
             }
             for row in board["rows"]
-            if row["generator"] in generators
+            if row["generator"] in verdicts
         ],
-        colours=dict(zip(generators, colours(len(generators)), strict=True)),
+        colours=dict(zip(verdicts, colours(len(verdicts)), strict=True)),
         notable=NOTABLE,
         plots=list(_chosen(plots)),
         links=list(_links(index)),
@@ -67,15 +69,15 @@ def write_overview(metrics: Mapping[str, Any], board: Mapping[str, Any], plots: 
         temporary.write_text(html)
 
 
-def sentence(metrics: Mapping[str, Any], generator: str) -> str:
+def sentence(metrics: Judgement, generator: str) -> str:
     """Return the verdict about a generator in one short sentence."""
-    found = metrics["generators"][generator]["verdict"]
-    if found["indistinguishable"]:
+    found = metrics.generators[generator].verdict
+    if found.indistinguishable:
         return (
-            f"Indistinguishable from Geant4 with {metrics['n']} showers of each; the largest difference, "
-            f"in {found['worst']}, is {distance(found['sigma'])}."
+            f"Indistinguishable from Geant4 with {metrics.n} showers of each; the largest difference, "
+            f"in {found.worst}, is {distance(found.sigma)}."
         )
-    by = found["distinguishable_by"]
+    by = found.distinguishable_by
     more = f" and {len(by) - 2} more" if len(by) > 2 else ""
     return f"Distinguishable from Geant4 by {', '.join(by[:2])}{more}."
 

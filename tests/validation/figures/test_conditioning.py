@@ -50,18 +50,20 @@ def test_defects_of_the_condition_are_named_and_geant4_is_not(summaries):
         "wrong at high energy": with_energies(third, total * np.where(energy > np.quantile(energy, 0.8), 1.03, 1)),
         "empty": with_energies(third, np.zeros(N)),
     }
-    table = conditioning(reference, floor, samples, energy_edges(reference.incident_energy), seed=0)
-    sigma = {name: {key: figure["generators"][name]["sigma"] for key, figure in table.items()} for name in samples}
+    rows = list(conditioning(reference, floor, samples, energy_edges(reference.incident_energy), seed=0))
+    sigma = {name: {row.name: row.sigma for row in rows if row.generator == name} for name in samples}
+    table = {(row.generator, row.name): row for row in rows}
     assert max(sigma["geant4"].values()) < 3
-    assert max(figure["floor"]["sigma"] for figure in table.values()) < 3
+    assert max(row.floor_sigma for row in rows) < 3
     assert min(sigma["shuffled"].values()) > 5
     assert min(sigma["constant"].values()) == LARGEST
     assert min(sigma["empty"].values()) == LARGEST
-    assert table["energy_correlation"]["generators"]["constant"]["value"] is None
+    assert table["constant", "energy_correlation"].value is None
     assert sigma["wrong at high energy"]["response_calibration"] > 5
-    worst = table["response_calibration"]["generators"]["wrong at high energy"]
-    assert float(worst["where"].split()[1]) * 1000 > np.quantile(energy, 0.7)
-    assert len(worst["pulls"]) == len(worst["energies"]) == 8
+    worst = table["wrong at high energy", "response_calibration"]
+    assert float(worst.worst.split()[1]) * 1000 > np.quantile(energy, 0.7)
+    assert worst.phrase == f"response in bins of incident energy {worst.worst}"
+    assert len(worst.parts.value) == len(worst.parts.where) == worst.freedom == 8
 
 
 def test_equal_samples_have_a_chi2_of_one_for_each_bin(demo_showers):
@@ -70,8 +72,8 @@ def test_equal_samples_have_a_chi2_of_one_for_each_bin(demo_showers):
     edges = energy_edges(parts[0].incident_energy)
     found = [response_calibration(x, y, edges) for x, y in zip(parts[::2], parts[1::2], strict=True)]
     # 10 values of error sqrt(2/8) each.
-    assert np.mean([f["value"] for f in found]) == pytest.approx(1, abs=4 * 0.5 / np.sqrt(10))
-    assert max(f["sigma"] for f in found) < 3.5
+    assert np.mean([f.value for f in found]) == pytest.approx(1, abs=4 * 0.5 / np.sqrt(10))
+    assert max(f.sigma for f in found) < 3.5
 
 
 def test_one_incident_energy_has_no_correlation(summaries):
@@ -81,8 +83,8 @@ def test_one_incident_energy_has_no_correlation(summaries):
         np.full(100, 1e4),
         reference.geometry,
     )
-    table = conditioning(fixed, fixed, {"g": fixed}, energy_edges(fixed.incident_energy), seed=0)
-    assert set(table) == {"response_calibration"}
-    assert table["response_calibration"]["generators"]["g"]["value"] == 0
+    [row] = conditioning(fixed, fixed, {"g": fixed}, energy_edges(fixed.incident_energy), seed=0)
+    assert row.name == "response_calibration"
+    assert row.value == 0
     few = summarise_voxels([np.ones((5, reference.geometry.n_voxels), np.float32)], np.full(5, 1e4), reference.geometry)
-    assert response_calibration(few, few, energy_edges(few.incident_energy))["sigma"] == 0
+    assert response_calibration(few, few, energy_edges(few.incident_energy)).sigma == 0

@@ -27,20 +27,20 @@ def test_equal_samples_agree_in_all_bins_and_a_change_at_low_energy_is_seen(mesh
     x, y, z = (sample(mesh, toy_showers, seed) for seed in (1, 2, 3))
     low = z.incident_energy < 2000
     z.layer_energy[low] *= 1.02
-    figures = in_bins(x, y, {"z": z})["energy"]["figures"]
-    assert all(figure["floor"]["sigma"] < 3 for figure in figures.values())
-    assert figures["response"]["generators"]["z"]["sigma"] > 5
-    assert figures["radius_90"]["generators"]["z"]["sigma"] < 3
-    assert figures["response"]["generators"]["z"]["bins"] == 8
+    figures = {row.name: row for row in in_bins(x, y, {"z": z})}
+    assert all(figure.floor_sigma < 3 for figure in figures.values())
+    assert figures["response_energy"].sigma > 5
+    assert figures["radius_90_energy"].sigma < 3
+    assert figures["response_energy"].freedom == 8
 
 
 def test_a_wider_response_is_seen_as_resolution(mesh, toy_showers):
     x, y, z = (sample(mesh, toy_showers, seed) for seed in (4, 5, 6))
     z.layer_energy[:] *= np.random.default_rng(0).normal(1, 0.03, (len(z), 1))
-    figures = in_bins(x, y, {"z": z})["energy"]["figures"]
-    assert figures["resolution"]["generators"]["z"]["sigma"] > 5
-    assert figures["response"]["generators"]["z"]["sigma"] < 3
-    assert figures["resolution"]["value"] == pytest.approx([0.033] * 8, rel=0.35)
+    figures = {row.name: row for row in in_bins(x, y, {"z": z})}
+    assert figures["resolution_energy"].sigma > 5
+    assert figures["response_energy"].sigma < 3
+    assert figures["resolution_energy"].parts.reference == pytest.approx([0.033] * 8, rel=0.35)
 
 
 def test_angles_are_binned_in_where_all_samples_have_them(mesh, toy_showers):
@@ -50,10 +50,10 @@ def test_angles_are_binned_in_where_all_samples_have_them(mesh, toy_showers):
     assert set(present(with_angle, [without])) == {"energy"}
     constant = sample(mesh, toy_showers, 9, theta=np.full(900, 1.5))
     assert set(present(constant, [constant])) == {"energy"}
-    found = in_bins(with_angle, with_angle, {"same": with_angle})["theta"]
-    assert found["unit"] == "rad"
-    assert found["edges"][0] == 1
-    assert found["figures"]["response"]["generators"]["same"]["chi2"] == 0
+    found = {row.name: row for row in in_bins(with_angle, with_angle, {"same": with_angle})}["response_theta"]
+    assert found.parts.unit == "rad"
+    assert found.parts.edges[0] == 1
+    assert found.value == 0
 
 
 def test_ranges_hold_equally_many_showers(mesh, toy_showers):

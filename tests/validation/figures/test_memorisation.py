@@ -14,7 +14,7 @@ from caloforge.validation.figures.memorisation import (
     ratio_of_medians,
 )
 from caloforge.validation.metrics.prdc import log_voxels
-from caloforge.validation.metrics.registry import Sample
+from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.observables.summary import summarise
 
 
@@ -65,24 +65,25 @@ def test_a_generator_that_copies_is_found_and_one_that_does_not_is_not(showers, 
         "half": write("half", training.geometry, conditions, half),
     }
     judged = {name: sample(s) for name, s in generated.items()}
-    found = memorisation(training, sample(reference), sample(floor), judged, seed=0)
+    rows = memorisation(training, sample(reference), sample(floor), judged, seed=0)
+    found = {name: {row.generator: row for row in rows if row.name == name} for name in (row.name for row in rows)}
     entry, ratio = found["memorisation"], found["training_distance"]
-    sigma = {name: record["sigma"] for name, record in entry["generators"].items()}
+    sigma = {name: row.sigma for name, row in entry.items()}
     assert abs(sigma["honest"]) < 3
     assert min(sigma["copies"], sigma["near"], sigma["half"]) > 5
-    assert {name: record["copies"] for name, record in entry["generators"].items()} == {
+    assert {name: row.extra["copies"] for name, row in entry.items()} == {
         "honest": 0.0, "copies": 1.0, "near": 0.0, "half": 0.5,
     }  # fmt: skip
-    assert entry["reference_copies"] == 0
-    assert ratio["generators"]["copies"]["value"] < 0.01
-    assert ratio["generators"]["near"]["value"] < 0.7
-    assert ratio["generators"]["honest"]["value"] == pytest.approx(1, abs=5 * ratio["generators"]["honest"]["error"])
-    assert (entry["n"], entry["n_training"]) == (300, 1500)
+    assert entry["honest"].extra["reference_copies"] == 0
+    assert ratio["copies"].value < 0.01
+    assert ratio["near"].value < 0.7
+    assert ratio["honest"].value == pytest.approx(1, abs=5 * ratio["honest"].error)
+    assert (entry["honest"].n, entry["honest"].extra["n_training"]) == (300, 1500)
 
 
 def test_few_showers_of_large_samples_are_asked(showers, monkeypatch):
     monkeypatch.setattr(module, "ASKED", 60)
     monkeypatch.setattr(module, "SEARCHED", 100)
     training, reference, floor, honest = (sample(s) for s in showers)
-    found = memorisation(training.showers, reference, floor, {"honest": honest}, seed=0)["memorisation"]
-    assert (found["n"], found["n_training"]) == (60, 100)
+    found = memorisation(training.showers, reference, floor, {"honest": honest}, seed=0)[0]
+    assert (found.n, found.extra["n_training"]) == (60, 100)

@@ -13,7 +13,7 @@ from caloforge.validation.figures.physics import (
     repeated_showers,
 )
 from caloforge.validation.observables.histogram import energy_edges
-from caloforge.validation.observables.registry import containment_radius, empty_layers, hottest_voxel_share
+from caloforge.validation.observables.per_shower import containment_radius, empty_layers, hottest_voxel_share
 from caloforge.validation.observables.summary import summarise_voxels
 
 N, LAYERS = 6000, 20

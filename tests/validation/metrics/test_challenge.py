@@ -9,8 +9,8 @@ from caloforge.cli import validate as command
 from caloforge.errors import InputError
 from caloforge.geometry import load_geometry
 from caloforge.validation.metrics.challenge import SPLITS, THRESHOLDS, dataset_of, separations
-from caloforge.validation.metrics.registry import Sample
 from caloforge.validation.metrics.result import Result
+from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.metrics.training import Training
 from caloforge.validation.observables.summary import summarise
 from caloforge.validation.protocols import PROTOCOLS
@@ -57,11 +57,12 @@ def test_the_challenge_protocol_from_end_to_end(photons, tmp_path, monkeypatch):
     monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_: [])  # seconds saved
     reference, second, generated = (photons(name, seed) for name, seed in (("a", 1), ("b", 2), ("c", 3)))
     metrics = validate(reference, {"c": generated}, tmp_path / "out", floor=second, protocol="challenge-no-networks")
-    assert metrics["protocol"]["name"] == "challenge-no-networks"
-    assert metrics["threshold_mev"] == 1.0
-    found = metrics["generators"]["c"]
+    assert metrics.protocol.name == "challenge-no-networks"
+    assert metrics.threshold_mev == 1.0
+    found = metrics.table("headline")
     assert {"auc", "fpd", "kpd", "precision", "recall", "density", "coverage"} <= set(found)
-    assert len(found["separation"]["response_by_energy"]["per_layer"]) == 15
+    assert len(metrics.row("c", "separation", "response_by_energy").parts.value) == 15
+    assert metrics.row("c", "separation", "width_phi").parts.where == ("layer 1", "layer 2")
     report = (tmp_path / "out" / "report.html").read_text()
     for text in ("KPD", "Coverage", "CaloChallenge&#39;s thresholds", "Total response at each incident energy"):
         assert text in report

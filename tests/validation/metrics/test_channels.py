@@ -5,7 +5,7 @@ from scipy.stats import wasserstein_distance
 from caloforge.geometry import Geometry, Layer
 from caloforge.showers import open_showers
 from caloforge.validation.metrics.channels import channel_wasserstein, checkerboard_channels
-from caloforge.validation.metrics.registry import Sample
+from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.observables.summary import summarise
 
 

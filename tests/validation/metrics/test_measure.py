@@ -7,8 +7,9 @@ import pytest
 
 from caloforge.errors import InputError
 from caloforge.showers import open_showers
+from caloforge.validation.metrics.compare import distances
 from caloforge.validation.metrics.measure import ARRAY_METRICS, measure
-from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, distances
+from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS
 from caloforge.validation.observables.registry import OBSERVABLES, Observable
 from caloforge.validation.observables.summary import summarise
 from caloforge.validation.plots.panels import Samples

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, Sample, compare, headline_labels
+from caloforge.validation.metrics.compare import compare
+from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, headline_labels
 from caloforge.validation.metrics.result import Result
+from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import summarise, summarise_voxels
 from caloforge.validation.significance import worst_of

@@ -6,7 +6,8 @@ import pytest
 from caloforge.geometry import load_geometry
 from caloforge.showers import open_showers
 from caloforge.validation.metrics.classifier import VOXEL_TREES, classifier_auc
-from caloforge.validation.metrics.registry import Sample, compare
+from caloforge.validation.metrics.compare import compare
+from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.metrics.voxel_features import voxel_features
 from caloforge.validation.observables.features import high_level_features
 from caloforge.validation.observables.summary import summarise

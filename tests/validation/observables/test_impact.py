@@ -3,7 +3,8 @@ import pytest
 
 from caloforge.geometry import Geometry, Layer
 from caloforge.validation.observables.impact import expect_centres, fit_impact
-from caloforge.validation.observables.registry import OBSERVABLES, shower_centre
+from caloforge.validation.observables.per_shower import shower_centre
+from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import summarise_voxels
 
 PLANE = Geometry("plane", (Layer(0, tuple(np.arange(0.0, 101.0, 2.0)), 64),))

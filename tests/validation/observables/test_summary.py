@@ -5,13 +5,13 @@ import pytest
 
 from caloforge.geometry import load_geometry
 from caloforge.validation.observables.features import high_level_features
-from caloforge.validation.observables.registry import (
-    OBSERVABLES,
+from caloforge.validation.observables.per_shower import (
     lateral_first_moment,
     lateral_second_moment,
     longitudinal_first_moment,
     longitudinal_second_moment,
 )
+from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import SPECTRUM_EDGES, summarise, summarise_voxels
 
 

@@ -45,7 +45,7 @@ def test_a_name_cannot_become_code(text):
 def test_it_says_where_the_data_came_from(text, judged):
     metrics, folder = judged
     digest = hashlib.sha256((folder.parent / "reference.hdf5").read_bytes()).hexdigest()
-    assert metrics["source"]["sha256"] == digest
+    assert metrics.source.sha256 == digest
     line = f"Data: s3://bucket/&lt;geant4&gt;.hdf5 (12.3 MB, SHA-256 {digest[:12]}, 2026-11-26 03:40:00 UTC)"
     assert f'<p class="quiet">{line}</p>' in text
 

@@ -1,9 +1,9 @@
 import re
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from pages import CHROMIUM, Elements, open_in_browser
+from rows import judgement, row
 
 from caloforge.index import Artifact, Failure, Index, Source
 from caloforge.validation.report.leaderboard import leaderboard
@@ -102,13 +102,10 @@ def test_the_first_look_is_at_the_profile_the_response_and_the_classifier(text, 
     assert titles[0] == "Lateral profile", "one layer has no longitudinal one"
 
 
-def test_what_cannot_be_told_apart_is_called_so(judged):
-    metrics = deepcopy(judged[0])
-    verdict = metrics["generators"]["good"]["verdict"]
-    verdict.update(indistinguishable=True, sigma=1.25, worst="response", distinguishable_by=[])
+def test_what_cannot_be_told_apart_is_called_so():
+    metrics = judgement([row("good", "response", sigma=1.25)])
     assert sentence(metrics, "good").startswith(
-        f"Indistinguishable from Geant4 with {metrics['n']} showers of each; "
-        "the largest difference, in response, is 1.2 "
+        f"Indistinguishable from Geant4 with {metrics.n} showers of each; the largest difference, in response, is 1.2 "
     )
 
 

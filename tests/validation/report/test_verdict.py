@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from rows import row
 
 from caloforge.showers import open_showers, write_showers
-from caloforge.validation.metrics.registry import FeatureMetric
+from caloforge.validation.metrics.registry import FEATURE_METRICS, SAMPLE_METRICS, FeatureMetric
 from caloforge.validation.metrics.result import Result, Roc
 from caloforge.validation.report.verdict import RULE, verdict
 from caloforge.validation.validate import validate
@@ -94,65 +95,62 @@ def judged(demo_showers, tmp_path_factory):
         # all the same, and by name.
         blind = Result(0.5, 0.02, n=N, roc=Roc((0, 1), (0, 1), (1, 0)))
         blinded = {name: FeatureMetric(name, lambda *_: blind) for name in ("auc", "fpd")}
-        patch.setattr("caloforge.validation.metrics.registry.FEATURE_METRICS", blinded)
-        patch.setattr("caloforge.validation.metrics.registry.SAMPLE_METRICS", {})
+        for registry, left in ((FEATURE_METRICS, blinded), (SAMPLE_METRICS, {})):
+            for name in list(registry):
+                patch.delitem(registry, name)
+            for name, metric in left.items():
+                patch.setitem(registry, name, metric)
         metrics = validate(samples[0], generated, folder / "out", floor=samples[1], training=samples[3])
     return metrics, (folder / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(("defect", "named"), [(defect.__name__, named) for defect, named in NAMED.items()])
 def test_a_defect_of_real_showers_is_named(defect, named, judged):
-    found = judged[0]["generators"][defect]["verdict"]
-    assert not found["indistinguishable"]
-    assert found["sigma"] > 3
-    assert any(named in title for title in found["distinguishable_by"]), found
-    assert found["sentence"].startswith(f"{defect} is distinguishable from Geant4 by ")
+    found = judged[0].generators[defect].verdict
+    assert not found.indistinguishable
+    assert found.sigma > 3
+    assert any(named in title for title in found.distinguishable_by), found
+    assert found.sentence.startswith(f"{defect} is distinguishable from Geant4 by ")
 
 
 def test_showers_of_the_training_sample_are_told_from_new_ones(judged):
-    found = judged[0]["generators"]["copy_training"]["verdict"]
-    assert found["distinguishable_by"] == ["showers nearer to the training sample than held-out ones"]
+    found = judged[0].generators["copy_training"].verdict
+    assert found.distinguishable_by == ("showers nearer to the training sample than held-out ones",)
 
 
 def test_turning_all_showers_alike_is_no_defect(judged):
-    assert judged[0]["generators"]["turn_all_alike"]["verdict"]["indistinguishable"]
+    assert judged[0].generators["turn_all_alike"].verdict.indistinguishable
 
 
 def test_two_samples_of_geant4_are_the_same(judged):
     metrics, report = judged
-    found = metrics["verdict"]
-    assert found["generator"] in ("nothing", "copy_training", "turn_all_alike")
-    found = metrics["generators"]["nothing"]["verdict"]
-    assert found["indistinguishable"] is True
-    assert found["sigma"] < 3
-    assert found["distinguishable_by"] == []
-    assert f"nothing is indistinguishable from Geant4 with {N} showers" in found["sentence"]
-    assert metrics["verdict"]["rule"] == RULE
-    assert metrics["verdict"]["sentence"].split(":")[0] in report
-
-
-def entry(sigma):
-    return {"sigma": sigma}
+    found = metrics.verdict
+    assert found.generator in ("nothing", "copy_training", "turn_all_alike")
+    found = metrics.generators["nothing"].verdict
+    assert found.indistinguishable is True
+    assert found.sigma < 3
+    assert found.distinguishable_by == ()
+    assert f"nothing is indistinguishable from Geant4 with {N} showers" in found.sentence
+    assert metrics.verdict.rule == RULE
+    assert metrics.verdict.sentence.split(":")[0] in report
 
 
 def test_the_correction_counts_the_tests():
-    quiet = {name: entry(0.0) for name in ("auc", "fpd")}
-    metrics = {
-        "n": 100,
-        "physics": {"r90": {"title": "Radius, inner", "tested": True, "generators": {"g": entry(3.2)}},
-                    "b": {"title": "Noise", "tested": False, "generators": {"g": entry(30.0)}}},
-        "in_bins": {},
-        "generators": {"g": {**quiet, "separation": {}, "wasserstein": {}}},
-    }  # fmt: skip
-    few = verdict(metrics, "g")
+    def judge(radius, auc=0.0):
+        rows = [
+            row("g", "auc", title="Classifier AUC", phrase="Classifier AUC", sigma=auc, explains=False),
+            row("g", "fpd", title="FPD", phrase="FPD", explains=False),
+            row("g", "r90", kind="physics", title="Radius, inner", phrase="radius", sigma=radius),
+            row("g", "b", kind="physics", title="Noise", phrase="noise", sigma=30.0, tested=False),
+        ]
+        return verdict("g", rows, 100)
+
+    few = judge(3.2)
     # 1 - (1 - p)^3 with p = 0.00069 is 0.0021, 2.87 standard deviations.
-    assert few["sigma"] == pytest.approx(2.87, abs=0.01)
-    assert few["tests"] == 3
-    assert few["indistinguishable"]
-    assert few["worst"] == "radius"
-    metrics["physics"]["r90"]["generators"]["g"] = entry(4.0)
-    assert verdict(metrics, "g")["distinguishable_by"] == ["radius"]
-    metrics["generators"]["g"]["auc"] = entry(20.0)
-    assert verdict(metrics, "g")["worst"] == "radius"
-    metrics["physics"]["r90"]["generators"]["g"] = entry(0.0)
-    assert verdict(metrics, "g")["worst"] == "Classifier AUC"
+    assert few.sigma == pytest.approx(2.87, abs=0.01)
+    assert few.tests == 3
+    assert few.indistinguishable
+    assert few.worst == "radius"
+    assert judge(4.0).distinguishable_by == ("radius",)
+    assert judge(4.0, auc=20.0).worst == "radius"
+    assert judge(0.0, auc=20.0).worst == "Classifier AUC"
