@@ -1,9 +1,9 @@
-"""The step that cleans, splits and scales the showers."""
+"""The step that cleans, splits and scales the showers, and trains what all families share."""
 
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Dataset, Markdown, Output
+from kfp.dsl import Dataset, Markdown, Metrics, Model, Output
 
 from caloforge.components.image import IMAGE
 
@@ -12,22 +12,32 @@ from caloforge.components.image import IMAGE
 def preprocess(
     prepared: Output[Dataset],
     quality: Output[Markdown],
+    energies: Output[Model],
+    metrics: Output[Metrics],
     data: str,
     settings: str = "{}",
     geometry: str = "",
+    preset: str = "demo",
+    max_minutes: float = 0.0,
+    with_energies: bool = True,
     seed: int = 0,
     data_sha256: str = "",
     code_version: str = "",
 ) -> NamedTuple("Outputs", [("record", str)]):  # type: ignore[valid-type]
-    """Clean and split the showers and fit the scaling.
+    """Clean and split the showers, fit the scaling, and train the layer energies once for all families.
 
     Args:
         prepared: folder with splits, conditions, transform, geometry and where the showers came from.
         quality: data-quality report.
+        energies: trained layer energies, the first stage of the families that draw them.
+        metrics: losses and costs of their training.
         data: address of the CaloChallenge HDF5 file.
         settings: JSON of PrepareSettings.
         geometry: name of the mesh, or JSON of {"name", "text" of the binning XML}; empty: the file's own.
-        seed: seed of the splits.
+        preset: demo or full, how long the layer energies are trained.
+        max_minutes: bound of a family's training; the layer energies get their share of it. 0 is no bound.
+        with_energies: whether any family needs the layer energies.
+        seed: seed of the splits and of the training.
         data_sha256: checksum of the file; another checksum makes another cache entry.
         code_version: another version makes another cache entry.
 
@@ -39,9 +49,10 @@ def preprocess(
     import tempfile
     from pathlib import Path
 
-    from caloforge.components.artifacts import describe, record
+    from caloforge.components.artifacts import describe, log_scalars, record
     from caloforge.components.task import task
     from caloforge.fetch import fetch
+    from caloforge.files import write_json
     from caloforge.geometry import Geometry
     from caloforge.preprocessing.prepare import PrepareSettings, prepare
     from caloforge.showers import open_showers
@@ -57,4 +68,19 @@ def preprocess(
         origin = {f"data_{key}": value for key, value in source.as_dict().items()}
         describe(prepared, seed=seed, code_version=code_version, **origin)
         describe(quality)
-        return (record("preprocess", {"quality": quality}, data=source),)
+        written = {"quality": quality}
+        if with_energies:
+            from caloforge.models.training.energies import train_energies
+            from caloforge.models.voxel_family import ENERGY_SHARE
+
+            minutes = ENERGY_SHARE * max_minutes or None
+            figures = train_energies(
+                fetched.path, folder, Path(energies.path), preset=preset, seed=seed, max_minutes=minutes
+            )
+            describe(energies, display_name="layer energies", preset=preset, seed=seed)
+            written["energies"] = energies
+        else:
+            figures = {}
+            write_json(Path(energies.path) / "none.json", {})  # kfp takes an artifact without a file for lost
+        log_scalars(metrics, figures)
+        return (record("preprocess", written, data=source),)

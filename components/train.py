@@ -11,6 +11,7 @@ from caloforge.components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train(
     prepared: Input[Dataset],
+    energies: Input[Model],
     bundle: Output[Model],
     metrics: Output[Metrics],
     data: str,
@@ -26,6 +27,7 @@ def train(
     training_pod: str = "{}",
     training_resources: str = "{}",
     seconds: int = 0,
+    standing: str = "[]",
     strict: bool = False,
     data_sha256: str = "",
     code_version: str = "",
@@ -34,6 +36,7 @@ def train(
 
     Args:
         prepared: folder that preprocess wrote.
+        energies: trained layer energies, for families that stand on them.
         bundle: generator bundle.
         metrics: final losses and costs.
         data: address of the CaloChallenge HDF5 file.
@@ -49,6 +52,7 @@ def train(
         training_pod: JSON of what each pod of a TrainJob gets.
         training_resources: JSON of its resources, on top of that.
         seconds: the training may take with all that belongs to it; 0 is no bound.
+        standing: JSON of the families that stand on the layer energies.
         strict: fail where the family fails, in place of going on without it.
         data_sha256: checksum of the file.
         code_version: another version makes another cache entry.
@@ -64,19 +68,26 @@ def train(
     from caloforge.components.family import family_of
     from caloforge.components.task import task
     from caloforge.fetch import local_copy
-    from caloforge.models.apart import train_apart
-    from caloforge.models.training_pod import TrainingPod
+    from caloforge.models.configuration import TrainingRequest
+    from caloforge.models.training.apart import train_apart
+    from caloforge.models.training.pod import TrainingPod
 
     with task("train", family) as ending, tempfile.TemporaryDirectory() as scratch:
         showers = local_copy(data, Path(scratch), checksum=data_sha256)
         pod = TrainingPod.parse({**json.loads(training_pod), **json.loads(training_resources)}, where="training_pod")
+        changes = json.loads(overrides).get(family) or {}
+        # Settings of its own for the layer energies mean that it trains its own.
+        shared = family in json.loads(standing) and "energies" not in changes
         with family_of(bundle, family, ending, strict=strict) as outcome:
-            figures = train_apart(
-                showers, Path(prepared.path), Path(bundle.path),
-                family=family, preset=preset, overrides=json.loads(overrides).get(family), seed=seed,
+            request = TrainingRequest(
+                showers=showers, prepared=Path(prepared.path), output=Path(bundle.path),
+                energies=Path(energies.path) if shared else None,
+                family=family, preset=preset, overrides=changes, seed=seed,
                 max_minutes=max_minutes or None, checkpoints=Path(checkpoints) / family if checkpoints else None,
-                nodes=nodes, processes=processes, backend=backend, pod=pod, seconds=seconds or None,
             )  # fmt: skip
+            figures = train_apart(
+                request, nodes=nodes, processes=processes, backend=backend, pod=pod, seconds=seconds or None
+            )
             log_scalars(metrics, figures, family=family)
             describe(bundle, display_name=f"bundle {family}", preset=preset, seed=seed)
         if outcome.failed:

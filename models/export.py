@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, write_json
+from caloforge.models.agreement import TOLERANCE, relative_difference
 from caloforge.models.bundle import (
     Generator,
     NoiseStream,
@@ -22,28 +21,17 @@ from caloforge.models.bundle import (
     read_bundle_config,
     seal_bundle,
 )
+from caloforge.models.family import OPSET
 from caloforge.showers import Conditions
 from caloforge.steps import step
 
 logger = logging.getLogger(__name__)
 
 ONNX_FILE = "generator.onnx"
-OPSET = 20
-MAX_DIFFERENCE = 1e-4
-"""Largest difference between ONNX and PyTorch allowed in any voxel, as a share of the shower energy."""
 
 
-class _Exportable(nn.Module):
-    """The network with one input per condition, as C++ callers give them."""
-
-    def __init__(self, generator: Generator, steps: int | None) -> None:
-        super().__init__()
-        self.network, self.steps = generator.network, steps
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        *conditions, noise = inputs
-        showers: Tensor = self.network(torch.cat(conditions, 1), noise, self.steps)
-        return showers
+class ExportFailed(RuntimeError):
+    """The ONNX file does not make the showers of its generator."""
 
 
 def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str, float]:
@@ -63,7 +51,7 @@ def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str,
 
     Raises:
         InputError: the bundle is damaged.
-        RuntimeError: ONNX and PyTorch do not agree.
+        ExportFailed: ONNX and PyTorch do not agree.
     """
     generator = load_bundle(bundle)
     with step("export"), atomic_directory(output) as folder:
@@ -83,12 +71,12 @@ def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str,
         content = {key: value for key, value in config.items() if key != "files"}
         seal_bundle(folder, content)
         difference = _difference(generator, folder, steps)
-        if difference > MAX_DIFFERENCE:
+        if difference > TOLERANCE or not np.isfinite(difference):
             msg = (
-                f"ONNX and PyTorch differ by {difference:.2g} of the shower energy, more than {MAX_DIFFERENCE:g}; "
+                f"ONNX and PyTorch differ by {difference:.2g} of the shower energy, more than {TOLERANCE:g}; "
                 "the exported file was not kept"
             )
-            raise RuntimeError(msg)
+            raise ExportFailed(msg)
         size = (folder / ONNX_FILE).stat().st_size / 1e6
     logger.info("exported %s: %.1f MB, largest difference to PyTorch %.2g of the energy", ONNX_FILE, size, difference)
     return {"max_difference": difference, "megabytes": size}
@@ -99,25 +87,9 @@ def _noise(generator: Generator) -> int:
 
 
 def _write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
-    names = [*generator.condition_names, "noise"]
-    conditions = _check_conditions(generator, 3)
-    columns = condition_columns(conditions, generator.condition_names)
+    columns = condition_columns(_check_conditions(generator, 3), generator.condition_names)
     noise = NoiseStream(0, _noise(generator)).rows(3)
-    inputs = (*(torch.from_numpy(columns[:, i : i + 1]) for i in range(columns.shape[1])), torch.from_numpy(noise))
-    with warnings.catch_warnings():
-        # The TorchScript exporter is called deprecated and warns of every constant it folds. The newer
-        # one needs minutes, not seconds, for graphs with so many small operations.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _Exportable(generator, steps).eval(),
-            inputs,
-            str(path),
-            input_names=names,
-            output_names=["showers"],
-            dynamic_axes={name: {0: "N"} for name in [*names, "showers"]},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+    generator.network.write_onnx(path, torch.from_numpy(columns), torch.from_numpy(noise), steps=steps)
 
 
 def _check_conditions(generator: Generator, n: int) -> Conditions:
@@ -131,7 +103,7 @@ def _difference(generator: Generator, folder: Path, steps: int | None) -> float:
     conditions = _check_conditions(generator, 64)
     ours = generator.sample(conditions, seed=1, steps=steps)
     theirs = run_onnx(folder, conditions, seed=1)
-    return float((np.abs(ours - theirs).max(1) / ours.sum(1)).max())
+    return float(relative_difference(theirs, ours, generator.threshold).max())
 
 
 def run_onnx(bundle: Path, conditions: Conditions, *, seed: int, threads: int = 0) -> NDArray[np.float32]:

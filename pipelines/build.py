@@ -14,6 +14,7 @@ from caloforge.components.preprocess import preprocess
 from caloforge.components.train import train
 from caloforge.components.tune import tune
 from caloforge.components.validate import validate
+from caloforge.models.registries import FAMILIES
 from caloforge.pipelines.form import unused, without
 from caloforge.pipelines.names import LOOP, name_loop
 from caloforge.pipelines.notified import notified
@@ -46,6 +47,9 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     service = json.dumps(settings.served().model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     overrides = json.dumps(settings.overrides, sort_keys=True)
     version = settings.code_version or installed_version()
+
+    # Families that draw layer energies first, whichever of them a run trains.
+    standing = sorted(name for name in FAMILIES if FAMILIES.get(name).uses_layer_energies)
 
     def placed(task: Any, step: Step, **resources: Any) -> Any:
         return place(task, settings, step, resources=resources)
@@ -84,7 +88,12 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         common = {"seed": seed, "code_version": version}
         showers = {"data": data, "data_sha256": data_sha256}
         prepare = settings.prepare.model_dump_json(exclude_defaults=True)
-        preprocessed = placed(preprocess(settings=prepare, geometry=geometry, **showers, **common), "preprocess")
+        preprocessed = placed(
+            preprocess(
+                settings=prepare, geometry=geometry, preset=preset, max_minutes=max_minutes,
+                with_energies=any(name in standing for name in settings.families), **showers, **common,
+            ), "preprocess",
+        )  # fmt: skip
         prepared = preprocessed.outputs["prepared"]
         with dsl.ParallelFor(families, name=LOOP) as family:
             one = {"family": family, "preset": preset, "checkpoints": settings.checkpoints, **showers, **common}
@@ -99,7 +108,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                 )  # fmt: skip
             trained = placed(
                 train(
-                    prepared=prepared, overrides=tuned.outputs["overrides"] if searches else overrides,
+                    prepared=prepared, energies=preprocessed.outputs["energies"], standing=json.dumps(standing),
+                    overrides=tuned.outputs["overrides"] if searches else overrides,
                     max_minutes=max_minutes, nodes=settings.distributed.nodes,
                     processes=settings.distributed.processes, backend=settings.distributed.backend,
                     training_pod=fixed, training_resources=f'{{"memory": "{train_memory}", "gpus": {train_gpus}}}',

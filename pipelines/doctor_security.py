@@ -8,7 +8,7 @@ import yaml
 
 from caloforge.cluster import Refused
 from caloforge.errors import InputError
-from caloforge.models.trainjob import build_train_job
+from caloforge.models.training.trainjob import build_train_job
 from caloforge.pipelines.doctor_services import release, version_of
 from caloforge.pipelines.findings import Finding, Site
 from caloforge.pipelines.kubeflow import KubeflowError

@@ -43,6 +43,7 @@ PLACES = (
     Place("validate", "judgement", "tables.csv", part="tables.csv"),
     Place("validate", "judgement", "plots", part="plots"),
     Place("preprocess", "quality", "quality.md"),
+    Place("preprocess", "energies", "energies"),
     Place("export", "exported", "bundle"),
     Place("train", "bundle", "bundles/{family}"),
     Place("generate", "generated", "generated/{family}.hdf5"),

@@ -17,6 +17,7 @@ _NAMES: Mapping[str, str] = {
     "for-loop-1": LOOP,
     "comp-for-loop-1": f"comp-{LOOP}",
     "pipelinechannel--preprocess-prepared": "prepared",
+    "pipelinechannel--preprocess-energies": "energies",
     "pipelinechannel--train-bundle": "bundles",
     "pipelinechannel--generate-generated": "generated",
 }

@@ -1,31 +1,24 @@
 """Settings of the pipeline: what is trained on what, and what each step gets on a cluster."""
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.components.image import IMAGE
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.fetch import FETCH_CACHE
-from caloforge.models.training_pod import TrainingPod
+from caloforge.models.registries import FAMILIES, PRESETS
+from caloforge.models.training.pod import TrainingPod
+from caloforge.pipelines.early import check_overrides, check_search
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
 from caloforge.tuning.settings import TuneSettings
-
-FAMILIES = ("coupling_flow", "flow_matching", "diffusion", "wgan", "vae")
-"""Names of :data:`caloforge.models.families.FAMILIES`, known without importing torch; the longest
-trainings first, so that two that run side by side end together."""
-
-PRESETS = ("demo", "full")
-"""Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""
-
-PROTOCOLS = ("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")
-"""Names of :data:`caloforge.validation.protocols.PROTOCOLS`, known without importing scikit-learn."""
+from caloforge.validation.registries import PROTOCOLS
 
 Step = Literal["preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify"]
 
@@ -110,7 +103,8 @@ class PipelineSettings(Config):
         fetch_cache: claim on which fetched shower files are kept, e.g. ``{claim: caloforge-fetched}``; none without it.
         families: generator families to train.
         preset: size of the generators and of their training.
-        overrides: settings per family on top of the preset, e.g. ``{vae: {learning_rate: 1e-3}}``.
+        overrides: settings per family on top of the preset, e.g.
+            ``{vae: {training: {learning_rate: 1e-3}}}``.
         max_minutes: bound of each training, 0 for none.
         protocol: how showers are judged: ``quick`` on any geometry, ``challenge`` as CaloChallenge does.
         seed: seed of every step.
@@ -142,7 +136,7 @@ class PipelineSettings(Config):
     code_version: str = ""
     data: str = ""
     fetch_cache: FetchCache | None = None
-    families: tuple[str, ...] = Field(default=FAMILIES, min_length=1)
+    families: tuple[str, ...] = Field(default=FAMILIES.names, min_length=1)
     preset: str = "demo"
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     max_minutes: float = Field(default=0.0, ge=0)
@@ -171,7 +165,7 @@ class PipelineSettings(Config):
     @classmethod
     def _known_families(cls, value: Any) -> Any:
         for name in value:
-            _check_name("family", name, FAMILIES)
+            _check_name("family", name, FAMILIES.names)
         if isinstance(value, tuple) and len(set(value)) < len(value):
             raise PydanticCustomError("repeated", "a family is named twice")
         return value
@@ -233,6 +227,15 @@ class PipelineSettings(Config):
                 raise PydanticCustomError("not_a_pod", "{text}", {"text": str(error)}) from None
         return value
 
+    @model_validator(mode="after")
+    def _what_a_step_would_refuse(self) -> Self:
+        try:
+            check_overrides(self.preset, self.overrides)
+            check_search(self.tuning, self.families, self.preset, self.overrides)
+        except InputError as error:
+            raise PydanticCustomError("refused_later", "{text}", {"text": str(error)}) from None
+        return self
+
     @property
     def trains_in_train_job(self) -> bool:
         """Whether the step of a training makes a TrainJob and waits for it."""
@@ -291,7 +294,7 @@ def _check_env(where: str, env: Mapping[str, str]) -> None:
             raise PydanticCustomError("secret", "{text}", {"text": text})
 
 
-def _check_name(kind: str, name: str, valid: tuple[str, ...]) -> None:
+def _check_name(kind: str, name: str, valid: Collection[str]) -> None:
     if name not in valid:
         # A plain ValueError's text would get pydantic's own prefix.
         raise PydanticCustomError("unknown_name", "{text}", {"text": str(unknown_name(kind, name, valid))})

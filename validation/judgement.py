@@ -26,7 +26,7 @@ class Protocol(Config):
     """How it was judged.
 
     Attributes:
-        name: in :data:`caloforge.validation.protocols.PROTOCOLS`.
+        name: in :data:`caloforge.validation.registries.PROTOCOLS`.
         description: in words.
     """
 

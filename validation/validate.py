@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import ks_2samp
 
-from caloforge.errors import InputError, unknown_name
+from caloforge.errors import InputError
 from caloforge.files import atomic_directory
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
@@ -30,7 +30,7 @@ from caloforge.validation.observables.summary import Summary, summarise
 from caloforge.validation.plots.events import events, typical_energies
 from caloforge.validation.plots.style import REFERENCE
 from caloforge.validation.plots.write import write_plots
-from caloforge.validation.protocols import PROTOCOLS
+from caloforge.validation.registries import PROTOCOLS
 from caloforge.validation.report.html import write_report
 from caloforge.validation.report.leaderboard import ranked
 from caloforge.validation.report.tables import summary_markdown, tables_csv
@@ -71,7 +71,7 @@ def validate(
             halves the number of showers that everything is compared with.
         training: what the generators were trained on; with it, showers that repeat it are found.
         timings: generator name to milliseconds per shower.
-        protocol: name in :data:`caloforge.validation.protocols.PROTOCOLS`.
+        protocol: name in :data:`caloforge.validation.registries.PROTOCOLS`.
         seed: of the random choices.
         failed: generators that there is nothing of to judge, and why; report and leaderboard name them.
         source: where the Geant4 showers came from; report and leaderboard say it.
@@ -83,9 +83,7 @@ def validate(
         InputError: there is no such protocol, or it says nothing about the geometry; a sample is too small, has other voxels or units than the reference, or holds
             energies that are no energies.
     """
-    if protocol not in PROTOCOLS:
-        raise unknown_name("protocol", protocol, PROTOCOLS)
-    rules = PROTOCOLS[protocol]
+    rules = PROTOCOLS.get(protocol)
     with step("validate"):
         clock = _Clock()
         timings = dict(timings or {})

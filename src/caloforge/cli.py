@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caloforge import __version__
-from caloforge.errors import InputError, unknown_name
+from caloforge.errors import InputError
 from caloforge.logs import configure_logging, first_process
+from caloforge.validation.registries import PROTOCOLS
 
 if TYPE_CHECKING:
     from caloforge.fetch import Fetched
@@ -411,6 +412,7 @@ def preprocess(data: str, geometry: str | None, settings_file: Path | None, seed
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
 @click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset.")
 @_minutes
+@click.option("--energies", type=_PATH, help="Folder that `caloforge train-energies` wrote; without it trained within.")
 @click.option("--checkpoints", type=_PATH, help="Folder from which a stopped training goes on.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each node.")
 @click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
@@ -431,6 +433,7 @@ def train(
     preset: str,
     overrides: Path | None,
     max_minutes: float | None,
+    energies: Path | None,
     checkpoints: Path | None,
     processes: int,
     nodes: int,
@@ -440,17 +443,47 @@ def train(
     output: Path,
 ) -> None:
     """Train one generator; prints its figures as name=value."""
-    _check_family_and_preset(family, preset)
-    from caloforge.models.distributed import train_distributed
-    from caloforge.models.training_pod import TrainingPod
+    from caloforge.models.presets import check_names
+
+    check_names(family, preset)  # before the seconds that importing torch takes
+    from caloforge.models.configuration import TrainingRequest
+    from caloforge.models.training.distributed import train_distributed
+    from caloforge.models.training.pod import TrainingPod
 
     _stop_on_sigterm()
-    figures = train_distributed(
-        data, prepared, output, family=family, preset=preset,
-        overrides=_read_yaml(overrides) if overrides else None,
-        seed=seed, max_minutes=max_minutes or None, checkpoints=checkpoints,
-        processes=processes, nodes=nodes, backend=backend,
-        pod=TrainingPod.from_yaml(pod_file) if pod_file else None,
+    request = TrainingRequest(
+        showers=data, prepared=prepared, output=output, family=family, preset=preset,
+        overrides=_read_yaml(overrides) if overrides else {}, seed=seed, max_minutes=max_minutes or None,
+        energies=energies, checkpoints=checkpoints,
+    )  # fmt: skip
+    pod = TrainingPod.from_yaml(pod_file) if pod_file else None
+    figures = train_distributed(request, processes=processes, nodes=nodes, backend=backend, pod=pod)
+    if first_process():
+        _print_figures(figures)
+
+
+@main.command(
+    "train-energies",
+    example="caloforge train-energies --data showers.hdf5 --prepared prepared --seed 1 -o energies\n"
+    "caloforge train --data showers.hdf5 --prepared prepared --energies energies --family vae -o vae",
+)
+@_data
+@click.option("--prepared", type=_PATH, required=True, help="Folder that `caloforge preprocess` wrote.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
+@click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset's `energies`.")
+@_minutes
+@_seed
+@_output("Folder")
+def train_energies_(
+    data: str, prepared: Path, preset: str, overrides: Path | None, max_minutes: float | None, seed: int, output: Path
+) -> None:
+    """Train the layer energies once, for all families that draw them first."""
+    from caloforge.models.training.energies import train_energies
+
+    _stop_on_sigterm()
+    figures = train_energies(
+        _fetch(data).path, prepared, output, preset=preset, overrides=_read_yaml(overrides) if overrides else None,
+        seed=seed, max_minutes=max_minutes or None,
     )  # fmt: skip
     if first_process():
         _print_figures(figures)
@@ -504,7 +537,9 @@ def tune(
     output: Path,
 ) -> None:
     """Search for the best parameters of a family. After a stop, run it again to go on."""
-    _check_family_and_preset(family, preset)
+    from caloforge.models.presets import check_names
+
+    check_names(family, preset)  # before the seconds that importing torch takes
     from caloforge.tuning.experiment import TrialPod
     from caloforge.tuning.result import tuning_markdown
     from caloforge.tuning.tune import tune as tune_family
@@ -554,8 +589,11 @@ def trial(
     output: Path,
 ) -> None:
     """Train once with some parameters and judge on the validation split, as a tuning does."""
-    _check_family_and_preset(family, preset)
+    from caloforge.models.presets import check_names
+
+    check_names(family, preset)  # before the seconds that importing torch takes
     from caloforge.fetch import local_copy
+    from caloforge.models.configuration import TrainingRequest
     from caloforge.models.presets import resolve
     from caloforge.runner import end_with_runner
     from caloforge.tuning.optimization_job import assigned
@@ -579,10 +617,11 @@ def trial(
         if prepared is not None
         else prepare_once(showers, output / "prepared", geometry=geometry, seed=seed)
     )
-    run_trial(
-        showers, folder, output, family=family, preset=preset, overrides=overrides, max_minutes=max_minutes or None,
-        objective=objective, looks=looks, seed=seed, report=_print_figures_with_time,
+    request = TrainingRequest(
+        showers=showers, prepared=folder, output=output, family=family, preset=preset, overrides=overrides,
+        seed=seed, max_minutes=max_minutes or None,
     )  # fmt: skip
+    run_trial(request, objective=objective, looks=looks, report=_print_figures_with_time)
 
 
 @main.command(
@@ -617,7 +656,7 @@ def generate(
 @_showers("--training", "What the generators were trained on: finds showers that repeat it.")
 @click.option(
     "--protocol", default="quick", show_default=True,
-    type=click.Choice(("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")),
+    type=click.Choice(PROTOCOLS.names),
     help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
 )  # fmt: skip
 @_geometry
@@ -856,15 +895,6 @@ def _parse_headers(headers: tuple[str, ...]) -> dict[str, str]:
     if wrong := [name for name, colon, _ in pairs if not colon]:
         raise click.UsageError(f"--header {wrong[0]!r}: expected 'NAME: VALUE'")
     return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _check_family_and_preset(family: str, preset: str) -> None:
-    """Refuse unknown names before the seconds that importing torch takes."""
-    from caloforge.pipelines.settings import FAMILIES, PRESETS
-
-    for kind, name, valid in (("family", family, FAMILIES), ("preset", preset, PRESETS)):
-        if name not in valid:
-            raise unknown_name(kind, name, valid)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

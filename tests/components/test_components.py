@@ -11,8 +11,9 @@ from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.index import Record
+from caloforge.models.energies import load_energies
 from caloforge.models.generate import generate
-from caloforge.models.worker import TrainingFailed
+from caloforge.models.training.worker import TrainingFailed
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
 from caloforge.validation.report.leaderboard import NoGenerator
@@ -61,10 +62,11 @@ def test_every_component_is_listed() -> None:
 def test_preprocess_writes_its_artifacts_and_says_where_the_showers_came_from(
     small_showers: Path, tmp_path: Path
 ) -> None:
-    prepared, quality = _Artifact(tmp_path / "prepared"), _Artifact(tmp_path / "quality")
+    made = {name: _Artifact(tmp_path / name) for name in ("prepared", "quality", "energies", "metrics")}
+    prepared, quality = made["prepared"], made["quality"]
     checksum = sha256(small_showers)
     (text,) = _component("preprocess").python_func(
-        prepared, quality, str(small_showers),
+        **made, data=str(small_showers), with_energies=False,
         settings=json.dumps({"test_fraction": 0.25}), seed=3, data_sha256=checksum, code_version="1",
     )  # fmt: skip
     assert read_json(Path(prepared.path) / "prepared.json")["settings"]["test_fraction"] == 0.25
@@ -78,8 +80,25 @@ def test_preprocess_writes_its_artifacts_and_says_where_the_showers_came_from(
     assert [artifact.name for artifact in record.artifacts] == ["quality"]
 
 
+def test_layer_energies_are_trained_once_for_all_families(small_showers: Path, tmp_path: Path) -> None:
+    """With the preset's own steps, which a limit of a second cuts short."""
+    made = {name: _Artifact(tmp_path / name) for name in ("prepared", "quality", "energies", "metrics")}
+    (text,) = _component("preprocess").python_func(**made, data=str(small_showers), seed=3, max_minutes=0.2)
+    assert [artifact.name for artifact in Record.model_validate_json(text).artifacts] == ["quality", "energies"]
+    assert made["metrics"].logged["steps"] > 0
+    overrides = {"vae": {"training": {"steps": 4}, "model": {"network": {"width": 16, "blocks": 1}}}}
+    bundle = _Artifact(tmp_path / "bundle")
+    _component("train").python_func(
+        made["prepared"], made["energies"], bundle, _Artifact(tmp_path / "train"), str(small_showers), "vae",
+        overrides=json.dumps(overrides), standing='["vae"]',
+    )  # fmt: skip
+    config = read_json(Path(bundle.path) / "config.json")
+    assert config["energies"]["sha256"] == load_energies(Path(made["energies"].path)).sha256
+    assert config["energies"]["given"]
+
+
 def test_another_file_at_the_address_is_refused(small_showers: Path, tmp_path: Path) -> None:
-    artifacts = _Artifact(tmp_path / "prepared"), _Artifact(tmp_path / "quality")
+    artifacts = [_Artifact(tmp_path / name) for name in ("prepared", "quality", "energies", "metrics")]
     with pytest.raises(InputError, match=r"small\.hdf5: its SHA-256 is [0-9a-f]{64}, not 0{64}"):
         _component("preprocess").python_func(*artifacts, str(small_showers), data_sha256="0" * 64)
 
@@ -118,7 +137,14 @@ def _train(showers: Path, prepared: Path, folder: Path, learning_rate: float, **
     bundle, metrics = _Artifact(folder / "bundle"), _Artifact(folder / "metrics")
     overrides = {**OVERRIDES, "training": {**OVERRIDES["training"], "learning_rate": learning_rate}}
     (text,) = _component("train").python_func(
-        _Artifact(prepared), bundle, metrics, str(showers), "vae", overrides=json.dumps({"vae": overrides}), **options
+        _Artifact(prepared),
+        _Artifact(prepared),
+        bundle,
+        metrics,
+        str(showers),
+        "vae",
+        overrides=json.dumps({"vae": overrides}),
+        **options,
     )
     return bundle, Record.model_validate_json(text)
 

@@ -11,7 +11,7 @@ import pytest
 from caloforge.components.family import FAILED, family_of, why_failed
 from caloforge.errors import InputError
 from caloforge.files import read_json
-from caloforge.models.worker import TrainingFailed
+from caloforge.models.training.worker import TrainingFailed
 
 
 class Ending:

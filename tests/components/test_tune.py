@@ -67,13 +67,13 @@ def test_off(tmp_path: Path) -> None:
 
 
 def test_in_its_own_pod(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
-    settings = {"spaces": {"vae": {"model.beta": {"type": "double", "min": 0.2, "max": 4.0, "log": True}}}}
+    settings = {"spaces": {"vae": {"objective.beta": {"type": "double", "min": 0.2, "max": 4.0, "log": True}}}}
     result, made = _run(
         small_showers, small_prepared, tmp_path / "out", overrides=json.dumps({"vae": FIXED, "wgan": {}}),
         trials=1, backend="local", settings=json.dumps(settings), seed=1, checkpoints=str(tmp_path / "kept"),
     )  # fmt: skip
     best = json.loads(result)["vae"]
-    assert 0.2 < best["model"].pop("beta") < 4.0
+    assert 0.2 < best.pop("objective")["beta"] < 4.0
     assert best == FIXED, "what was given is kept"
     folder = Path(made["tuning"].path)
     assert read_json(folder / "overrides.json") == json.loads(result)["vae"]
@@ -127,7 +127,7 @@ def test_with_katib(small_showers: Path, small_prepared: Path, tmp_path: Path) -
         assert not api.of("experiments"), "nothing stays"
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     best = json.loads(line.removeprefix("RESULT"))["vae"]
-    assert best["model"]["beta"] == 0.2
+    assert best["objective"]["beta"] == 0.2
     assert best["training"] == {"steps": 4, "batch_size": 32, "learning_rate": 5e-4}
     experiment, *again = posted
     assert again == [experiment], "the answer to the first request was lost, and its experiment taken up"

@@ -14,8 +14,8 @@ import yaml
 from pod_security import baseline, restricted
 
 from caloforge.errors import InputError
-from caloforge.models.training_pod import TrainingPod
-from caloforge.models.trainjob import build_train_job
+from caloforge.models.training.pod import TrainingPod
+from caloforge.models.training.trainjob import build_train_job
 from caloforge.pipelines.compile import compile_pipeline
 from caloforge.pipelines.manifests import manifests
 from caloforge.pipelines.settings import PipelineSettings

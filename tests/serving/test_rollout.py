@@ -19,9 +19,10 @@ from stopping import stop_while_waiting
 
 from caloforge.cluster import Cluster, ClusterError
 from caloforge.errors import InputError
+from caloforge.models.agreement import TOLERANCE
 from caloforge.serving.inference_service import ServiceSettings, inference_service
 from caloforge.serving.rollout import DeployFailed, Rollout, replacing
-from caloforge.serving.smoke import TOLERANCE, Reference, WrongShowers, reference_showers
+from caloforge.serving.smoke import Reference, WrongShowers, reference_showers
 
 OLD = {"predictor": {"minReplicas": 2, "labels": {"who": "a colleague"}, "model": {"storageUri": "s3://bucket/old"}}}
 

@@ -10,7 +10,7 @@ from kubernetes.client import ApiClient
 
 from caloforge.errors import InputError
 from caloforge.files import read_json
-from caloforge.models.families import FAMILIES
+from caloforge.models.registries import FAMILIES
 from caloforge.tuning.experiment import TrialPod, build_experiment, parameter_name, parameter_path
 from caloforge.tuning.rules import check_experiment
 from caloforge.tuning.space import load_space

@@ -20,7 +20,7 @@ from caloforge import cli
 from caloforge.cluster import Cluster
 from caloforge.errors import InputError
 from caloforge.files import read_json
-from caloforge.models.families import FAMILIES
+from caloforge.models.registries import FAMILIES
 from caloforge.tuning.experiment import TrialPod
 from caloforge.tuning.optimization_job import assigned, build_optimization_job, check_optimization_job
 from caloforge.tuning.space import load_space, parse_space

@@ -11,6 +11,7 @@ from object_store import ObjectStore, serving
 from caloforge import cli
 from caloforge.errors import InputError
 from caloforge.files import read_json
+from caloforge.models.configuration import TrainingRequest
 from caloforge.tuning.objective import TrialFailed, objective_names
 from caloforge.tuning.result import Trial, Tuning
 from caloforge.tuning.rules import check_experiment
@@ -47,7 +48,10 @@ def test_looks_change_nothing(small_showers: Path, small_prepared: Path, tmp_pat
     seen: list[dict[str, float]] = []
     results = [
         run_trial(
-            small_showers, small_prepared, tmp_path / str(looks), family="flow_matching", overrides=settings, seed=1,
+            TrainingRequest(
+                showers=small_showers, prepared=small_prepared, output=tmp_path / str(looks), family="flow_matching",
+                overrides=settings, seed=1,
+            ),
             objective="fpd", looks=looks, report=lambda figures: seen.append(dict(figures)),
         ) for looks in (0, 3)
     ]  # fmt: skip
