@@ -1,14 +1,17 @@
 """An observable and a metric of somebody else's module are judged like our own, on a mesh of unlike layers too."""
 
 import csv
-import importlib.util
+import sys
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
 
+from caloforge.errors import InputError
 from caloforge.geometry import load_geometry
 from caloforge.validation.metrics.registry import FEATURE_METRICS
 from caloforge.validation.observables.registry import OBSERVABLES
+from caloforge.validation.registries import import_installed
 from caloforge.validation.validate import validate
 
 MODULE = """
@@ -40,9 +43,11 @@ def module(tmp_path, monkeypatch):
             monkeypatch.setitem(registry, name, thing)  # puts the registry back as it was
     before = set(OBSERVABLES), set(FEATURE_METRICS)
     (tmp_path / "my_lab.py").write_text(MODULE)
-    spec = importlib.util.spec_from_file_location("my_lab", tmp_path / "my_lab.py")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("my_lab", "my_lab", "caloforge.validation")
+    monkeypatch.setattr("caloforge.validation.registries.entry_points", lambda group: [point] * (group == point.group))
     yield
+    sys.modules.pop("my_lab", None)
     for registry, names in zip((OBSERVABLES, FEATURE_METRICS), before, strict=True):
         for name in set(registry) - names:
             del registry[name]
@@ -73,8 +78,9 @@ def test_they_are_judged_named_and_drawn(module, write, tmp_path, monkeypatch):
     assert mine.sigma == layers.sigma > 3
     assert theirs.parts.where == ("layer 1", "layer 2"), "the layers of several alpha bins"
     assert {"spread in beta, column 4", "root of share, layer 4"} <= set(metrics.verdict.distinguishable_by)
-    assert metrics.row("bad", "headline", "means").value > metrics.row("bad", "headline", "means").floor
-    assert metrics.row("bad", "headline", "means").tested
+    means = metrics.row("bad", "headline", "means")
+    assert means.tested
+    assert means.sigma == pytest.approx((means.value - means.floor) / np.hypot(0.1, 0.1))
     report = (tmp_path / "out" / "report.html").read_text()
     rows = list(csv.DictReader((tmp_path / "out" / "tables.csv").read_text().splitlines()))
     for name, title in (("spread_beta", "Spread in beta"), ("means", "Distance of means")):
@@ -86,3 +92,10 @@ def test_they_are_judged_named_and_drawn(module, write, tmp_path, monkeypatch):
 def test_an_observable_of_other_columns_than_its_layers_is_refused(mesh):
     with pytest.raises(ValueError, match=r"'Layer energy': 4 columns, but it is said to be of 6 layers"):
         OBSERVABLES["layer_energy"].places(mesh, 4)
+
+
+def test_a_module_that_is_not_there_is_named(monkeypatch):
+    point = EntryPoint("lab", "no_such_lab", "caloforge.validation")
+    monkeypatch.setattr("caloforge.validation.registries.entry_points", lambda group: [point])
+    with pytest.raises(InputError, match=r"entry point 'lab' of caloforge.validation: no_such_lab cannot be imported"):
+        import_installed()

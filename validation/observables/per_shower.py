@@ -155,6 +155,8 @@ def alpha_layers(geometry: Geometry) -> Sequence[int]:
 
 def over_layers(summary: Summary, values: FloatArray, layers: Sequence[int]) -> FloatArray:
     """Average (N, layers) values of some layers, weighted by their energy, (N,)."""
-    weights = summary.layer_energy[:, list(layers)]
+    weights = summary.layer_energy
+    if len(layers) < weights.shape[1]:  # all of them need no copy
+        weights = weights[:, list(layers)]
     mean: FloatArray = (values * weights).sum(axis=1) / (weights.sum(axis=1) + EPSILON)
     return mean

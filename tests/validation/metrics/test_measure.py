@@ -9,12 +9,11 @@ from caloforge.errors import InputError
 from caloforge.showers import open_showers
 from caloforge.validation.metrics.compare import distances
 from caloforge.validation.metrics.measure import ARRAY_METRICS, measure
-from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS
+from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, FEATURE_METRICS
 from caloforge.validation.observables.registry import OBSERVABLES, Observable
 from caloforge.validation.observables.summary import summarise
 from caloforge.validation.plots.panels import Samples
 from caloforge.validation.plots.write import _distributions
-from caloforge.validation.report.verdict import title_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -53,9 +52,10 @@ def test_bad_arrays_are_refused():
         measure("auc", x[None], x)
 
 
-def run_example(page, place):
-    """Run the only example of a page; return its names."""
-    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+def run_example(page, place, holding=""):
+    """Run the only example of a page that holds some text; return its names."""
+    examples = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    (example,) = (text for text in examples if holding in text)
     place.write_text(example)
     return runpy.run_path(str(place))
 
@@ -72,12 +72,11 @@ def test_the_documented_use_on_arrays_works(demo_showers, monkeypatch, tmp_path)
 def test_the_documented_observable_appears_by_itself(demo_showers, monkeypatch, tmp_path):
     before = dict(OBSERVABLES)
     try:
-        run_example("extending.md", tmp_path / "example.py")
+        run_example("extending.md", tmp_path / "example.py", "OBSERVABLES[")
         (name,) = set(OBSERVABLES) - set(before)
         summary = summarise(open_showers(demo_showers).select(np.arange(100)))
         for metric in DISTRIBUTION_METRICS.values():
             assert distances(metric, summary, summary)[name].value == 0
-        assert title_of(name) == "Share of the first half of the layers"
         monkeypatch.setattr("caloforge.validation.plots.write.OBSERVABLES", {name: OBSERVABLES[name]})
         (drawn,) = _distributions(Samples(summary, {"g": summary}))
         assert drawn.title == OBSERVABLES[name].title
@@ -85,3 +84,17 @@ def test_the_documented_observable_appears_by_itself(demo_showers, monkeypatch, 
     finally:
         OBSERVABLES.clear()
         OBSERVABLES.update(before)
+
+
+def test_the_documented_metric_is_used_on_arrays(monkeypatch, tmp_path):
+    before = dict(FEATURE_METRICS)
+    try:
+        run_example("extending.md", tmp_path / "example.py", "FEATURE_METRICS[")
+        (name,) = set(FEATURE_METRICS) - set(before)
+        rng = np.random.default_rng(0)
+        found = FEATURE_METRICS[name].function(rng.normal(size=(400, 2)), rng.normal((0, 1), 1, (400, 2)), 0)
+        assert found.value == pytest.approx(1, abs=5 * 0.07)
+        assert found.error == pytest.approx(0.1, rel=0.2)  # sqrt(2/400) in each of two columns
+    finally:
+        FEATURE_METRICS.clear()
+        FEATURE_METRICS.update(before)
