@@ -16,13 +16,12 @@ from caloforge.validation.metrics.wasserstein import wasserstein
 FloatArray = NDArray[np.float64]
 Metric = Callable[[FloatArray, FloatArray, int], Result]
 
-ARRAY_METRICS: dict[str, Metric] = {
-    **{name: metric.function for name, metric in FEATURE_METRICS.items()},
+COLUMN_METRICS: dict[str, Metric] = {
     "separation": lambda x, y, _: separation_power(x, y),
     "separation_log": lambda x, y, _: separation_power(x, y, log=True),
     "wasserstein": lambda x, y, _: wasserstein(x, y),
 }
-"""By name: metrics of all columns together (auc, fpd, kpd), and of each column, whose mean is the value."""
+"""By name: metrics of each column, whose mean is the value."""
 
 FEWEST = 50
 
@@ -35,7 +34,7 @@ def measure(
     All comparisons are made with the same number of rows, as metrics depend on it.
 
     Args:
-        metric: name in :data:`ARRAY_METRICS`.
+        metric: name of a metric of all columns together (:data:`FEATURE_METRICS`) or in :data:`COLUMN_METRICS`.
         reference: (N,) or (N, columns) values of Geant4: features, or an observable of each shower.
         generated: the same of a generator.
         floor: the same of more Geant4 showers; without it the reference is halved at random.
@@ -48,8 +47,9 @@ def measure(
         InputError: there is no such metric; the samples have unlike columns, fewer than 50 rows, or
             values that are no finite numbers.
     """
-    if metric not in ARRAY_METRICS:
-        raise unknown_name("metric", metric, ARRAY_METRICS)
+    metrics = {name: one.function for name, one in FEATURE_METRICS.items()} | COLUMN_METRICS
+    if metric not in metrics:
+        raise unknown_name("metric", metric, metrics)
     rng = np.random.default_rng(seed)
     x = _table("reference", reference)
     samples = {"generated": _table("generated", generated)}
@@ -65,7 +65,7 @@ def measure(
         if sample.shape[1] != x.shape[1]:
             raise InputError(f"{metric}: {name} has {sample.shape[1]} columns but the reference has {x.shape[1]}")
     x, y, z = (_some(sample, n, rng) for sample in (x, samples["generated"], samples["floor"]))
-    function = ARRAY_METRICS[metric]
+    function = metrics[metric]
     return function(x, y, seed).beside(function(x, z, seed))
 
 

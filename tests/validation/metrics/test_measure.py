@@ -8,7 +8,7 @@ import pytest
 from caloforge.errors import InputError
 from caloforge.showers import open_showers
 from caloforge.validation.metrics.compare import distances
-from caloforge.validation.metrics.measure import ARRAY_METRICS, measure
+from caloforge.validation.metrics.measure import COLUMN_METRICS, measure
 from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, FEATURE_METRICS
 from caloforge.validation.observables.registry import OBSERVABLES, Observable
 from caloforge.validation.observables.summary import summarise
@@ -22,7 +22,7 @@ def normal(seed, n=200, shift=0.0):
     return np.random.default_rng(seed).normal(shift, 1, (n, 3))
 
 
-@pytest.mark.parametrize("name", sorted(ARRAY_METRICS))
+@pytest.mark.parametrize("name", sorted([*FEATURE_METRICS, *COLUMN_METRICS]))
 def test_each_metric_has_its_floor_and_sees_a_shift(name):
     x, y, z = (normal(seed, shift=shift) for seed, shift in ((1, 5), (2, 5), (3, 7)))
     other = measure(name, x, z, floor=y)
@@ -92,8 +92,10 @@ def test_the_documented_metric_is_used_on_arrays(monkeypatch, tmp_path):
         run_example("extending.md", tmp_path / "example.py", "FEATURE_METRICS[")
         (name,) = set(FEATURE_METRICS) - set(before)
         rng = np.random.default_rng(0)
-        found = FEATURE_METRICS[name].function(rng.normal(size=(400, 2)), rng.normal((0, 1), 1, (400, 2)), 0)
+        x, y, z = (rng.normal((0, shift), 1, (400, 2)) for shift in (0, 1, 0))
+        found = measure(name, x, y, floor=z)
         assert found.value == pytest.approx(1, abs=5 * 0.07)
+        assert found.sigma > 3
         assert found.error == pytest.approx(0.1, rel=0.2)  # sqrt(2/400) in each of two columns
     finally:
         FEATURE_METRICS.clear()
