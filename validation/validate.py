@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import ks_2samp
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory
@@ -18,6 +16,14 @@ from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.source import Source
 from caloforge.steps import step
+from caloforge.validation.checks import (
+    check_geometries,
+    check_sizes,
+    check_timings,
+    check_units,
+    energy_warnings,
+    overlap_warnings,
+)
 from caloforge.validation.figures.key_figures import in_bins
 from caloforge.validation.figures.memorisation import memorisation
 from caloforge.validation.figures.table import physics_rows
@@ -26,7 +32,7 @@ from caloforge.validation.metrics.compare import Comparison
 from caloforge.validation.metrics.rows import metric_rows
 from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.observables.impact import expect_centres
-from caloforge.validation.observables.summary import Summary, summarise
+from caloforge.validation.observables.summary import summarise
 from caloforge.validation.plots.events import events, typical_energies
 from caloforge.validation.plots.style import REFERENCE
 from caloforge.validation.plots.write import write_plots
@@ -37,10 +43,6 @@ from caloforge.validation.report.tables import summary_markdown, tables_csv
 from caloforge.validation.report.verdict import overall, verdict
 
 logger = logging.getLogger(__name__)
-
-FEWEST = 50
-MOST_COPIES = 0.01
-"""Share of the reference's showers that may be in the training sample by chance, empty ones for example."""
 
 
 def validate(
@@ -80,8 +82,8 @@ def validate(
         What ``metrics.json`` holds.
 
     Raises:
-        InputError: there is no such protocol, or it says nothing about the geometry; a sample is too small, has other voxels or units than the reference, or holds
-            energies that are no energies.
+        InputError: there is no such protocol, or it says nothing about the geometry; a sample is too small, has
+            other voxels or units than the reference, or holds energies that are no energies.
     """
     rules = PROTOCOLS.get(protocol)
     import_installed()
@@ -93,10 +95,10 @@ def validate(
         others = dict(generated) if floor is None else {**generated, "second Geant4 sample": floor}
         if training is not None:
             others["training sample"] = training
-        _check_sizes(reference, others, halved=floor is None)
-        _check_geometries(reference, others)
-        _check_units(reference, others)
-        _check_timings(timings)
+        check_sizes(reference, others, halved=floor is None)
+        check_geometries(reference, others)
+        check_units(reference, others)
+        check_timings(timings)
         samples = _choose(reference, generated, floor, seed=seed)
         threshold = rules.threshold((reference, *others.values()))
         logger.info(
@@ -114,12 +116,12 @@ def validate(
             comparisons[name] = rules.compare(truth, sample, seed=seed)
         rows = [row for name, one in comparisons.items() for row in metric_rows(name, one, floors)]
         rows += physics_rows(truth.summary, second.summary, summaries, seed=seed)
-        warnings = _energy_warnings(truth.summary, summaries)
+        warnings = energy_warnings(truth.summary, summaries)
         if training is not None:
             logger.info("validate: comparing with the training sample")
             found = memorisation(training, truth, second, judged, seed=seed)
             rows += found
-            warnings += _overlap_warnings(found[0].extra["reference_copies"], training)
+            warnings += overlap_warnings(found[0].extra["reference_copies"], training)
         rows += in_bins(truth.summary, second.summary, summaries)
         made = provenance(
             inputs={
@@ -227,95 +229,6 @@ def _choose(reference: Showers, generated: Mapping[str, Showers], floor: Showers
         floor=reference.select(np.sort(order[n : 2 * n])) if floor is None else pick(floor),
         generated={name: pick(showers) for name, showers in generated.items()},
     )
-
-
-def _check_sizes(reference: Showers, samples: Mapping[str, Showers], *, halved: bool) -> None:
-    fewest = 2 * FEWEST if halved else FEWEST
-    if len(reference) < fewest:
-        why = ", because it is halved to find the floor" if halved else ""
-        raise InputError(f"{reference.path}: {len(reference)} showers; the reference needs {fewest} or more{why}")
-    for name, showers in samples.items():
-        if len(showers) < FEWEST:
-            raise InputError(f"{showers.path} ({name}): {len(showers)} showers; a sample needs {FEWEST} or more")
-
-
-def _check_timings(timings: Mapping[str, float]) -> None:
-    for name, value in timings.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"timings: {name}: expected milliseconds per shower, got {value}")
-
-
-def _check_geometries(reference: Showers, samples: Mapping[str, Showers]) -> None:
-    for name, showers in samples.items():
-        _check_geometry(reference, showers, name)
-
-
-def _check_geometry(reference: Showers, showers: Showers, name: str) -> None:
-    ours, theirs = reference.geometry, showers.geometry
-    if ours.n_voxels != theirs.n_voxels:
-        msg = (
-            f"{showers.path} ({name}): {theirs.n_voxels} voxels (geometry {theirs.name!r}), but the reference "
-            f"{reference.path} has {ours.n_voxels} ({ours.name!r}); they must have the same geometry"
-        )
-        raise InputError(msg)
-    for i, (a, b) in enumerate(zip(ours.active_layers, theirs.active_layers, strict=False)):
-        if (a.r_edges, a.n_alpha) != (b.r_edges, b.n_alpha):
-            msg = (
-                f"{showers.path} ({name}): layer {i} has {b.n_alpha} alpha bins and r edges {b.r_edges} mm, but the "
-                f"reference's has {a.n_alpha} and {a.r_edges}; give both files the same geometry"
-            )
-            raise InputError(msg)
-
-
-def _check_units(reference: Showers, samples: Mapping[str, Showers]) -> None:
-    """Refuse samples whose response or incident energies differ as GeV differ from MeV.
-
-    Looks at the first showers only, before any threshold is applied.
-    """
-    expected = _mean_energies(reference)
-    for name, showers in samples.items():
-        for what, found in _mean_energies(showers).items():
-            ratio = found / expected[what] if expected[what] > 0 else 1.0
-            if any(factor / 3 < ratio < factor * 3 for factor in (1e-3, 1e3)):
-                msg = (
-                    f"{showers.path} ({name}): mean {what} is {found:.4g}, but {expected[what]:.4g} in "
-                    f"{reference.path}: a factor of about 1000, as if GeV and MeV were mixed up; "
-                    "all energies must be in MeV"
-                )
-                raise InputError(msg)
-
-
-def _mean_energies(showers: Showers) -> dict[str, float]:
-    voxels = next(showers.chunks())
-    energy = showers.conditions.incident_energy
-    total = voxels.sum(axis=1, dtype=np.float64)
-    return {"E_tot/E_inc": float((total / energy[: len(total)]).mean()), "incident energy": float(energy.mean())}
-
-
-def _energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[str]:
-    """Say which samples have other incident energies: then differences are not the generator's."""
-    found = []
-    for name, summary in summaries.items():
-        if ks_2samp(truth.incident_energy, summary.incident_energy, method="asymp").pvalue < 1e-4:
-            text = (
-                f"{name}: its incident energies are distributed differently from the reference's; "
-                "generate it with the reference's incident energies"
-            )
-            logger.warning("validate: %s", text)
-            found.append(text)
-    return found
-
-
-def _overlap_warnings(copies: float, training: Showers) -> list[str]:
-    """Say if the reference was trained on: then nothing about memorisation can be said."""
-    if copies <= MOST_COPIES:
-        return []
-    text = (
-        f"{100 * copies:.0f} % of the reference's showers are in the training sample {training.path.name}: they are not "
-        "held out, so that memorisation goes unseen"
-    )
-    logger.warning("validate: %s", text)
-    return [text]
 
 
 def _rocs(comparison: Comparison) -> dict[str, RocCurve]:
