@@ -15,7 +15,7 @@ from caloforge.validation.observables.summary import summarise
 from caloforge.validation.plots.panels import Samples
 from caloforge.validation.plots.write import _distributions
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def normal(seed, n=200, shift=0.0):
