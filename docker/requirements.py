@@ -9,7 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 
-NOT_AT_RUN_TIME = {"kfp", "kfp-kubernetes", "kubeflow"}
+NOT_AT_RUN_TIME = {"kfp", "kfp-kubernetes"}
 """They make and submit pipelines, on the machine of whoever does that."""
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]

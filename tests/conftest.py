@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +18,11 @@ QUICK = {
     "energies": {"steps": 8, "batch_size": 32},
     "model": {"network": {"width": 16, "blocks": 1}},
 }
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start be interrupted: a shell has its background jobs ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def copy_showers(showers: Showers, output: Path) -> Path:

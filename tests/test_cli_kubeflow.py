@@ -19,9 +19,9 @@ from kfp_api import KfpApi, node_id, step_nodes
 from caloforge import cli
 from caloforge.ending import Ending
 from caloforge.logs import LINE
-from caloforge.pipelines.artifacts import Fetched
-from caloforge.pipelines.kubeflow import COOKIES, HOST, TOKEN
-from caloforge.pipelines.specification import steps_of
+from caloforge.pipelines.kubeflow.artifacts import Fetched
+from caloforge.pipelines.kubeflow.client import COOKIES, HOST, TOKEN
+from caloforge.pipelines.kubeflow.specification import steps_of
 
 GOLDEN = Path(__file__).parent / "pipelines" / "golden.yaml"
 SECRET = "planted-secret-0123456789"
@@ -247,7 +247,7 @@ def test_waiting_that_is_killed_says_how_to_go_on(api: KfpApi, number: signal.Si
 
 def test_a_server_that_is_gone_says_how_to_go_on(api: KfpApi, monkeypatch: pytest.MonkeyPatch) -> None:
     _run(api)
-    monkeypatch.setattr("caloforge.pipelines.kubeflow.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("caloforge.pipelines.kubeflow.client.PATIENCE_SECONDS", 0.0)
     api.script = ["none", 403]
     result = _invoke("status", "runs-1", "--watch")
     assert result.exit_code == 2
@@ -299,7 +299,7 @@ def test_results_that_are_lost_end_with_1_and_the_others_come(
         asked.append(options)
         return fetched
 
-    monkeypatch.setattr("caloforge.pipelines.artifacts.fetch_artifacts", fetch)
+    monkeypatch.setattr("caloforge.pipelines.kubeflow.artifacts.fetch_artifacts", fetch)
     result = _invoke("fetch-artifacts", "runs-1", "-o", tmp_path / "run")
     assert result.exit_code == 1
     assert _errors(result) == ["Error: bundle: s3://b/bundle: nothing is there"]

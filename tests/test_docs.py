@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from caloforge.cli import main
+from caloforge.pipelines.build import build_pipeline
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.tuning.experiment import TrialPod
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = ("manifests", "docker")
 DOCS = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 
@@ -22,11 +25,14 @@ def _anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+def test_the_settings_of_a_cluster_make_pipelines() -> None:
+    whole, *parts = (yaml.safe_load(text) for text in _blocks("cluster.md"))
+    assert len(parts) == 2  # the showers on a claim; a training of two pods
+    for part in ({}, *parts):
+        build_pipeline(PipelineSettings.parse({**whole, **part}, where="cluster.md"))
+
+
 def test_the_settings_are_taken() -> None:
-    blocks = [yaml.safe_load(text) for text in _blocks("cluster.md")]
-    assert len(blocks) == 2
-    for block in blocks:
-        PipelineSettings.parse(block, where="cluster.md")
     pod, tuning = (yaml.safe_load(text) for text in _blocks("tuning.md"))
     TrialPod.parse(pod, where="tuning.md")
     assert PipelineSettings.parse(tuning, where="tuning.md").tuning.trials == 20
@@ -41,6 +47,21 @@ def test_links_lead_somewhere(name: str) -> None:
         file = (ROOT / "docs" / path).resolve() if path else ROOT / "docs" / name
         assert file.exists(), target
         assert not anchor or anchor in _anchors(file), target
+
+
+def test_the_commands_are_there() -> None:
+    """Each command in the documentation exists, and so does each option of it."""
+    for path in (
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / folder / "README.md" for folder in FOLDERS),
+    ):
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE):
+            for line in re.sub(r"\$\(.*?\)", "", "" if language else block.replace("\\\n", " ")).splitlines():
+                for name, rest in re.findall(r"(?:^|&& |/)caloforge ([a-z][a-z-]*)([^#&|]*)", line):
+                    known = {option for one in main.commands[name].params for option in one.opts}
+                    unknown = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest)) - known
+                    assert not unknown, f"{path.name}: {line}"
 
 
 def test_each_of_the_ten_pains_has_its_answer_in_a_file() -> None:

@@ -18,11 +18,12 @@ from caloforge import __version__
 from caloforge.cli import main
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
-from caloforge.pipelines.manifest_examples import DEFAULT_REQUESTS
-from caloforge.pipelines.manifests import OVERLAYS, manifests, write_manifests
-from caloforge.pipelines.products import PARTS
-from caloforge.pipelines.rights import RIGHTS
+from caloforge.pipelines.manifests.examples import DEFAULT_REQUESTS
+from caloforge.pipelines.manifests.manifests import OVERLAYS, manifests, write_manifests
+from caloforge.pipelines.manifests.products import PARTS
+from caloforge.pipelines.manifests.rights import RIGHTS
 from caloforge.pipelines.settings import PipelineSettings
+from caloforge.pods import Pod
 from caloforge.serving.inference_service import ServiceSettings, inference_service
 from caloforge.tuning.rules import check_experiment
 
@@ -250,6 +251,23 @@ def test_no_secret_is_in_a_secret() -> None:
         if content["kind"] == "Secret":
             assert "data" not in content
             assert set(content["stringData"].values()) == {"change-me"}
+
+
+@pytest.mark.parametrize(
+    ("env", "endpoint", "https"),
+    [
+        ({}, "seaweedfs.kubeflow:9000", "0"),
+        ({"AWS_ENDPOINT_URL": "http://minio-service.kubeflow:9000"}, "minio-service.kubeflow:9000", "0"),
+        ({"AWS_ENDPOINT_URL": "https://s3.example.org"}, "s3.example.org", "1"),
+    ],
+)
+def test_servers_fetch_from_the_store_of_the_steps(
+    tmp_path: Path, env: dict[str, str], endpoint: str, https: str
+) -> None:
+    write_manifests(tmp_path, settings=PipelineSettings(pod=Pod(env=env)))
+    annotations = yaml.safe_load((tmp_path / "secrets/s3-secret.yaml").read_text())["metadata"]["annotations"]
+    assert annotations["serving.kserve.io/s3-endpoint"] == endpoint
+    assert annotations["serving.kserve.io/s3-usehttps"] == https
 
 
 def test_the_role_grants_the_table_and_nothing_else() -> None:

@@ -28,8 +28,8 @@ from caloforge.validation.registries import PROTOCOLS
 
 if TYPE_CHECKING:
     from caloforge.fetch import Fetched
-    from caloforge.pipelines.kubeflow import Kubeflow
-    from caloforge.pipelines.local import LocalRun
+    from caloforge.pipelines.kubeflow.client import Kubeflow
+    from caloforge.pipelines.local.run import LocalRun
 
 _PATH = click.Path(path_type=Path)
 
@@ -117,7 +117,7 @@ _minutes = click.option("--max-minutes", type=click.FloatRange(min=0), help="Bou
 @_seed
 def demo(output: Path, seed: int) -> None:
     """Run the whole pipeline on the bundled showers. After a stop, run it again to go on."""
-    from caloforge.pipelines.local import run_local
+    from caloforge.pipelines.local.run import run_local
     from caloforge.pipelines.settings import PipelineSettings
 
     _stop_on_sigterm()
@@ -151,7 +151,7 @@ def run(
 ) -> None:
     """Run the whole pipeline on a shower file. After a stop, run it again to go on."""
     from caloforge.fetch import local_copy
-    from caloforge.pipelines.local import run_local
+    from caloforge.pipelines.local.run import run_local
     from caloforge.pipelines.settings import PipelineSettings
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
@@ -244,9 +244,9 @@ def submit(
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     parameters = {**(_read_yaml(parameters_file) if parameters_file else {}), **split_settings(assignments)}
     from caloforge.pipelines.form import with_steps_for
-    from caloforge.pipelines.kubeflow import connect
-    from caloforge.pipelines.submit import compiled
-    from caloforge.pipelines.submit import submit as submit_pipeline
+    from caloforge.pipelines.kubeflow.client import connect
+    from caloforge.pipelines.kubeflow.submit import compiled
+    from caloforge.pipelines.kubeflow.submit import submit as submit_pipeline
 
     with nullcontext(pipeline_file) if pipeline_file else compiled(with_steps_for(settings, parameters)) as path:
         kubeflow = connect(
@@ -267,9 +267,9 @@ def _wait(kubeflow: Kubeflow, run_id: str, *, token_file: Path | None, cookies_f
     """Wait for the end of a run; who stops that is told how to go on."""
     from rich.console import Console
 
-    from caloforge.pipelines.show import live_table
-    from caloforge.pipelines.status import RunError
-    from caloforge.pipelines.watch import wait
+    from caloforge.pipelines.kubeflow.show import live_table
+    from caloforge.pipelines.kubeflow.status import RunError
+    from caloforge.pipelines.kubeflow.watch import wait
 
     console = Console()
     _stop_on_sigterm()
@@ -311,9 +311,9 @@ def status(
         raise click.UsageError("give either --watch or --json")
     from rich.console import Console
 
-    from caloforge.pipelines.kubeflow import connect
-    from caloforge.pipelines.show import print_status, status_record
-    from caloforge.pipelines.status import status as read_status
+    from caloforge.pipelines.kubeflow.client import connect
+    from caloforge.pipelines.kubeflow.show import print_status, status_record
+    from caloforge.pipelines.kubeflow.status import status as read_status
 
     kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
     if watch:
@@ -341,8 +341,8 @@ def logs(
     cookies_file: Path | None,
 ) -> None:
     """Show the log of a step of a run on Kubeflow, without Kubeflow's own lines."""
-    from caloforge.pipelines.kubeflow import connect
-    from caloforge.pipelines.status import Watcher
+    from caloforge.pipelines.kubeflow.client import connect
+    from caloforge.pipelines.kubeflow.status import Watcher
 
     kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
     for line in Watcher(kubeflow, run_id).log(step, family):
@@ -373,8 +373,8 @@ def fetch_artifacts_(
 
     Ends with 1 if something could not be brought; what could is there.
     """
-    from caloforge.pipelines.artifacts import fetch_artifacts
-    from caloforge.pipelines.kubeflow import connect
+    from caloforge.pipelines.kubeflow.artifacts import fetch_artifacts
+    from caloforge.pipelines.kubeflow.client import connect
 
     kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
     fetched = fetch_artifacts(kubeflow, run_id, output, root=root, everything=everything)
@@ -786,8 +786,8 @@ def manifests(
 ) -> None:
     """Write what kubectl applies to a cluster before the first run, and examples."""
     from caloforge.cluster import connect
-    from caloforge.pipelines.manifests import parts, write_manifests
-    from caloforge.pipelines.products import missing_parts
+    from caloforge.pipelines.manifests.manifests import parts, write_manifests
+    from caloforge.pipelines.manifests.products import missing_parts
     from caloforge.pipelines.settings import PipelineSettings
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
@@ -821,7 +821,7 @@ def doctor(
     Ends with 0 if nothing hinders a run, 1 if one would fail, 3 if neither the cluster nor Kubeflow Pipelines could be
     asked, and with --strict 4 if there are warnings.
     """
-    from caloforge.pipelines.doctor import examine, exit_code, findings_table
+    from caloforge.pipelines.doctor.doctor import examine, exit_code, findings_table
     from caloforge.pipelines.settings import PipelineSettings
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else None

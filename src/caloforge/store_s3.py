@@ -35,7 +35,7 @@ class S3Store:
         if address.startswith("minio://") and self._endpoint is None:
             text = (
                 f"{self.shown}: where is the store? Set AWS_ENDPOINT_URL "
-                "(http://minio-service.kubeflow:9000 on a stock Kubeflow)"
+                "(http://seaweedfs.kubeflow:9000 on a stock Kubeflow, http://minio-service.kubeflow:9000 before 2.16)"
             )
             raise InputError(text)
         self._client = self._connect() if client is None else client

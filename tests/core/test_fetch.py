@@ -386,7 +386,7 @@ def test_what_cannot_be_had(store: ObjectStore, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("AWS_ENDPOINT_URL", "minio-service")
     assert "Invalid endpoint" in refused(ADDRESS, tmp_path)
     monkeypatch.delenv("AWS_ENDPOINT_URL")
-    assert "http://minio-service.kubeflow:9000" in refused("minio://mlpipeline/x", tmp_path)
+    assert "http://seaweedfs.kubeflow:9000" in refused("minio://mlpipeline/x", tmp_path)
     monkeypatch.setitem(sys.modules, "botocore.session", None)
     assert refused(ADDRESS, tmp_path) == f"{ADDRESS}: needs a library: pip install 'caloforge[s3]'"
 

@@ -17,7 +17,7 @@ from caloforge.errors import InputError
 from caloforge.models.training.pod import TrainingPod
 from caloforge.models.training.trainjob import build_train_job
 from caloforge.pipelines.compile import compile_pipeline
-from caloforge.pipelines.manifests import manifests
+from caloforge.pipelines.manifests.manifests import manifests
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.pods import USER, Pod, Toleration, canonical, environment, resources, volumes, without_empty
 from caloforge.serving.inference_service import ServiceSettings, inference_service, serving_runtime

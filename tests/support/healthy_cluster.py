@@ -11,7 +11,7 @@ from typing import Any
 from kubernetes_api import KubernetesApi
 from local_server import QuietHandler, listening
 
-from caloforge.pipelines.findings import Finding
+from caloforge.pipelines.doctor.findings import Finding
 
 SECRET = "planted-8f2c"
 GROUPS = {

@@ -48,6 +48,7 @@ class KfpApi:
         requests: (method, path, query, headers, content) of all requests.
         logs: Argo's identifier of a node to the log of its container.
         version: which the older API tells.
+        dashboard: whether the server of the user interface is between us and the API, as in a Kubeflow with profiles.
     """
 
     def __init__(self, *, multi_user: bool = False, token: str = "") -> None:
@@ -58,6 +59,7 @@ class KfpApi:
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str], Any]] = []
         self.logs: dict[str, str] = {}
         self.url, self.version = "", "2.15.0"
+        self.dashboard = False
         self._lock = threading.Lock()
 
     def asked(self, method: str, ending: str) -> list[Any]:
@@ -88,6 +90,12 @@ class KfpApi:
 
     def answer(self, method: str, path: str, query: dict[str, str], content: Any) -> tuple[int, Object | str]:
         """Return status and content of an answer."""
+        if self.dashboard and path == "/k8s/pod/logs":
+            if self.multi_user and not query.get("podnamespace"):
+                return 422, "podnamespace argument is required"
+            return (200, self.logs[query["podname"]]) if query["podname"] in self.logs else (500, "no such pod")
+        if self.dashboard and not re.match("/apis/v[12]beta1/", path):
+            return 404, {"message": f"Cannot GET {path}"}
         if match := _LOG.fullmatch(path):
             if self._find("runs", match[1]) is None or match[2] not in self.logs:
                 return 500, {"error_message": "Failed to read log"}

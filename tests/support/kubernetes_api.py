@@ -20,7 +20,7 @@ from kubernetes import client
 from local_server import QuietHandler, listening
 
 from caloforge.cluster import Cluster
-from caloforge.pipelines.rights import RIGHTS
+from caloforge.pipelines.manifests.rights import RIGHTS
 
 Object = dict[str, Any]
 Controller = Callable[[Object], None]

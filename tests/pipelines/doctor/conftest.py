@@ -14,7 +14,7 @@ from healthy_cluster import KINDS, SECRET, SETTINGS, Registry
 from kfp_api import KfpApi
 from kubernetes_api import KubernetesApi, kubeconfig
 
-from caloforge.pipelines.kubeflow import COOKIES, HOST, TOKEN
+from caloforge.pipelines.kubeflow.client import COOKIES, HOST, TOKEN
 from caloforge.pipelines.settings import PipelineSettings
 
 
@@ -40,7 +40,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry) -> 
         path = kubeconfig(api, tmp_path, namespace="team", token=SECRET)
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", path)
-        monkeypatch.setattr("caloforge.pipelines.doctor.PATIENCE_SECONDS", 0.0)
+        monkeypatch.setattr("caloforge.pipelines.doctor.doctor.PATIENCE_SECONDS", 0.0)
         yield api
 
 

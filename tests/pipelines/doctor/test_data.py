@@ -14,7 +14,7 @@ from object_store import ObjectStore, serving
 
 from caloforge import fetch
 from caloforge.errors import InputError
-from caloforge.pipelines.doctor import examine, findings_table
+from caloforge.pipelines.doctor.doctor import examine, findings_table
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.pods import SecretKey
 

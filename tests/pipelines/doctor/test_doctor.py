@@ -15,9 +15,17 @@ from kfp_api import KfpApi
 from kubernetes_api import KubernetesApi
 
 from caloforge.cli import main
-from caloforge.pipelines.doctor import CLUSTER_CHECKS, SERVICE_CHECKS, examine, exit_code, failed, findings_table, uses
-from caloforge.pipelines.doctor_image import parse_image
-from caloforge.pipelines.kubeflow import TOKEN
+from caloforge.pipelines.doctor.doctor import (
+    CLUSTER_CHECKS,
+    SERVICE_CHECKS,
+    examine,
+    exit_code,
+    failed,
+    findings_table,
+    uses,
+)
+from caloforge.pipelines.doctor.image import parse_image
+from caloforge.pipelines.kubeflow.client import TOKEN
 from caloforge.pipelines.settings import PipelineSettings
 
 

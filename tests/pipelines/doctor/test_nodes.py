@@ -9,7 +9,7 @@ import pytest
 from healthy_cluster import Alter, node, of
 from kubernetes_api import KubernetesApi
 
-from caloforge.pipelines.doctor import examine
+from caloforge.pipelines.doctor.doctor import examine
 from caloforge.pipelines.settings import PipelineSettings
 
 

@@ -12,10 +12,10 @@ import yaml
 from healthy_cluster import of
 from kubernetes_api import KubernetesApi
 
-from caloforge.pipelines.admission import Container, RunPod, charged, refusals, unstated, with_defaults
-from caloforge.pipelines.doctor import examine
-from caloforge.pipelines.manifests import manifests
-from caloforge.pipelines.planned_pods import ARGO, DRIVER, LAUNCHER
+from caloforge.pipelines.doctor.admission import Container, RunPod, charged, refusals, unstated, with_defaults
+from caloforge.pipelines.doctor.doctor import examine
+from caloforge.pipelines.doctor.planned_pods import ARGO, DRIVER, LAUNCHER
+from caloforge.pipelines.manifests.manifests import manifests
 from caloforge.pipelines.settings import PipelineSettings
 
 ADMITTED = json.loads((Path(__file__).parents[2] / "data/kubeflow/pods_as_admitted.json").read_text())

@@ -6,7 +6,7 @@ import pytest
 from healthy_cluster import SECRET, Registry, of, pull_secret
 from kubernetes_api import KubernetesApi
 
-from caloforge.pipelines.doctor import examine, findings_table
+from caloforge.pipelines.doctor.doctor import examine, findings_table
 from caloforge.pipelines.settings import PipelineSettings
 
 

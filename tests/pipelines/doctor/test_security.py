@@ -12,9 +12,9 @@ from healthy_cluster import of
 from kfp_api import KfpApi
 from kubernetes_api import KubernetesApi
 
-from caloforge.pipelines.doctor import examine
-from caloforge.pipelines.doctor_security import RESTRICTED_CONTAINER
-from caloforge.pipelines.pod_security import LABEL, violations
+from caloforge.pipelines.doctor.doctor import examine
+from caloforge.pipelines.doctor.pod_security import LABEL, violations
+from caloforge.pipelines.doctor.security import RESTRICTED_CONTAINER
 from caloforge.pipelines.settings import PipelineSettings
 
 ADMITTED = json.loads((Path(__file__).parents[2] / "data/kubeflow/pods_as_admitted.json").read_text())

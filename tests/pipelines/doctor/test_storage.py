@@ -8,7 +8,7 @@ import pytest
 from healthy_cluster import of
 from kubernetes_api import KubernetesApi
 
-from caloforge.pipelines.doctor import examine
+from caloforge.pipelines.doctor.doctor import examine
 from caloforge.pipelines.settings import FetchCache, PipelineSettings
 
 

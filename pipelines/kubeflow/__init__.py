@@ -1,0 +1,1 @@
+"""Runs on Kubeflow Pipelines: start them, watch them, bring their results."""

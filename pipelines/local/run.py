@@ -1,0 +1,204 @@
+"""Run the whole pipeline on this machine: the compiled YAML, through kfp.local, into one folder."""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from caloforge.components.family import FAILED
+from caloforge.errors import InputError
+from caloforge.files import read_json, sha256, write_json
+from caloforge.geometry import Geometry
+from caloforge.pipelines.local.collect import collect
+from caloforge.pipelines.local.logs import RunLog
+from caloforge.pipelines.local.timings import timings
+from caloforge.pipelines.settings import PipelineSettings
+from caloforge.pipelines.version import code_version
+from caloforge.pods import SecretKey
+from caloforge.runner import RUNNER
+from caloforge.showers import open_showers
+from caloforge.steps import STEP_LOG
+from caloforge.validation.judgement import Judgement
+from caloforge.webhook import WEBHOOK
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 30.0
+"""How long tasks may take to save themselves when the run is stopped."""
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_SIDE_BY_SIDE = 2  # kfp.local runs at most so many iterations of a loop at a time
+
+
+class StepError(RuntimeError):
+    """A step of the pipeline failed; the message names it and ends with its last lines."""
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """What a run left in its folder.
+
+    Attributes:
+        output: the folder.
+        leaderboard: content of ``leaderboard.json``.
+        metrics: what ``metrics.json`` holds.
+        timings: content of ``timings.json``.
+    """
+
+    output: Path
+    leaderboard: dict[str, Any]
+    metrics: Judgement
+    timings: dict[str, Any]
+
+
+def run_local(
+    data: Path,
+    output: Path,
+    *,
+    geometry: Geometry | str | Path | None = None,
+    settings: PipelineSettings | None = None,
+) -> LocalRun:
+    """Run the pipeline on a shower file, or go on where an earlier run into the folder stopped.
+
+    Finished steps are kept as long as data, settings and code are the same; a training that was
+    stopped goes on from its last checkpoint.
+
+    Args:
+        data: CaloChallenge HDF5 file.
+        output: folder for the results, the steps' own files (``steps/``), checkpoints and ``run.log``.
+        geometry: the mesh, its name or its binning XML; without it the file's own.
+        settings: settings of the pipeline.
+
+    Raises:
+        InputError: the data, the folder or a setting is wrong.
+        StepError: a step failed.
+    """
+    start = time.time()
+    settings = settings or PipelineSettings()
+    output = output.resolve()
+    showers = open_showers(data.absolute(), geometry)
+    _ = showers.conditions  # refuses wrong energies now and not in a minute
+    logger.info("%d showers of %s, %s", len(showers), showers.geometry.name, data)
+    version = code_version()
+    with _folder_of_one_run(output):
+        arguments = {"data": str(showers.path), "data_sha256": sha256(showers.path)}
+        if geometry is not None:
+            arguments["geometry"] = json.dumps({"name": showers.geometry.name, "text": showers.geometry.to_xml()})
+        changes: dict[str, Any] = {
+            "code_version": version,
+            # Other code may not understand the state that this one saved.
+            "checkpoints": str(output / "checkpoints" / version),
+            # Nobody pre-empts a task here: what fails would fail again. A run that was stopped goes on from the cache.
+            "retries": 0,
+            "cache": True,
+        }
+        if os.environ.get(WEBHOOK) and settings.webhook is None:
+            changes["webhook"] = SecretKey(secret="environment", key=WEBHOOK)  # the address itself stays there
+        settings = settings.model_copy(update=changes)
+        _forget_failures(output / "steps")
+        outputs = _execute(settings, arguments, output)
+        collect(Path(outputs["index"]["path"]), output)
+        shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
+        write_json(output / "timings.json", record)
+    return LocalRun(output, read_json(output / "leaderboard.json"), Judgement.read(output / "metrics.json"), record)
+
+
+@contextmanager
+def _folder_of_one_run(output: Path) -> Iterator[None]:
+    """Make the folder and keep other runs out of it."""
+    try:
+        (output / "steps").mkdir(parents=True, exist_ok=True)
+        lock = (output / "steps" / "lock").open("w")
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise InputError(f"{output}: cannot write here ({error.strerror}); choose another output folder") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{output}: another run is writing here; wait for it or choose another folder") from None
+        yield
+
+
+def _forget_failures(steps: Path) -> None:
+    """Have families that failed in an earlier run tried again: a step whose result is gone is repeated."""
+    for note in list(steps.glob(f"**/{FAILED}")):
+        shutil.rmtree(note.parent)
+
+
+def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path) -> dict[str, Any]:
+    """Run :mod:`caloforge.pipelines.local.execute` and return the outputs of the pipeline."""
+    results = output / "steps" / "outputs.json"
+    results.unlink(missing_ok=True)
+    request = {
+        "settings": settings.model_dump(mode="json"),
+        "arguments": arguments,
+        "pipeline": str(output / "pipeline.yaml"),
+        "steps": str(output / "steps"),
+        "cache": str(output / "steps" / "cache"),
+        "outputs": str(results),
+    }
+    threads = max(1, (os.cpu_count() or 1) // min(_SIDE_BY_SIDE, len(settings.families)))
+    environment = {
+        **{name: str(threads) for name in _THREADS},
+        **os.environ,
+        "PYTHONSAFEPATH": "1",  # a folder called caloforge in the current directory is not the package
+        "PYTHONUNBUFFERED": "1",
+        RUNNER: str(os.getpid()),
+        STEP_LOG: str(output / "steps" / "times.jsonl"),
+    }
+    with (output / "run.log").open("a") as file:
+        log = RunLog(file)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "caloforge.pipelines.local.execute"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", env=environment, start_new_session=True,
+        )  # fmt: skip
+        with process, _stopped_at_the_end(process):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            json.dump(request, process.stdin)
+            process.stdin.close()
+            for line in process.stdout:
+                log.feed(line)
+            code = process.wait()
+    if code == 0:
+        return dict(read_json(results))
+    if log.input_error:
+        raise InputError(log.input_error)
+    cause = f": {log.cause}" if log.cause else ""
+    msg = (
+        f"step {log.failed or 'pipeline'!r} failed{cause} (all of its output: {output / 'run.log'}); "
+        f"it ended with:\n{log.tail()}"
+    )
+    raise StepError(msg)
+
+
+@contextmanager
+def _stopped_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Stop what is still running when the block is left by an interruption."""
+    try:
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            tasks = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            if tasks:
+                logger.info("stopping; the same command goes on from here")
+                os.killpg(process.pid, signal.SIGTERM)
+            for task in psutil.wait_procs(tasks, timeout=STOP_SECONDS)[1]:
+                task.kill()

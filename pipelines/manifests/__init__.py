@@ -1,0 +1,1 @@
+"""What kubectl applies to a cluster before the first run."""

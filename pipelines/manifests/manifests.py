@@ -1,0 +1,287 @@
+"""Write what kubectl applies before the first run, and examples, all made by the code that uses them."""
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+
+from caloforge.errors import unknown_name
+from caloforge.files import atomic_file
+from caloforge.pipelines.manifests.examples import examples
+from caloforge.pipelines.manifests.products import AUTHORIZATION_POLICY, PARTS, Part
+from caloforge.pipelines.manifests.rights import RIGHTS, Use, role_rules
+from caloforge.pipelines.manifests.text import Object, component_of, folder_of, new_object
+from caloforge.pipelines.settings import PipelineSettings
+from caloforge.serving.inference_service import LABELS as SERVER_LABELS
+from caloforge.serving.inference_service import MODEL_FORMAT, serving_runtime
+
+OVERLAYS = ("standalone", "profile", "cern")
+
+NAME = "caloforge"
+ROLE = "caloforge-pipeline"
+S3_SECRET = "caloforge-s3"
+KRB5_SECRET = "caloforge-krb5"
+EOS_LABEL: Mapping[str, str] = {"mount-eos": "true"}
+
+STANDALONE_NAMESPACE, STANDALONE_ACCOUNT = "kubeflow", "pipeline-runner"
+PROFILE_NAMESPACE, PROFILE_ACCOUNT = "my-profile", "default-editor"
+
+_STORE = "http://seaweedfs.kubeflow:9000"
+"""The object store that comes with Kubeflow Pipelines 2.16 and later; until then it was ``minio-service``."""
+
+_GATEWAYS = ("istio-system", "knative-serving", "kourier-system", "envoy-gateway-system", "kubeflow", "monitoring")
+
+_NO_SIDECAR_NOTE = """\
+Pods of pipelines have no sidecar, so that Istio does not know who asks. Without this the step that
+# deploys gets 403 from the server that it has just started. The NetworkPolicy keeps others out."""
+
+_USES: Mapping[Part, frozenset[Use]] = {
+    "kserve": frozenset({"deploy"}),
+    "katib": frozenset({"tune"}),
+    "trainer": frozenset({"distribute", "search"}),
+    "istio": frozenset(),
+}
+"""What each product is for: without it the Role needs no verbs for that."""
+
+
+def write_manifests(
+    output: Path,
+    *,
+    settings: PipelineSettings | None = None,
+    overlay: str | None = None,
+    without: Iterable[str] = (),
+) -> None:
+    """Write the manifests into a folder; files of other names stay as they are.
+
+    Args:
+        output: folder, see ``manifests/README.md``.
+        settings: image, namespace and service account come from there.
+        overlay: write only this one, with what it needs.
+        without: products that the cluster does not have, of :data:`PARTS`.
+
+    Raises:
+        InputError: there is no such overlay or product, or the folder cannot be written.
+    """
+    if overlay is not None and overlay not in OVERLAYS:
+        raise unknown_name("overlay", overlay, OVERLAYS)
+    left_out = parts(without)
+    for path, text in manifests(settings or PipelineSettings(), overlay=overlay, without=left_out).items():
+        with atomic_file(output / path) as temporary:
+            temporary.write_text(text)
+
+
+def parts(names: Iterable[str]) -> frozenset[Part]:
+    """Return the products of these names.
+
+    Raises:
+        InputError: one is unknown.
+    """
+    names = frozenset(names)
+    if unknown := sorted(names - set(PARTS)):
+        raise unknown_name("product", unknown[0], PARTS)
+    return frozenset(part for part in PARTS if part in names)
+
+
+def manifests(
+    settings: PipelineSettings, *, overlay: str | None = None, without: Collection[Part] = ()
+) -> dict[str, str]:
+    """Return the content of each file by its path."""
+    chosen = OVERLAYS if overlay is None else ("profile", "cern") if overlay == "cern" else (overlay,)
+    folders = {
+        "base": _base(),
+        "rbac": _rbac(without),
+        "secrets": _secrets(settings),
+        **examples(settings, name=NAME, without=without),
+        **_components(settings, without),
+    }
+
+    def named(depth: int, *components: str) -> Object:
+        """Return the part of an overlay that names components, of those that are written."""
+        written = [f"{'../' * depth}components/{name}" for name in components if f"components/{name}" in folders]
+        return {"components": written} if written else {}
+
+    # A service made by hand needs the runtime, ours only if the settings say so.
+    servers = ("kserve", "runtime") if settings.service.runtime == MODEL_FORMAT else ("kserve",)
+    namespace = settings.namespace or PROFILE_NAMESPACE
+    account = settings.service_account or PROFILE_ACCOUNT
+    if "standalone" in chosen:
+        resources = {"namespace": STANDALONE_NAMESPACE, "resources": ["../../base", "../../rbac"]}
+        folders["overlays/standalone"] = folder_of({}, {**resources, **named(2, "katib", *servers)})
+    if "profile" in chosen:
+        resources = {"namespace": namespace, "resources": ["../../base"]}
+        folders["overlays/profile"] = folder_of({}, {**resources, **named(2, *servers, "istio")})
+        admin = {**_profile_admin(namespace, account), **named(3, "katib")}
+        folders["overlays/profile/admin"] = folder_of({}, admin)
+    if "cern" in chosen:
+        folders["overlays/cern"] = _cern(namespace)
+        folders["overlays/cern/secrets"] = _cern_secrets()
+    return {f"{folder}/{name}": text for folder, contents in folders.items() for name, text in contents.items()}
+
+
+def _base() -> dict[str, str]:
+    account = {
+        **new_object("v1", "ServiceAccount", NAME),
+        "secrets": [{"name": S3_SECRET}],
+    }
+    return folder_of(
+        {
+            "serviceaccount.yaml": ("Servers and trials that read from the object store run as this.", account),
+            "persistentvolumeclaim.yaml": (
+                "Showers, checkpoints and bundles. Pods on several nodes need ReadWriteMany and a storage class for it.",
+                {
+                    **new_object("v1", "PersistentVolumeClaim", NAME),
+                    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "50Gi"}}},
+                },
+            ),
+        }
+    )
+
+
+def _components(settings: PipelineSettings, without: Collection[Part]) -> dict[str, dict[str, str]]:
+    """Return the folders of what an overlay needs for each product; Trainer needs its verbs in the Role only."""
+    # kustomize gives a Namespace the namespace of the overlay as its name.
+    namespace = _namespace(STANDALONE_NAMESPACE)
+    files: dict[str, tuple[Part, str, str, Object]] = {
+        "katib": (
+            "katib",
+            "namespace.yaml",
+            "Katib puts its metrics collector into pods of namespaces with this label; profiles have it.",
+            namespace,
+        ),
+        "kserve": (
+            "kserve",
+            "networkpolicy.yaml",
+            "Only this namespace, gateways, activator and monitoring reach a server, which authenticates nobody.",
+            _network_policy(),
+        ),
+        "runtime": (
+            "kserve",
+            "servingruntime.yaml",
+            "How KServe runs any bundle, for services made by hand; ours hold their image themselves.",
+            serving_runtime(MODEL_FORMAT, settings.served()),
+        ),
+        "istio": (
+            "istio",
+            "authorizationpolicy.yaml",
+            _NO_SIDECAR_NOTE,
+            _authorization_policy(),
+        ),
+    }
+    return {
+        f"components/{name}": component_of({file: (note, content)})
+        for name, (part, file, note, content) in files.items()
+        if part not in without
+    }
+
+
+def _rbac(without: Collection[Part]) -> dict[str, str]:
+    idle = frozenset[Use]().union(*(_USES[part] for part in without))
+    rights = [right for right in RIGHTS if set(right.uses) - idle]
+    role = {**new_object("rbac.authorization.k8s.io/v1", "Role", ROLE), "rules": role_rules(rights)}
+    binding = {
+        **new_object("rbac.authorization.k8s.io/v1", "RoleBinding", ROLE),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ROLE},
+        "subjects": [_account(STANDALONE_ACCOUNT, STANDALONE_NAMESPACE)],
+    }
+    return folder_of(
+        {
+            "role.yaml": ("What the steps do, and nothing else.", role),
+            "rolebinding.yaml": ("The account of the steps without multi-user isolation.", binding),
+        },
+        {"namespace": STANDALONE_NAMESPACE},
+    )
+
+
+def _secrets(settings: PipelineSettings) -> dict[str, str]:
+    # What KServe fetches with is the store that the steps write to.
+    address = urlsplit(settings.pod.env.get("AWS_ENDPOINT_URL", _STORE))
+    annotations = {
+        "serving.kserve.io/s3-endpoint": address.netloc,
+        "serving.kserve.io/s3-usehttps": "1" if address.scheme == "https" else "0",
+        "serving.kserve.io/s3-region": "us-east-1",
+        "serving.kserve.io/s3-useanoncredential": "false",
+    }
+    secret = {
+        **new_object("v1", "Secret", S3_SECRET, annotations=annotations),
+        "type": "Opaque",
+        "stringData": {"AWS_ACCESS_KEY_ID": "change-me", "AWS_SECRET_ACCESS_KEY": "change-me"},
+    }
+    note = "A template: change it, apply it once, keep the keys out of git. In no other kustomization on purpose."
+    return folder_of({"s3-secret.yaml": (note, secret)})
+
+
+def _authorization_policy() -> Object:
+    return {
+        **new_object(AUTHORIZATION_POLICY.api_version, AUTHORIZATION_POLICY.name, NAME),
+        "spec": {
+            "selector": {"matchLabels": dict(SERVER_LABELS)},
+            "action": "ALLOW",
+            "rules": [{"to": [{"operation": {"paths": ["/v1/models/*", "/v2/*"]}}]}],
+        },
+    }
+
+
+def _profile_admin(namespace: str, account: str) -> Object:
+    patch = [{"op": "replace", "path": "/subjects/0", "value": _account(account, namespace)}]
+    return {
+        "namespace": namespace,
+        "resources": ["../../../rbac"],
+        "patches": [{"target": {"kind": "RoleBinding", "name": ROLE}, "patch": yaml.safe_dump(patch, sort_keys=False)}],
+    }
+
+
+def _cern(namespace: str) -> dict[str, str]:
+    mounting = {
+        **new_object("kubeflow.org/v1alpha1", "PodDefault", "caloforge-eos"),
+        "spec": {
+            "desc": "EOS with a Kerberos ticket",
+            "selector": {"matchLabels": dict(EOS_LABEL)},
+            "env": [{"name": "KRB5CCNAME", "value": "FILE:/secrets/krb5/krb5cc"}],
+            "volumes": [
+                {"name": "eos", "hostPath": {"path": "/var/eos"}},
+                {"name": "krb5", "secret": {"secretName": KRB5_SECRET}},
+            ],
+            "volumeMounts": [
+                {"name": "eos", "mountPath": "/eos", "mountPropagation": "HostToContainer"},
+                {"name": "krb5", "mountPath": "/secrets/krb5", "readOnly": True},
+            ],
+        },
+    }
+    label = ", ".join(f"{key}: {value!r}" for key, value in EOS_LABEL.items())
+    note = f"Pods with the label {label} (pod.labels of the settings) find EOS under /eos."
+    return folder_of({"poddefault.yaml": (note, mounting)}, {"namespace": namespace, "resources": ["../profile"]})
+
+
+def _cern_secrets() -> dict[str, str]:
+    secret = {
+        **new_object("v1", "Secret", KRB5_SECRET),
+        "type": "Opaque",
+        "stringData": {"krb5cc": "change-me"},
+    }
+    note = (
+        "A template; better: kinit -c krb5cc && kubectl create secret generic caloforge-krb5 --from-file=krb5cc\n"
+        "# A ticket lasts a day and is renewable for five: replace the Secret before it ends."
+    )
+    return folder_of({"krb5-secret.yaml": (note, secret)})
+
+
+def _network_policy() -> Object:
+    gateways = [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(_GATEWAYS)}]
+    return {
+        **new_object("networking.k8s.io/v1", "NetworkPolicy", "caloforge-server"),
+        "spec": {
+            "podSelector": {"matchLabels": dict(SERVER_LABELS)},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": {}}, {"namespaceSelector": {"matchExpressions": gateways}}]}],
+        },
+    }
+
+
+def _namespace(name: str) -> Object:
+    labels = {"katib.kubeflow.org/metrics-collector-injection": "enabled"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def _account(name: str, namespace: str) -> dict[str, str]:
+    return {"kind": "ServiceAccount", "name": name, "namespace": namespace}

@@ -1,0 +1,116 @@
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from caloforge.errors import InputError
+from caloforge.files import read_json
+from caloforge.pipelines.local.run import StepError, run_local
+from caloforge.pipelines.settings import PipelineSettings
+from caloforge.showers import open_showers
+from caloforge.webhook import WEBHOOK
+
+FAMILIES = ("vae", "wgan")
+QUICK = {
+    "training": {"steps": 20, "batch_size": 32},
+    "energies": {"steps": 20, "batch_size": 32},
+    "model": {"network": {"width": 16, "blocks": 1}},
+}
+SECRET = "planted-secret-0123456789"
+SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUICK), "cache": False}
+
+
+def _wait_for_checkpoints(output: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the trainings have made their folders, whose place must be the same in the next run."""
+    deadline = time.monotonic() + 120
+    while len(list(output.glob("checkpoints/*/*/*"))) < len(FAMILIES):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_killed_run_goes_on_and_leaves_everything(
+    small_showers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:1/{SECRET}")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    output, settings = tmp_path / "run", tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump(SETTINGS))
+    command = [sys.executable, "-P", "-m", "caloforge", "run", "--data", small_showers, "-o", output]
+    # A folder called caloforge in the current directory must not be taken for the package.
+    (tmp_path / "caloforge").mkdir()
+    with subprocess.Popen([*command, "--settings", settings], cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        _wait_for_checkpoints(output, process)
+        os.kill(process.pid, signal.SIGKILL)
+
+    with caplog.at_level("INFO", logger="caloforge"):
+        result = run_local(small_showers, output, settings=PipelineSettings.parse(SETTINGS, where="test"))
+    assert "preprocess: kept from an earlier run" in caplog.messages
+    assert "preprocess: started" not in caplog.messages
+    assert not [message for message in caplog.messages if "executor_input" in message or "\x1b" in message]
+
+    winner = result.leaderboard["winner"]
+    assert winner in FAMILIES
+    assert read_json(output / "leaderboard.json") == result.leaderboard
+    assert set(result.metrics.generators) == set(FAMILIES)
+    assert (output / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
+    assert list((output / "plots").glob("*.png"))
+    assert winner in (output / "overview.html").read_text()
+    assert read_json(output / "bundle" / "config.json")["family"] == winner
+    assert (output / "bundle" / "generator.onnx").is_file()
+    for family in FAMILIES:
+        assert read_json(output / "bundles" / family / "config.json")["family"] == family
+        generated = open_showers(output / "generated" / f"{family}.hdf5")
+        assert generated.attributes["generator"] == family
+    assert "deploymentSpec" in next(yaml.safe_load_all((output / "pipeline.yaml").read_text()))
+    steps = read_json(output / "timings.json")["steps"]
+    assert steps["preprocess"]["kept_from_earlier_run"]
+    assert {f"{verb} {family}" for verb in ("train", "generate") for family in FAMILIES} <= set(steps)
+    assert not (output / "checkpoints").exists()
+    assert "the webhook cannot be reached (ConnectError)" in caplog.messages
+    assert SECRET not in caplog.text
+    assert not [path for path in output.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert 0 <= result.timings["overhead_fraction"] < 1
+
+
+def test_a_family_that_fails_does_not_end_the_run_and_is_tried_again(small_showers: Path, tmp_path: Path) -> None:
+    """Two runs into one folder: in the second the family that failed works, and the other diverges."""
+    bad = {**QUICK, "training": {"steps": 60, "batch_size": 32, "learning_rate": 1e30}}
+    for failing, working in (FAMILIES, FAMILIES[::-1]):
+        values = {**SETTINGS, "overrides": {failing: bad, working: QUICK}}
+        result = run_local(small_showers, tmp_path, settings=PipelineSettings.parse(values, where="test"))
+        assert result.leaderboard["winner"] == working
+        assert list(result.leaderboard["failed"]) == [failing]
+        assert "no finite gradient" in result.leaderboard["failed"][failing]
+        assert [path.name for path in (tmp_path / "bundles").iterdir()] == [working]
+        assert [path.stem for path in (tmp_path / "generated").iterdir()] == [working]
+        for page in ("overview.html", "report.html"):
+            assert "no finite gradient" in (tmp_path / page).read_text()
+
+
+def test_a_wrong_input_within_a_step_is_one_clear_error(small_showers: Path, tmp_path: Path) -> None:
+    settings = PipelineSettings.parse({"prepare": {"max_response": 1e-9}}, where="test")
+    with pytest.raises(InputError, match="good showers, at least") as error:
+        run_local(small_showers, tmp_path / "run", settings=settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_failing_step_is_named(small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run" / "steps").mkdir(parents=True)
+    (tmp_path / "run" / "steps" / "times.jsonl").mkdir()  # the step cannot write its times
+    with pytest.raises(StepError, match=r"step 'preprocess' failed: IsADirectoryError: (?s:.*)Traceback"):
+        run_local(small_showers, tmp_path / "run")
+
+
+def test_two_runs_cannot_write_to_one_folder(small_showers: Path, tmp_path: Path) -> None:
+    (tmp_path / "steps").mkdir()
+    with (tmp_path / "steps" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run is writing here"):
+            run_local(small_showers, tmp_path)
