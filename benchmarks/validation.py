@@ -29,12 +29,14 @@ from typing import Any
 import numpy as np
 
 from caloforge.showers import Showers, open_showers, write_showers
-from caloforge.validation.challenge import THRESHOLDS, separations
-from caloforge.validation.frechet import challenge_fpd
-from caloforge.validation.kernel import kpd
-from caloforge.validation.metrics import DISTRIBUTION_METRICS, Sample, distances
-from caloforge.validation.prdc import log_voxels, prdc
-from caloforge.validation.summary import summarise
+from caloforge.validation.metrics.challenge import THRESHOLDS, separations
+from caloforge.validation.metrics.compare import distances
+from caloforge.validation.metrics.frechet import challenge_fpd
+from caloforge.validation.metrics.kernel import kpd
+from caloforge.validation.metrics.prdc import log_voxels, prdc
+from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS
+from caloforge.validation.metrics.sample import Sample
+from caloforge.validation.observables.summary import summarise
 from caloforge.validation.validate import validate
 
 ORACLE = Path(__file__).parent.parent / "tests" / "validation" / "oracle.py"

@@ -47,13 +47,13 @@ def log_roc(metrics: Any, fpr: Sequence[float], tpr: Sequence[float], thresholds
     write_json(Path(metrics.path), dict(zip(("fpr", "tpr", "threshold"), columns, strict=True)))
 
 
-def headline(judgement: Mapping[str, Any]) -> dict[str, float]:
-    """Return the headline metrics and floors of a ``metrics.json`` under one flat name each."""
+def headline(board: Mapping[str, Any]) -> dict[str, float]:
+    """Return the headline metrics and floors of a leaderboard under one flat name each."""
     values = {}
-    for name, generator in judgement["generators"].items():
+    for row in board["rows"]:
         for metric in ("auc", "fpd", "mean_separation"):
-            values[f"{name}_{metric}"] = generator[metric]["value"]
-            values[f"floor_{metric}"] = generator[metric]["floor"]
+            values[f"{row['generator']}_{metric}"] = row[metric]
+            values[f"floor_{metric}"] = row[f"{metric}_floor"]
     return values
 
 

@@ -50,7 +50,8 @@ def overview(
     from caloforge.components.task import task
     from caloforge.files import read_json, write_json
     from caloforge.index import Index
-    from caloforge.validation.overview import write_overview
+    from caloforge.validation.judgement import Judgement
+    from caloforge.validation.report.overview import write_overview
 
     with task("overview"):
         records = [preprocessed, *tuned, *trained, *generated, judged, exported]
@@ -58,7 +59,7 @@ def overview(
         found = Index.gather(records, **facts)
         folder = Path(judgement.path)
         write_overview(
-            read_json(folder / "metrics.json"), read_json(Path(leaderboard.path)), folder / "plots", found,
+            Judgement.read(folder / "metrics.json"), read_json(Path(leaderboard.path)), folder / "plots", found,
             Path(page.path),
         )  # fmt: skip
         describe(page)

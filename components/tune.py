@@ -60,11 +60,12 @@ def tune(
     from caloforge.components.task import task
     from caloforge.tuning.experiment import TrialPod
     from caloforge.tuning.plots import plots_html
-    from caloforge.tuning.result import Tuning, tuning_markdown, write_tuning
+    from caloforge.tuning.result import Tuning, tuning_markdown
     from caloforge.tuning.settings import TuneSettings
     from caloforge.tuning.space import flatten
     from caloforge.tuning.tune import on_cluster
     from caloforge.tuning.tune import tune as tune_family
+    from caloforge.tuning.write import write_tuning
 
     with task("tune", family), tempfile.TemporaryDirectory() as scratch:
         chosen = TuneSettings.parse({**json.loads(settings), "backend": backend}, where="tuning")

@@ -57,8 +57,8 @@ def validate(
     from caloforge.files import write_json
     from caloforge.preprocessing.prepared import load_prepared, open_split
     from caloforge.showers import open_showers
-    from caloforge.validation.leaderboard import leaderboard as make_leaderboard
-    from caloforge.validation.leaderboard import leaderboard_markdown, none_is_left
+    from caloforge.validation.report.leaderboard import leaderboard as make_leaderboard
+    from caloforge.validation.report.leaderboard import leaderboard_markdown, none_is_left
     from caloforge.validation.validate import validate as validate_showers
 
     with task("validate"), tempfile.TemporaryDirectory() as scratch:
@@ -88,8 +88,8 @@ def validate(
         Path(ranking.path).write_text(leaderboard_markdown(board))
         shutil.copyfile(output / "report.html", report.path)
         shutil.copyfile(output / "summary.md", summary.path)
-        log_scalars(metrics, headline(figures))
-        log_roc(roc, **figures["generators"][board["winner"]]["roc"])
+        log_scalars(metrics, headline(board))
+        log_roc(roc, **figures.generators[board["winner"]].rocs["auc"].model_dump())
         written = {"judgement": judgement, "report": report, "leaderboard": leaderboard, "ranking": ranking}
         for artifact in (*written.values(), summary, roc):
             describe(artifact)

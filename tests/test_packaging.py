@@ -33,7 +33,8 @@ def test_the_package_list_is_the_tree() -> None:
 @pytest.mark.parametrize("folder", ["src/caloforge", *(path.parent.name for path in ROOT.glob("*/__init__.py"))])
 def test_every_data_file_is_packaged(folder: str) -> None:
     patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["*"]
-    packaged = {path for pattern in patterns for path in (ROOT / folder).glob(pattern)}
+    packages = [path.parent for path in (ROOT / folder).rglob("__init__.py")]
+    packaged = {path for package in packages for pattern in patterns for path in package.glob(pattern)}
     there = {
         path
         for path in (ROOT / folder).rglob("*")

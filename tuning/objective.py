@@ -9,9 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from caloforge.errors import InputError, unknown_name
 from caloforge.showers import Showers
-from caloforge.validation.features import high_level_features
-from caloforge.validation.metrics import FEATURE_METRICS
-from caloforge.validation.summary import summarise
+from caloforge.validation.metrics.registry import FEATURE_METRICS
+from caloforge.validation.observables.features import high_level_features
+from caloforge.validation.observables.summary import summarise
 
 FEWEST = 20
 """Fewer showers say nothing about a generator."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
@@ -15,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from caloforge.tuning.result import Trial, Tuning
+from caloforge.tuning.result import Trial, Tuning
 
 DPI = 130
 COLOUR, LINE = "#0072B2", "#52525b"

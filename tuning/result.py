@@ -1,14 +1,11 @@
-"""What a tuning found: its trials, the best of them, and both as files."""
+"""What a tuning found: its trials and the best of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from caloforge.files import atomic_file, write_json
-from caloforge.tuning.plots import write_plots
 from caloforge.tuning.space import Value, nest
 
 State = Literal["succeeded", "failed", "stopped early"]
@@ -82,21 +79,6 @@ class Tuning:
             text = f"best is {best.name} with {self.objective}={best.metrics[self.objective]:.4g}"
         text += f"; {self.given_again} lost trials were given again" if self.given_again else ""
         return text + (f"; ended early: {self.ended}" if self.ended else "")
-
-
-def write_tuning(tuning: Tuning, output: Path) -> None:
-    """Write ``overrides.json``, ``trials.json``, ``tuning.md``, ``history.png`` and ``parallel_coordinates.png``.
-
-    Args:
-        tuning: what was found.
-        output: folder, made if it is not there.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "overrides.json", tuning.overrides())
-    write_json(output / "trials.json", [asdict(trial) for trial in tuning.trials])
-    with atomic_file(output / "tuning.md") as path:
-        path.write_text(tuning_markdown(tuning))
-    write_plots(tuning, output)
 
 
 def tuning_markdown(tuning: Tuning) -> str:

@@ -22,9 +22,10 @@ from caloforge.tuning.algorithms import check_algorithm
 from caloforge.tuning.experiment import LOOKS, SCRATCH, TrialPod, build_experiment
 from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import TrialFailed, check_objective, objective_names
-from caloforge.tuning.result import Tuning, write_tuning
+from caloforge.tuning.result import Tuning
 from caloforge.tuning.settings import Backend
 from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space
+from caloforge.tuning.write import write_tuning
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def tune(
     Args:
         showers: shower file, a path or an address (see :func:`caloforge.fetch.local_copy`); on a
             cluster, as a trial's pod finds it.
-        output: folder for the results (see :func:`caloforge.tuning.result.write_tuning`), the
+        output: folder for the results (see :func:`caloforge.tuning.write.write_tuning`), the
             trials and the prepared data.
         family: name of the family.
         trials: number of trials.

@@ -8,8 +8,10 @@ from functools import partial
 from typing import Protocol as Interface
 
 from caloforge.showers import Showers
-from caloforge.validation.challenge import THRESHOLDS, compare_challenge, dataset_of
-from caloforge.validation.metrics import PRDC_SHOWERS, Comparison, Sample, compare
+from caloforge.validation.metrics.challenge import THRESHOLDS, compare_challenge, dataset_of
+from caloforge.validation.metrics.compare import Comparison, compare
+from caloforge.validation.metrics.registry import PRDC_SHOWERS
+from caloforge.validation.metrics.sample import Sample
 
 
 class Compare(Interface):

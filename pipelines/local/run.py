@@ -31,6 +31,7 @@ from caloforge.pods import SecretKey
 from caloforge.runner import RUNNER
 from caloforge.showers import open_showers
 from caloforge.steps import STEP_LOG
+from caloforge.validation.judgement import Judgement
 from caloforge.webhook import WEBHOOK
 
 logger = logging.getLogger(__name__)
@@ -53,13 +54,13 @@ class LocalRun:
     Attributes:
         output: the folder.
         leaderboard: content of ``leaderboard.json``.
-        metrics: content of ``metrics.json``.
+        metrics: what ``metrics.json`` holds.
         timings: content of ``timings.json``.
     """
 
     output: Path
     leaderboard: dict[str, Any]
-    metrics: dict[str, Any]
+    metrics: Judgement
     timings: dict[str, Any]
 
 
@@ -113,7 +114,7 @@ def run_local(
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
         write_json(output / "timings.json", record)
-    return LocalRun(output, read_json(output / "leaderboard.json"), read_json(output / "metrics.json"), record)
+    return LocalRun(output, read_json(output / "leaderboard.json"), Judgement.read(output / "metrics.json"), record)
 
 
 @contextmanager

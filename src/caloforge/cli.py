@@ -174,7 +174,7 @@ def _stop_on_sigterm() -> None:
 
 
 def _summarise(result: LocalRun) -> None:
-    from caloforge.validation.leaderboard import leaderboard_markdown
+    from caloforge.validation.report.leaderboard import leaderboard_markdown
 
     click.echo(leaderboard_markdown(result.leaderboard))
     click.echo(f"report:    {result.output / 'report.html'}")

@@ -37,8 +37,8 @@ def test_the_infinite_threshold_of_a_roc_is_left_out(metrics: Any) -> None:
 
 
 def test_headline_names_generator_and_floor() -> None:
-    metric = {"value": 0.7, "floor": 0.5}
-    values = headline({"generators": {"vae": {"auc": metric, "fpd": metric, "mean_separation": metric}}})
+    row = {key: 0.7 for key in ("auc", "fpd", "mean_separation")}
+    values = headline({"rows": [{"generator": "vae", **row, **{f"{key}_floor": 0.5 for key in row}}]})
     assert values["vae_auc"] == 0.7
     assert values["floor_auc"] == 0.5
 

@@ -16,7 +16,7 @@ from caloforge.models.generate import generate
 from caloforge.models.training.worker import TrainingFailed
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
-from caloforge.validation.leaderboard import NoGenerator
+from caloforge.validation.report.leaderboard import NoGenerator
 
 NAMES = ("preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rows import headline, judgement
 
 from caloforge.errors import InputError
 from caloforge.files import digest, read_json, write_json
@@ -15,20 +16,11 @@ from caloforge.index import Index
 PIPELINE = Path(__file__).parents[1] / "support" / "overview_pipeline.py"
 
 
-def _metric(value: float) -> dict[str, float]:
-    return {"value": value, "error": 0.01, "floor": 0.5, "floor_error": 0.01, "sigma": 5.0}
-
-
 @pytest.fixture
-def judgement(tmp_path: Path) -> Path:
+def judged(tmp_path: Path) -> Path:
     """As much of a judgement as the page needs."""
     folder = tmp_path / "judgement"
-    verdict = {"indistinguishable": False, "sigma": 5.0, "worst": "response", "distinguishable_by": ["response"]}
-    metrics = {
-        "generators": {"vae": {"auc": _metric(0.6), "fpd": _metric(1.0), "verdict": verdict}},
-        "warnings": [], "geometry": "siw_demo", "n": 100,
-    }  # fmt: skip
-    write_json(folder / "metrics.json", metrics)
+    judgement(headline("vae", 0.6, 1.0, 0.1, sigma=5.0)).write(folder / "metrics.json")
     row = {"generator": "vae", "milliseconds_per_shower": 1.5}
     write_json(folder / "leaderboard", {"winner": "vae", "rows": [row]})
     return folder
@@ -44,10 +36,10 @@ def _run(given: dict[str, Any], folder: Path) -> Path:
     return Path(line.removeprefix("RESULT").strip())
 
 
-def test_records_of_a_loop_and_of_single_steps_become_one_index(judgement: Path, tmp_path: Path) -> None:
+def test_records_of_a_loop_and_of_single_steps_become_one_index(judged: Path, tmp_path: Path) -> None:
     data = {"address": "s3://data/showers.hdf5", "size": 5, "sha256": "a" * 64}
     given = {
-        "root": str(tmp_path / "root"), "judgement": str(judgement), "families": ["wgan", "vae"],
+        "root": str(tmp_path / "root"), "judgement": str(judged), "families": ["wgan", "vae"],
         "preprocessed": json.dumps({"step": "preprocess", "data": data}), "exported": json.dumps({"step": "export"}),
     }  # fmt: skip
     first = Index.read(_run(given, tmp_path))

@@ -17,7 +17,8 @@ from caloforge.files import read_json, write_json
 from caloforge.models.presets import resolve
 from caloforge.tuning.local import run_experiment
 from caloforge.tuning.plots import plots_html
-from caloforge.tuning.result import Tuning, tuning_markdown, write_tuning
+from caloforge.tuning.result import Tuning, tuning_markdown
+from caloforge.tuning.write import write_tuning
 
 Toy = Callable[..., dict[str, Any]]
 

@@ -1,16 +1,33 @@
 import importlib.util
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from caloforge.geometry import Geometry, Layer
 from caloforge.showers import Conditions, Showers, open_showers, write_showers
 from caloforge.source import Source
+from caloforge.validation.judgement import SCHEMA_FILE, Judgement
 from caloforge.validation.validate import validate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_metrics_json_keeps_to_the_schema() -> Iterator[None]:
+    """Check each file that a test writes against the JSON Schema that the package ships."""
+    write, checker = Judgement.write, Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+
+    def checked(self: Judgement, path: Path) -> None:
+        write(self, path)
+        checker.validate(json.loads(path.read_text()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judgement, "write", checked)
+        yield
+
 
 R_EDGES = (0.0, 5.0, 10.0, 20.0)
 THRESHOLD = 0.1
@@ -93,7 +110,7 @@ SOURCE = Source("s3://bucket/<geant4>.hdf5", 12_300_000, "", "2026-11-26T03:40:0
 @pytest.fixture(scope="session")
 def judged(
     mesh: Geometry, toy_showers: Callable[..., tuple[np.ndarray, np.ndarray]], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[Judgement, Path]:
     """The metrics and the folder of a good and a bad generator against a second sample."""
     folder = tmp_path_factory.mktemp("judged")
     reference = save(folder / "reference.hdf5", mesh, *toy_showers(mesh, 400, 1))
@@ -103,7 +120,7 @@ def judged(
     voxels[:, mesh.layer_slices[1]] *= 4
     bad = save(folder / "bad.hdf5", mesh, energy, voxels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("caloforge.validation.plot_style.DPI", 50)  # seconds saved
+        patch.setattr("caloforge.validation.plots.style.DPI", 50)  # seconds saved
         output, timings = folder / "out", {"good": 1.5}
         metrics = validate(
             reference, {"good": good, BAD: bad}, output, floor=floor, timings=timings, seed=3, source=SOURCE

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from caloforge.showers import open_showers
-from caloforge.validation.histogram import bin_edges, histogram
-from caloforge.validation.metrics import SAMPLE_METRICS, Sample
-from caloforge.validation.observables import OBSERVABLES
-from caloforge.validation.separation import separation_power
-from caloforge.validation.summary import summarise
+from caloforge.validation.metrics.registry import SAMPLE_METRICS
+from caloforge.validation.metrics.sample import Sample
+from caloforge.validation.metrics.separation import separation_power
+from caloforge.validation.observables.histogram import bin_edges, histogram
+from caloforge.validation.observables.registry import OBSERVABLES
+from caloforge.validation.observables.summary import summarise
 from caloforge.validation.validate import validate
 
 
@@ -45,7 +46,7 @@ def test_floors_of_whole_samples_fall_with_their_number(demo_showers):
     few, many = floors(100), floors(800)
     for name in wanted:
         assert few[name].value < many[name].value < 1
-        assert few[name].n, many[name].n == (100, 800)
+        assert (few[name].n, many[name].n) == (100, 800)
         assert few[name].error > many[name].error > 0
 
 
@@ -68,7 +69,7 @@ def test_a_generator_of_nothing_is_judged_and_told_apart(mesh, toy_showers, writ
     reference = write("reference", mesh, energy, voxels)
     nothing = write("nothing", mesh, energy, np.zeros_like(voxels))
     metrics = validate(reference, {"nothing": nothing}, tmp_path / "out", training=write("more", mesh, energy, voxels))
-    found = metrics["verdict"]
-    assert not found["indistinguishable"]
-    assert "response in bins of incident energy" in " ".join(found["distinguishable_by"])
-    assert "100 % of the reference's showers are in the training sample more.hdf5" in metrics["warnings"][-1]
+    found = metrics.verdict
+    assert not found.indistinguishable
+    assert "response in bins of incident energy" in " ".join(found.distinguishable_by)
+    assert "100 % of the reference's showers are in the training sample more.hdf5" in metrics.warnings[-1]

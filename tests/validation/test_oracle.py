@@ -5,12 +5,12 @@ import pytest
 
 from caloforge.geometry import load_geometry
 from caloforge.showers import open_showers
-from caloforge.validation.challenge import separations
-from caloforge.validation.frechet import challenge_fpd
-from caloforge.validation.kernel import kpd
-from caloforge.validation.metrics import Sample
-from caloforge.validation.prdc import log_voxels, prdc
-from caloforge.validation.summary import summarise
+from caloforge.validation.metrics.challenge import separations
+from caloforge.validation.metrics.frechet import challenge_fpd
+from caloforge.validation.metrics.kernel import kpd
+from caloforge.validation.metrics.prdc import log_voxels, prdc
+from caloforge.validation.metrics.sample import Sample
+from caloforge.validation.observables.summary import summarise
 
 N = 120
 DIMENSIONS = {"dataset_1_photons": 30, "dataset_1_pions": 46, "dataset_2": 362}

@@ -7,8 +7,9 @@ import pytest
 
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer
-from caloforge.validation.leaderboard import leaderboard
-from caloforge.validation.observables import OBSERVABLES
+from caloforge.validation.judgement import Judgement
+from caloforge.validation.observables.registry import OBSERVABLES
+from caloforge.validation.report.leaderboard import leaderboard
 from caloforge.validation.validate import validate
 
 
@@ -25,27 +26,32 @@ def numbers(content):
 def test_two_generators_against_a_second_sample(judged):
     metrics, output = judged
     bad = "</script><b>$bad"
-    assert json.loads((output / "metrics.json").read_text()) == metrics
-    assert all(math.isfinite(number) for number in numbers(metrics))
-    assert metrics["n"] == 300
-    assert metrics["floor"]["kind"] == "second sample"
-    assert metrics["threshold_mev"] == pytest.approx(0.1)
-    assert metrics["generators"]["good"]["milliseconds_per_shower"] == 1.5
+    assert Judgement.read(output / "metrics.json") == metrics
+    assert all(math.isfinite(number) for number in numbers(json.loads((output / "metrics.json").read_text())))
+    assert metrics.n == 300
+    assert metrics.floor.kind == "second sample"
+    assert metrics.threshold_mev == pytest.approx(0.1)
+    assert metrics.generators["good"].milliseconds_per_shower == 1.5
     without_angles = {name for name in OBSERVABLES if not name.startswith("centre_residual")}
     expected = {*without_angles, "voxel_energy", "voxel_energy_groups"}
-    assert set(metrics["generators"]["good"]["separation"]) == expected
-    assert metrics["generators"]["good"]["auc"]["value"] < 0.6
-    assert metrics["generators"][bad]["auc"]["value"] > 0.8
-    assert metrics["generators"][bad]["separation"]["layer_energy"]["sigma"] > 3
-    assert len(metrics["generators"]["good"]["separation"]["layer_energy"]["per_layer"]) == 6
+    assert set(metrics.table("separation")) == expected
+    assert metrics.row("good", "headline", "auc").value < 0.6
+    assert metrics.row(bad, "headline", "auc").value > 0.8
+    row = metrics.row(bad, "separation", "layer_energy")
+    assert row.sigma > 3
+    assert row.worst == "layer 1"
+    assert row.phrase == "layer energy, layer 1"
+    assert row.parts.where == tuple(f"layer {i}" for i in range(6))
+    assert np.mean(row.parts.value) == pytest.approx(row.value)
+    assert row.parts.value.index(max(row.parts.value)) == 1
     assert leaderboard(metrics)["winner"] == "good"
-    assert metrics["warnings"] == []
+    assert metrics.warnings == ()
 
     rows = list(csv.DictReader((output / "tables.csv").read_text().splitlines()))
     row = next(row for row in rows if (row["generator"], row["kind"], row["name"]) == (bad, "headline", "auc"))
-    assert float(row["value"]) == metrics["generators"][bad]["auc"]["value"]
+    assert float(row["value"]) == metrics.row(bad, "headline", "auc").value
     assert {row["kind"] for row in rows} == {"headline", "separation", "wasserstein", "physics", "in_bins"}
-    assert metrics["verdict"]["sentence"] in (output / "summary.md").read_text()
+    assert metrics.verdict.sentence in (output / "summary.md").read_text()
 
 
 def test_the_reference_is_halved_without_a_second_sample(
@@ -57,15 +63,15 @@ def test_the_reference_is_halved_without_a_second_sample(
     reference = write("reference", irregular_mesh, energy, voxels)
     low = write("low", irregular_mesh, energy[energy < 3000], voxels[energy < 3000])
     metrics = validate(reference, {"itself": reference, "low": low}, tmp_path / "out")
-    assert metrics["n"] == (energy < 3000).sum() < 150
-    assert metrics["floor"]["kind"] == "halves of the reference"
-    itself = metrics["generators"]["itself"]
+    assert metrics.n == (energy < 3000).sum() < 150
+    assert metrics.floor.kind == "halves of the reference"
+    itself = metrics.row("itself", "headline", "mean_separation")
     # The same rows are compared, so the sample has no distance from itself and the floor has.
-    assert itself["mean_separation"]["value"] == 0
-    assert itself["mean_separation"]["floor"] > 0
-    assert itself["milliseconds_per_shower"] is None
-    assert metrics["warnings"][0].startswith("low: its incident energies")
-    assert metrics["warnings"][0] in caplog.text
+    assert itself.value == 0
+    assert itself.floor > 0
+    assert metrics.generators["itself"].milliseconds_per_shower is None
+    assert metrics.warnings[0].startswith("low: its incident energies")
+    assert metrics.warnings[0] in caplog.text
 
 
 @pytest.mark.parametrize(("value", "text"), [(np.nan, "nan"), (-1.0, "-1.0"), (np.inf, "inf")])

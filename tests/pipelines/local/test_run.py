@@ -60,7 +60,7 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     winner = result.leaderboard["winner"]
     assert winner in FAMILIES
     assert read_json(output / "leaderboard.json") == result.leaderboard
-    assert set(result.metrics["generators"]) == set(FAMILIES)
+    assert set(result.metrics.generators) == set(FAMILIES)
     assert (output / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
     assert list((output / "plots").glob("*.png"))
     assert winner in (output / "overview.html").read_text()

@@ -1,0 +1,112 @@
+"""What is checked of samples before and beside their comparison."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.stats import ks_2samp
+
+from caloforge.errors import InputError
+from caloforge.showers import Showers
+from caloforge.validation.observables.summary import Summary
+
+logger = logging.getLogger(__name__)
+
+FEWEST = 50
+MOST_COPIES = 0.01
+"""Share of the reference's showers that may be in the training sample by chance, empty ones for example."""
+
+
+def check_sizes(reference: Showers, samples: Mapping[str, Showers], *, halved: bool) -> None:
+    """Refuse samples that are too small."""
+    fewest = 2 * FEWEST if halved else FEWEST
+    if len(reference) < fewest:
+        why = ", because it is halved to find the floor" if halved else ""
+        raise InputError(f"{reference.path}: {len(reference)} showers; the reference needs {fewest} or more{why}")
+    for name, showers in samples.items():
+        if len(showers) < FEWEST:
+            raise InputError(f"{showers.path} ({name}): {len(showers)} showers; a sample needs {FEWEST} or more")
+
+
+def check_timings(timings: Mapping[str, float]) -> None:
+    """Refuse times that are none."""
+    for name, value in timings.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise InputError(f"timings: {name}: expected milliseconds per shower, got {value}")
+
+
+def check_geometries(reference: Showers, samples: Mapping[str, Showers]) -> None:
+    """Refuse samples on another mesh than the reference's."""
+    for name, showers in samples.items():
+        _check_geometry(reference, showers, name)
+
+
+def _check_geometry(reference: Showers, showers: Showers, name: str) -> None:
+    ours, theirs = reference.geometry, showers.geometry
+    if ours.n_voxels != theirs.n_voxels:
+        msg = (
+            f"{showers.path} ({name}): {theirs.n_voxels} voxels (geometry {theirs.name!r}), but the reference "
+            f"{reference.path} has {ours.n_voxels} ({ours.name!r}); they must have the same geometry"
+        )
+        raise InputError(msg)
+    for i, (a, b) in enumerate(zip(ours.active_layers, theirs.active_layers, strict=False)):
+        if (a.r_edges, a.n_alpha) != (b.r_edges, b.n_alpha):
+            msg = (
+                f"{showers.path} ({name}): layer {i} has {b.n_alpha} alpha bins and r edges {b.r_edges} mm, but the "
+                f"reference's has {a.n_alpha} and {a.r_edges}; give both files the same geometry"
+            )
+            raise InputError(msg)
+
+
+def check_units(reference: Showers, samples: Mapping[str, Showers]) -> None:
+    """Refuse samples whose response or incident energies differ as GeV differ from MeV.
+
+    Looks at the first showers only, before any threshold is applied.
+    """
+    expected = _mean_energies(reference)
+    for name, showers in samples.items():
+        for what, found in _mean_energies(showers).items():
+            ratio = found / expected[what] if expected[what] > 0 else 1.0
+            if any(factor / 3 < ratio < factor * 3 for factor in (1e-3, 1e3)):
+                msg = (
+                    f"{showers.path} ({name}): mean {what} is {found:.4g}, but {expected[what]:.4g} in "
+                    f"{reference.path}: a factor of about 1000, as if GeV and MeV were mixed up; "
+                    "all energies must be in MeV"
+                )
+                raise InputError(msg)
+
+
+def _mean_energies(showers: Showers) -> dict[str, float]:
+    voxels = next(showers.chunks())
+    energy = showers.conditions.incident_energy
+    total = voxels.sum(axis=1, dtype=np.float64)
+    return {"E_tot/E_inc": float((total / energy[: len(total)]).mean()), "incident energy": float(energy.mean())}
+
+
+def energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[str]:
+    """Say which samples have other incident energies: then differences are not the generator's."""
+    found = []
+    for name, summary in summaries.items():
+        if ks_2samp(truth.incident_energy, summary.incident_energy, method="asymp").pvalue < 1e-4:
+            text = (
+                f"{name}: its incident energies are distributed differently from the reference's; "
+                "generate it with the reference's incident energies"
+            )
+            logger.warning("validate: %s", text)
+            found.append(text)
+    return found
+
+
+def overlap_warnings(copies: float, training: Showers) -> list[str]:
+    """Say if the reference was trained on: then nothing about memorisation can be said."""
+    if copies <= MOST_COPIES:
+        return []
+    text = (
+        f"{100 * copies:.0f} % of the reference's showers are in the training sample {training.path.name}: they are not "
+        "held out, so that memorisation goes unseen"
+    )
+    logger.warning("validate: %s", text)
+    return [text]

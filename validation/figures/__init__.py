@@ -1,0 +1,1 @@
+"""What physicists quote of a sample: response, resolution, shapes, key figures in bins, memorisation."""

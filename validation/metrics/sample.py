@@ -1,0 +1,68 @@
+"""Two views of the showers of a sample: the file and its summary, and what metrics make of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.showers import Showers, VoxelArray
+from caloforge.validation.metrics.channels import checkerboard_channels
+from caloforge.validation.metrics.voxel_features import voxel_features
+from caloforge.validation.observables.features import high_level_features
+from caloforge.validation.observables.summary import Summary
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Showers and their summary, made with a threshold that the voxels in the file have not seen."""
+
+    showers: Showers
+    summary: Summary
+
+    @cached_property
+    def features(self) -> FloatArray:
+        """The high-level features of CaloChallenge, (N, d)."""
+        return high_level_features(self.summary)
+
+    @property
+    def channels(self) -> FloatArray:
+        """Energies of the layers; of a mesh of one layer those of a checkerboard over its cells, (N, channels) MeV."""
+        layer, *others = self.summary.geometry.active_layers
+        if others or min(layer.n_alpha, layer.n_r) < 2:
+            return self.summary.layer_energy
+        shape = (layer.n_alpha, layer.n_r)
+        threshold = self.summary.threshold
+        return np.concatenate(
+            [
+                checkerboard_channels(np.where(chunk < threshold, 0, chunk).reshape(-1, *shape))
+                for chunk in self.showers.chunks()
+            ]
+        )
+
+    @cached_property
+    def voxel_features(self) -> NDArray[np.float32]:
+        """log10 E_inc and what the trees see of the voxels, (N, d): far fewer numbers than voxels."""
+        threshold = np.float32(self.summary.threshold)
+        chunks = (np.where(chunk < threshold, np.float32(0), chunk) for chunk in self.showers.chunks())
+        energy = np.log10(self.summary.incident_energy[:, None]).astype(np.float32)
+        return np.hstack([energy, voxel_features(chunks, self.summary.geometry)])
+
+    def voxels(self, rows: NDArray[np.int64] | None = None) -> VoxelArray:
+        """Read some of the showers, or all, with the threshold applied: (n, V) float32 MeV."""
+        voxels = (self.showers if rows is None else self.showers.select(rows)).read()
+        voxels[voxels < self.summary.threshold] = 0
+        return voxels
+
+
+def some_rows(n: int, most: int, *, seed: int) -> NDArray[np.int64]:
+    """Return the rising numbers of at most ``most`` of n showers, chosen at random.
+
+    The same of both samples are to be taken: generated showers have the incident energies of the
+    reference's rows.
+    """
+    return np.sort(np.random.default_rng(seed).permutation(n)[:most])

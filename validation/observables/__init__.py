@@ -1,0 +1,1 @@
+"""What is known of each shower: summaries, observables, and what they are binned in."""

@@ -1,0 +1,1 @@
+"""Views of a judgement's rows: verdict, leaderboard, tables, pages."""
