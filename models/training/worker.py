@@ -70,7 +70,7 @@ def follow(
     if memory.exceeded and code != 0:
         raise TrainingFailed(f"OOMKilled: memory is {memory.limit}")
     if clock.expired:
-        raise TrainingFailed(f"out of time: not done after {seconds:g} s")
+        raise TrainingFailed(f"out of time: not done after {round(seconds or 0, 1):g} s")
     if log.error is not None:
         raise InputError(log.error) if code == _WRONG_INPUT else TrainingFailed(log.error)
     if code == _STOPPED:
