@@ -24,7 +24,8 @@ def unused(settings: PipelineSettings) -> list[str]:
 def with_steps_for(settings: PipelineSettings, values: Mapping[str, Any]) -> PipelineSettings:
     """Return settings whose pipeline has the parameters that are given a value, and the steps that they are for.
 
-    Names that no step would know are refused here, and not when the run has come to the step.
+    Names that no step would know, and amounts that are none, are refused here, and not when the run has come to
+    the step.
 
     Args:
         settings: of a pipeline that is about to be compiled.
@@ -36,6 +37,8 @@ def with_steps_for(settings: PipelineSettings, values: Mapping[str, Any]) -> Pip
     named = {name: values[name] for name in _NAMED if values.get(name)}
     if isinstance(families := named.get("families"), str):
         named["families"] = [one.strip(" '\"") for one in families.strip(" []").split(",")]
+    if train := {key: values[f"train_{key}"] for key in ("memory", "gpus") if f"train_{key}" in values}:
+        named["resources"] = {"train": train}
     PipelineSettings.parse(named, where="parameters")
     content = settings.model_dump()
     if values.get("tune_trials"):

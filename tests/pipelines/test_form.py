@@ -39,6 +39,10 @@ def test_a_parameter_that_is_given_brings_its_step() -> None:
         ({"families": "[vae, wgna]"}, "unknown family 'wgna'"),
         ({"preset": "fulll"}, "unknown preset 'fulll'"),
         ({"protocol": "quik"}, "unknown protocol 'quik'"),
+        ({"train_memory": "16 GB"}, "resources: .*memory"),
+        ({"train_memory": ""}, "resources: .*memory"),
+        ({"train_gpus": "two"}, "resources: .*gpus"),
+        ({"train_gpus": ""}, "resources: .*gpus"),
     ],
 )
 def test_a_name_that_no_step_would_know_is_refused_before_the_run(values: dict[str, object], text: str) -> None:
@@ -47,7 +51,7 @@ def test_a_name_that_no_step_would_know_is_refused_before_the_run(values: dict[s
 
 
 def test_names_that_are_known_leave_the_settings_as_they_are() -> None:
-    values = {"families": "vae, wgan", "preset": "full", "protocol": "challenge"}
+    values = {"families": "vae, wgan", "preset": "full", "protocol": "challenge", "train_gpus": "2"}
     assert with_steps_for(PipelineSettings(), values) == PipelineSettings()
 
 

@@ -58,7 +58,7 @@ def test_time_is_bounded() -> None:
 
 def test_what_is_out_of_time_may_clear_up(tmp_path: Path) -> None:
     """What waits for a TrainJob has to delete it: two pods with GPUs would train on for nobody."""
-    with pytest.raises(TrainingFailed, match="^out of time"):
+    with pytest.raises(TrainingFailed, match=r"^out of time"):
         run(
             f"""
             import pathlib, signal, sys, time
@@ -79,7 +79,7 @@ def test_what_does_not_end_in_time_is_killed_with_all_that_it_started(
     """Workers of torchrun have sessions of their own, and hold memory and the pipe of the log."""
     monkeypatch.setattr("caloforge.models.training.worker.STOP_SECONDS", 0.5)
     began = time.monotonic()
-    with pytest.raises(TrainingFailed, match="^out of time"):
+    with pytest.raises(TrainingFailed, match=r"^out of time"):
         run(
             f"""
             import pathlib, signal, subprocess, sys, time
