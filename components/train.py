@@ -51,7 +51,7 @@ def train(
         backend: local (torchrun), cluster (TrainJob) or auto.
         training_pod: JSON of what each pod of a TrainJob gets.
         training_resources: JSON of its resources, on top of that.
-        seconds: the training may take with all that belongs to it; 0 is no bound.
+        seconds: the step may take, fetching included; 0 is no bound.
         standing: JSON of the families that stand on the layer energies.
         strict: fail where the family fails, in place of going on without it.
         data_sha256: checksum of the file.
@@ -62,6 +62,7 @@ def train(
     """
     import json
     import tempfile
+    import time
     from pathlib import Path
 
     from caloforge.components.artifacts import describe, log_scalars, record
@@ -72,6 +73,7 @@ def train(
     from caloforge.models.training.apart import train_apart
     from caloforge.models.training.pod import TrainingPod
 
+    began = time.monotonic()
     with task("train", family) as ending, tempfile.TemporaryDirectory() as scratch:
         showers = local_copy(data, Path(scratch), checksum=data_sha256)
         pod = TrainingPod.parse({**json.loads(training_pod), **json.loads(training_resources)}, where="training_pod")
@@ -85,9 +87,9 @@ def train(
                 family=family, preset=preset, overrides=changes, seed=seed,
                 max_minutes=max_minutes or None, checkpoints=Path(checkpoints) / family if checkpoints else None,
             )  # fmt: skip
-            figures = train_apart(
-                request, nodes=nodes, processes=processes, backend=backend, pod=pod, seconds=seconds or None
-            )
+            # The pod has little more time than that, fetching included; its end would be that of the run.
+            left = max(1.0, seconds - (time.monotonic() - began)) if seconds else None
+            figures = train_apart(request, nodes=nodes, processes=processes, backend=backend, pod=pod, seconds=left)
             log_scalars(metrics, figures, family=family)
             describe(bundle, display_name=f"bundle {family}", preset=preset, seed=seed)
         if outcome.failed:

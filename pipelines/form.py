@@ -11,6 +11,10 @@ OPTIONAL: Mapping[str, str] = {"tune_trials": "tuning: {trials: 20}", "deploy": 
 """Parameters that a pipeline has only if the settings say what follows."""
 
 
+_NAMED = ("families", "preset", "protocol")
+"""Parameters that name what the package has."""
+
+
 def unused(settings: PipelineSettings) -> list[str]:
     """Return the parameters that the pipeline of these settings has no use for."""
     used = {"tune_trials": settings.tuning.trials > 0, "deploy": bool(settings.deploy)}
@@ -20,6 +24,9 @@ def unused(settings: PipelineSettings) -> list[str]:
 def with_steps_for(settings: PipelineSettings, values: Mapping[str, Any]) -> PipelineSettings:
     """Return settings whose pipeline has the parameters that are given a value, and the steps that they are for.
 
+    Names that no step would know, and amounts that are none, are refused here, and not when the run has come to
+    the step.
+
     Args:
         settings: of a pipeline that is about to be compiled.
         values: parameter name to value, as for a run.
@@ -27,6 +34,12 @@ def with_steps_for(settings: PipelineSettings, values: Mapping[str, Any]) -> Pip
     Raises:
         InputError: a value is not one for its setting.
     """
+    named = {name: values[name] for name in _NAMED if values.get(name)}
+    if isinstance(families := named.get("families"), str):
+        named["families"] = [one.strip(" '\"") for one in families.strip(" []").split(",")]
+    if train := {key: values[f"train_{key}"] for key in ("memory", "gpus") if f"train_{key}" in values}:
+        named["resources"] = {"train": train}
+    PipelineSettings.parse(named, where="parameters")
     content = settings.model_dump()
     if values.get("tune_trials"):
         content["tuning"]["trials"] = values["tune_trials"]

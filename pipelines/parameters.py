@@ -55,8 +55,8 @@ def check_parameters(pipeline: Mapping[str, Any], values: Mapping[str, Any]) -> 
         if name not in inputs:
             raise unknown_name("parameter", name, inputs)
     for name, definition in inputs.items():
-        needed = not definition.get("isOptional") or (name == "data" and not definition.get("defaultValue"))
-        if needed and not values.get(name):
+        needed = not definition.get("isOptional") or name == "data"
+        if needed and not values.get(name, definition.get("defaultValue")):
             raise InputError(f"parameter {name!r} has no default and is not given; add --set {name}=...")
     return {name: _converted(name, value, inputs[name]["parameterType"]) for name, value in values.items()}
 

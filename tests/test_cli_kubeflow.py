@@ -139,6 +139,13 @@ def test_a_run_without_data_is_not_started(api: KfpApi, tmp_path: Path) -> None:
     assert not api.objects["pipelines"]
 
 
+def test_an_emptied_field_is_no_address_either(api: KfpApi) -> None:
+    result = _invoke("submit", "--pipeline", GOLDEN, "--set", "data=")
+    assert result.exit_code == 2
+    assert "add --set data=..." in _errors(result)[0]
+    assert not api.objects["runs"]
+
+
 def _run(api: KfpApi) -> None:
     """Put a run of the golden pipeline there."""
     spec = next(iter(yaml.safe_load_all(GOLDEN.read_text())))

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import psutil
+
 from caloforge.errors import InputError
 from caloforge.memory import watch_memory
 from caloforge.models.training.worker_log import WorkerLog
@@ -38,8 +40,8 @@ def follow(
 ) -> None:
     """Run a command that trains, to its end.
 
-    It may save itself when this process is interrupted, and is killed alone when the container is about
-    to run out of memory (:mod:`caloforge.memory`).
+    It may save itself when this process is interrupted and when its time is over, and is killed alone when the
+    container is about to run out of memory (:mod:`caloforge.memory`).
 
     Args:
         command: program and arguments; its lines in the package's format are logged.
@@ -68,7 +70,7 @@ def follow(
     if memory.exceeded and code != 0:
         raise TrainingFailed(f"OOMKilled: memory is {memory.limit}")
     if clock.expired:
-        raise TrainingFailed(f"out of time: not done after {seconds:g} s")
+        raise TrainingFailed(f"out of time: not done after {round(seconds or 0, 1):g} s")
     if log.error is not None:
         raise InputError(log.error) if code == _WRONG_INPUT else TrainingFailed(log.error)
     if code == _STOPPED:
@@ -97,9 +99,13 @@ def _read(process: subprocess.Popen[str], log: WorkerLog) -> int | None:
 
 @contextmanager
 def _bounded(process: subprocess.Popen[str], seconds: float | None, clock: _Clock) -> Iterator[None]:
+    killing = threading.Timer(STOP_SECONDS, lambda: _kill(process))
+    killing.daemon = True
+
     def expire() -> None:
         clock.expired = True
-        _kill(process)
+        killing.start()
+        process.terminate()  # what waits for a TrainJob deletes it: it would go on for nobody
 
     timer = threading.Timer(seconds or 0, expire)
     if seconds is not None:
@@ -109,6 +115,7 @@ def _bounded(process: subprocess.Popen[str], seconds: float | None, clock: _Cloc
         yield
     finally:
         timer.cancel()
+        killing.cancel()
 
 
 @contextmanager
@@ -127,6 +134,9 @@ def _stopped_at_the_end(process: subprocess.Popen[str], log: WorkerLog) -> Itera
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End a process and all that it started at once."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """End a process and all that it started at once; torchrun's workers have sessions of their own."""
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(process.pid)
+        for one in [*first.children(recursive=True), first]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()

@@ -156,13 +156,21 @@ def _store(address: str) -> Store:
 
 def _path(address: str) -> Path:
     """Return the path of an address of this machine; a space may be written as it is or as %20."""
+    if not address.strip():  # as a path it would be the current folder
+        raise _nowhere()
     if not address.startswith("file://"):
         return Path(address)
     plain = address.removeprefix("file://").removeprefix(
         "localhost/" if address.startswith("file://localhost/") else ""
     )
     path = Path("/" + plain if address.startswith("file://localhost/") else plain)
+    if not plain:
+        raise _nowhere()
     return path if path.exists() else Path(unquote(str(path)))
+
+
+def _nowhere() -> InputError:
+    return InputError("the address is empty; give a path, s3://, https:// or gs:// (a pipeline's parameter: data)")
 
 
 def _on_this_machine(address: str, checksum: str) -> Fetched:

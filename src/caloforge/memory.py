@@ -20,6 +20,9 @@ SHARE = 0.95
 
 LOOK_SECONDS = 0.05
 
+_GIVEN_BACK = ("inactive_file", "active_file", "slab_reclaimable")
+"""What the kernel takes back before it kills, as ``memory.stat`` calls it."""
+
 _UNITS = (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))
 
 
@@ -71,8 +74,13 @@ def watch_memory(act: Callable[[], None], *, group: Path | None = None) -> Itera
 
 
 def _in_use(group: Path) -> int:
-    """Return the bytes that cannot be given back: pages of files that nobody reads can."""
-    return (_number(group / "memory.current") or 0) - _entry(group / "memory.stat", "inactive_file")
+    """Return the bytes that cannot be given back.
+
+    Pages of files can, those that were read twice too: a file larger than the memory fills it with them and
+    harms nobody. What lies in ``/dev/shm`` counts, it is no page of a file here.
+    """
+    given_back = sum(_entry(group / "memory.stat", name) for name in _GIVEN_BACK)
+    return (_number(group / "memory.current") or 0) - given_back
 
 
 def _killed(group: Path) -> int:

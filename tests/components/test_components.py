@@ -1,5 +1,6 @@
 import importlib
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -166,6 +167,24 @@ def test_a_training_that_diverges_is_told_by_its_artifact(
     assert read_json(Path(bundle.path) / "config.json")["family"] == "vae"
     assert bundle.metadata["display_name"] == "bundle vae"
     assert [artifact.name for artifact in record.artifacts] == ["bundle"]
+
+
+def test_a_trainings_time_includes_the_fetching(
+    small_showers: Path, small_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pod's own deadline counts it: with a large file the pod would end before the training does."""
+
+    def slowly(address: str, folder: Path, *, checksum: str = "") -> Path:
+        time.sleep(1.5)
+        return Path(address)
+
+    def trained(request: Any, *, seconds: float, **options: Any) -> None:
+        raise TrainingFailed(f"{seconds}")
+
+    monkeypatch.setattr("caloforge.fetch.local_copy", slowly)
+    monkeypatch.setattr("caloforge.models.training.apart.train_apart", trained)
+    bundle, _ = _train(small_showers, small_prepared, tmp_path / "slow", 1e-3, seconds=100)
+    assert 0 < float(bundle.metadata["failed"]) <= 98.5
 
 
 def test_validate_ranks_those_that_are_left(

@@ -73,6 +73,13 @@ def refused(address: str, folder: Path, **options: Any) -> str:
     return str(error.value)
 
 
+@pytest.mark.parametrize("address", ["", " ", "file://"])
+def test_an_empty_address_is_not_the_current_folder(address: str, tmp_path: Path) -> None:
+    for ask in (lambda: fetch(address, tmp_path), lambda: look(address)):
+        with pytest.raises(InputError, match=r"^the address is empty; give a path, s3://"):
+            ask()
+
+
 def test_paths_stay_where_they_are(tmp_path: Path) -> None:
     path = tmp_path / "my showers.hdf5"
     path.write_bytes(SHOWERS)

@@ -31,6 +31,30 @@ def test_a_parameter_that_is_given_brings_its_step() -> None:
         with_steps_for(settings, {"deploy": "My Calo"})
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"families": "vea,wgan"}, "unknown family 'vea'; did you mean 'vae'"),
+        ({"families": ["vae", "vae"]}, "a family is named twice"),
+        ({"families": "[vae, wgna]"}, "unknown family 'wgna'"),
+        ({"preset": "fulll"}, "unknown preset 'fulll'"),
+        ({"protocol": "quik"}, "unknown protocol 'quik'"),
+        ({"train_memory": "16 GB"}, "resources: .*memory"),
+        ({"train_memory": ""}, "resources: .*memory"),
+        ({"train_gpus": "two"}, "resources: .*gpus"),
+        ({"train_gpus": ""}, "resources: .*gpus"),
+    ],
+)
+def test_a_name_that_no_step_would_know_is_refused_before_the_run(values: dict[str, object], text: str) -> None:
+    with pytest.raises(InputError, match=f"^parameters: .*{text}"):
+        with_steps_for(PipelineSettings(), values)
+
+
+def test_names_that_are_known_leave_the_settings_as_they_are() -> None:
+    values = {"families": "vae, wgan", "preset": "full", "protocol": "challenge", "train_gpus": "2"}
+    assert with_steps_for(PipelineSettings(), values) == PipelineSettings()
+
+
 def test_a_compiled_pipeline_says_how_to_get_the_step() -> None:
     pipeline = {"root": {"inputDefinitions": {"parameters": {}}}}
     with pytest.raises(InputError, match=r"'deploy': the pipeline was compiled without its step; .* deploy: NAME"):

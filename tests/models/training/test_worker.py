@@ -56,6 +56,46 @@ def test_time_is_bounded() -> None:
         run("import time; time.sleep(600)", seconds=0.5)
 
 
+def test_what_is_out_of_time_may_clear_up(tmp_path: Path) -> None:
+    """What waits for a TrainJob has to delete it: two pods with GPUs would train on for nobody."""
+    with pytest.raises(TrainingFailed, match=r"^out of time"):
+        run(
+            f"""
+            import pathlib, signal, sys, time
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+            try:
+                time.sleep(600)
+            finally:
+                pathlib.Path({str(tmp_path / "cleared")!r}).write_text("")
+            """,
+            seconds=2,
+        )
+    assert (tmp_path / "cleared").exists()
+
+
+def test_what_does_not_end_in_time_is_killed_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers of torchrun have sessions of their own, and hold memory and the pipe of the log."""
+    monkeypatch.setattr("caloforge.models.training.worker.STOP_SECONDS", 0.5)
+    began = time.monotonic()
+    with pytest.raises(TrainingFailed, match=r"^out of time"):
+        run(
+            f"""
+            import pathlib, signal, subprocess, sys, time
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+            pathlib.Path({str(tmp_path / "worker")!r}).write_text(str(worker.pid))
+            time.sleep(60)
+            """,
+            seconds=4,
+        )
+    assert time.monotonic() - began < 40
+    assert (tmp_path / "worker").exists()
+    worker = int((tmp_path / "worker").read_text())
+    assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE
+
+
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process itself writes the file that the kernel would: it takes memory until it is killed."""
     (tmp_path / "memory.max").write_text(str(3 * 2**30))
