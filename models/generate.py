@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,11 +43,13 @@ def generate(
     generator = load_bundle(bundle, device=device)
     generator.check(conditions)
     with step(f"generate {generator.family}"):
-        attributes = {
+        attributes: dict[str, Any] = {
             "energy_threshold": generator.threshold,
             "source": f"caloforge {generator.family}",
             "generator": generator.family,
         }
+        if energies := generator.config["energies"]:
+            attributes["layer_energies"] = energies["sha256"]  # by this validation knows what generators share
         record = provenance(inputs={"weights": bundle / "weights.safetensors"}, seed=seed)
         progress = Progress(f"{generator.family} generating", len(conditions), unit="shower")
         seconds = 0.0

@@ -110,3 +110,20 @@ def overlap_warnings(copies: float, training: Showers) -> list[str]:
     )
     logger.warning("validate: %s", text)
     return [text]
+
+
+def shared_energies(samples: Mapping[str, Showers]) -> tuple[str, ...]:
+    """Return a note for each trained layer-energy model that several generators stand on.
+
+    Their response, resolution and longitudinal profile then come from one model, and agree but for the draws.
+    """
+    standing: dict[str, list[str]] = {}
+    for name, showers in samples.items():
+        if found := showers.attributes.get("layer_energies"):
+            standing.setdefault(str(found), []).append(name)
+    return tuple(
+        f"{', '.join(names[:-1])} and {names[-1]} stand on the same trained layer energies (SHA-256 {found[:12]}): "
+        "response, resolution and longitudinal profile come from one model."
+        for found, names in standing.items()
+        if len(names) > 1
+    )

@@ -124,6 +124,7 @@ class Judgement(Config):
         threshold_mev: voxels below it count as empty.
         source: where the Geant4 showers came from, None if it is not known.
         warnings: what may make figures wrong.
+        notes: what generators have in common, which their figures do not show.
         failed: generators that there is nothing of to judge, and why.
         generators: by name.
         rows: every figure of every generator.
@@ -141,6 +142,7 @@ class Judgement(Config):
     threshold_mev: Number
     source: Source | None
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     failed: dict[str, str]
     generators: dict[str, Generator]
     rows: tuple[Row, ...]

@@ -23,6 +23,7 @@ from caloforge.validation.checks import (
     check_units,
     energy_warnings,
     overlap_warnings,
+    shared_energies,
 )
 from caloforge.validation.figures.key_figures import in_bins
 from caloforge.validation.figures.memorisation import memorisation
@@ -148,6 +149,7 @@ def validate(
             threshold_mev=threshold,
             source=source,
             warnings=tuple(warnings),
+            notes=shared_energies(generated),
             failed=dict(failed or {}),
             generators={
                 name: Generator(

@@ -12,6 +12,7 @@ from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.index import Record
+from caloforge.models.bundle import load_bundle
 from caloforge.models.energies import load_energies
 from caloforge.models.generate import generate
 from caloforge.models.training.worker import TrainingFailed
@@ -114,6 +115,7 @@ def test_generate_needs_no_showers(tiny_bundle: Path, small_prepared: Path, tmp_
     held_out = load_prepared(small_prepared).conditions_of("test")
     assert np.array_equal(drawn.conditions.incident_energy, held_out.incident_energy)
     assert generated.metadata["family"] == "vae"
+    assert drawn.attributes["layer_energies"] == load_bundle(tiny_bundle).config["energies"]["sha256"]
     assert metrics.logged["showers"] == len(held_out)
     assert [artifact.family for artifact in Record.model_validate_json(text).artifacts] == ["vae"]
 

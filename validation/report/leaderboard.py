@@ -35,7 +35,7 @@ def leaderboard(metrics: Judgement) -> dict[str, Any]:
     Returns:
         The content of ``leaderboard.json``: ``rule`` in words, ``winner``, ``source`` of the showers (None if it is
         not known), ``rows``, best first: generator, mean rank, headline metrics with their floors, milliseconds per
-        shower if known; and ``failed``: generator to why there is none.
+        shower if known; ``failed``: generator to why there is none; and ``notes`` of what generators share.
 
     Raises:
         InputError: there is no generator.
@@ -47,6 +47,7 @@ def leaderboard(metrics: Judgement) -> dict[str, Any]:
         "source": None if metrics.source is None else metrics.source.as_dict(),
         "rows": rows,
         "failed": dict(metrics.failed),
+        "notes": list(metrics.notes),
     }
 
 
@@ -91,7 +92,7 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     lines.append(f"| *Geant4 itself* | {floors} | - |")
     failed = [f"No generator **{name}**: {reason}" for name, reason in board["failed"].items()]
     data = [f"Data: {Source.of(board['source'])}"] if board.get("source") else []
-    return "\n\n".join(["\n".join(lines), *failed, board["rule"], *data]) + "\n"
+    return "\n\n".join(["\n".join(lines), *failed, *board["notes"], board["rule"], *data]) + "\n"
 
 
 def none_is_left(failed: Mapping[str, str]) -> NoGenerator:

@@ -54,3 +54,8 @@ def test_no_generator_and_no_figure_that_decides():
         ranked([], {})
     with pytest.raises(InputError, match="the metrics hold no fpd of a"):
         ranked(headline("a", 0.6, 1, 1)[:1], {"a": None})
+
+
+def test_what_generators_share_is_said():
+    note = "a and b stand on the same trained layer energies"
+    assert note in leaderboard_markdown(board({"a": (0.6, 1, 1), "b": (0.7, 1, 1)}, notes=(note,))).splitlines()
