@@ -1,0 +1,38 @@
+"""The small networks that all splits of a kind share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEAST_ROWS = 4
+"""Matrix products of fewer rows take other code paths, which round differently: such ones are padded,
+so that a row's result does not depend on how many rows there are."""
+
+
+class RowMLP(nn.Sequential):
+    """Linear, SiLU, Linear, SiLU, Linear on rows; its first answers are close to 0."""
+
+    def __init__(self, n_in: int, width: int, n_out: int) -> None:
+        last = nn.Linear(width, n_out)
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.zero_()
+        super().__init__(nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (R, n_in) to (R, n_out); each row's result is the same whatever the others are."""
+        n = x.shape[0]
+        if n >= LEAST_ROWS or torch.is_grad_enabled():
+            y: Tensor = super().forward(x)
+            return y
+        padded: Tensor = super().forward(F.pad(x, (0, 0, 0, LEAST_ROWS - n)))
+        return padded[:n]
+
+
+def spread_components(network: RowMLP, columns: slice, low: float, high: float) -> None:
+    """Start the components of a mixture at different places: with equal ones all would learn the same."""
+    bias = network[-1].bias
+    with torch.no_grad():
+        bias[columns] = torch.linspace(low, high, bias[columns].numel())  # type: ignore[index]
