@@ -64,8 +64,8 @@ def train(
     from caloforge.components.family import family_of
     from caloforge.components.task import task
     from caloforge.fetch import local_copy
-    from caloforge.models.apart import train_apart
-    from caloforge.models.training_pod import TrainingPod
+    from caloforge.models.training.apart import train_apart
+    from caloforge.models.training.pod import TrainingPod
 
     with task("train", family) as ending, tempfile.TemporaryDirectory() as scratch:
         showers = local_copy(data, Path(scratch), checksum=data_sha256)

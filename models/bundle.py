@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, read_json, sha256, write_json
 from caloforge.geometry import Geometry
-from caloforge.models.families import family_class
-from caloforge.models.presets import GeneratorConfig
-from caloforge.models.two_stage import TwoStageGenerator
+from caloforge.models.configuration import FamilyConfig
+from caloforge.models.family import DataSpec, Family
+from caloforge.models.registries import FAMILIES
 from caloforge.preprocessing.prepared import Prepared, load_transforms
 from caloforge.showers import Conditions
 
@@ -31,11 +31,14 @@ EDGE = 0.05
 """How far beyond the extreme training energies counts as inside: another sample of the same spectrum
 ends at slightly other energies."""
 
-BATCH_VOXELS = 500_000
-"""Voxels in a network pass on a CPU where the caller sets no batch size; more do not fit its cache."""
+FORMAT = 2
+FILES = ("weights.safetensors", "geometry.xml", "training.json", "README.md")
+TRANSFORM = "transform.safetensors"
+"""File of the fitted codings, in bundles of families that use them."""
 
-FORMAT = 1
-FILES = ("weights.safetensors", "transform.safetensors", "geometry.xml", "training.json", "README.md")
+
+class GeneratorFailed(RuntimeError):
+    """A generator makes showers that are not finite, or holds weights that are not."""
 
 
 class Generator:
@@ -53,7 +56,7 @@ class Generator:
         network: the network itself.
     """
 
-    def __init__(self, network: TwoStageGenerator, config: Mapping[str, Any], geometry: Geometry) -> None:
+    def __init__(self, network: Family, config: Mapping[str, Any], geometry: Geometry) -> None:
         """Wrap a network in evaluation mode."""
         self.network = network.eval().requires_grad_(False)
         self.config = config
@@ -64,7 +67,7 @@ class Generator:
         low, high = config["energy_range"]
         self.energy_range: tuple[float, float] = (low, high)
         self.extrapolation: Extrapolation = config["extrapolation"]
-        self.default_steps = network.voxels.default_steps
+        self.default_steps = network.default_steps
 
     @property
     def device(self) -> torch.device:
@@ -126,8 +129,7 @@ class Generator:
         if steps is not None and steps < 1:
             raise InputError(f"steps must be at least 1, got {steps}")
         if batch_size is None:
-            on_cpu = self.device.type == "cpu"
-            batch_size = max(1, min(1000, BATCH_VOXELS // self.geometry.n_voxels)) if on_cpu else 1000
+            batch_size = self.network.sampling_batch(self.device)
         columns = condition_columns(conditions, self.condition_names)
         noise = NoiseStream(seed, self.network.noise_features)
         for start in range(0, len(conditions), batch_size):
@@ -136,6 +138,11 @@ class Generator:
             drawn = torch.from_numpy(noise.rows(len(batch)))
             with torch.inference_mode():
                 showers = self.network(batch.to(self.device), drawn.to(self.device), steps).cpu().numpy()
+            if not (fine := np.isfinite(showers).all(1)).all():
+                raise GeneratorFailed(
+                    f"{self.family}: shower {start + int(np.argmin(fine))} is not finite ({(~fine).sum()} of "
+                    f"{len(fine)} in its batch); the weights are of a training that went wrong: train it again"
+                )
             yield start, showers, time.perf_counter() - began
 
 
@@ -159,8 +166,8 @@ def condition_columns(conditions: Conditions, names: tuple[str, ...]) -> NDArray
 
 def save_bundle(
     output: Path,
-    network: TwoStageGenerator,
-    config: GeneratorConfig,
+    network: Family,
+    config: FamilyConfig,
     prepared: Prepared,
     *,
     record: Mapping[str, Any],
@@ -173,37 +180,64 @@ def save_bundle(
         network: with the weights to keep.
         config: how it was built and trained.
         prepared: the data it was trained on.
-        record: training record: losses, times, provenance.
+        record: training record: losses, times, provenance, layer energies.
         extrapolation: what sampling does with energies outside the trained range.
+
+    Raises:
+        GeneratorFailed: a weight is not finite.
     """
+    weights = {name: value.contiguous().cpu() for name, value in _own_state(network).items()}
+    _check_finite(weights, "the training went wrong", "lower the learning rate")
     with atomic_directory(output) as folder:
-        weights = {
-            name: value.contiguous().cpu()
-            for name, value in network.state_dict().items()
-            if not name.startswith(("layer_transform.", "voxel_transform."))
-        }
         save_file(weights, folder / "weights.safetensors")
-        (folder / "transform.safetensors").write_bytes((prepared.path / "transform.safetensors").read_bytes())
+        if network.uses_transforms:
+            (folder / TRANSFORM).write_bytes((prepared.path / TRANSFORM).read_bytes())
         prepared.geometry.write(folder / "geometry.xml")
         write_json(folder / "training.json", record)
-        content = bundle_config(config, prepared, extrapolation=extrapolation)
+        content = bundle_config(config, prepared, network, energies=record["energies"], extrapolation=extrapolation)
         (folder / "README.md").write_text(_model_card(content, prepared, record))
         seal_bundle(folder, content)
 
 
-def bundle_config(config: GeneratorConfig, prepared: Prepared, *, extrapolation: Extrapolation) -> dict[str, Any]:
-    """Return what ``config.json`` says of a generator, but for the checksums."""
+def _own_state(network: Family) -> dict[str, torch.Tensor]:
+    """Return the state of a generator without that of the fitted codings, which have a file of their own."""
+    codings = network.data.transforms or ()
+    skipped = tuple(f"{name}." for name, module in network.named_children() if module in codings)
+    return {name: value for name, value in network.state_dict().items() if not name.startswith(skipped)}
+
+
+def _check_finite(weights: Mapping[str, torch.Tensor], what: str, advice: str) -> None:
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise GeneratorFailed(f"{what}: {name} has a number that is not finite; {advice}")
+
+
+def bundle_config(
+    config: FamilyConfig,
+    prepared: Prepared,
+    family: Family,
+    *,
+    energies: Mapping[str, Any],
+    extrapolation: Extrapolation,
+) -> dict[str, Any]:
+    """Return what ``config.json`` says of a generator, but for the checksums.
+
+    ``energies`` says which layer energies it stands on: ``sha256`` of their weights, and whether they were
+    ``given``, not trained within; empty for a family without.
+    """
+    coding = {"voxel_scaling": prepared.record["settings"]["voxel_scaling"]} if family.uses_transforms else {}
     return {
         "format": FORMAT,
         "family": config.family,
         "preset": config.preset,
-        "model": config.model.model_dump(),
+        "settings": config.model_dump(mode="json", exclude={"family", "preset"}),
+        "energies": dict(energies),
         "geometry": prepared.geometry.name,
         "conditions": list(prepared.conditions),
         "energy_range": list(prepared.energy_range),
         "extrapolation": extrapolation,
         "threshold": prepared.threshold,
-        "voxel_scaling": prepared.record["settings"]["voxel_scaling"],
+        **coding,
     }
 
 
@@ -239,26 +273,26 @@ def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
     """Load a generator from its folder; only data is read, no code is run.
 
     Raises:
-        InputError: see :func:`read_bundle_config`.
+        InputError: see :func:`read_bundle_config`; or its family is not known here.
+        GeneratorFailed: a weight is not finite.
     """
     path = Path(path)
     config = read_bundle_config(path)
     geometry = Geometry.from_xml((path / "geometry.xml").read_text(), name=config["geometry"])
-    family = family_class(config["family"])
+    family = FAMILIES.get(config["family"])
+    settings = family.Config.parse(
+        {**config["settings"], "family": config["family"], "preset": config["preset"]},
+        where=str(path / "config.json"),
+    )
     low, high = config["energy_range"]
-    network = TwoStageGenerator(
-        geometry,
-        family,
-        family.Config.parse(config["model"], where=str(path / "config.json")),
-        conditions=config["conditions"],
-        energy_range=(low, high),
-        threshold=config["threshold"],
-        transforms=load_transforms(path, geometry, config["voxel_scaling"]),
+    codings = load_transforms(path, geometry, config["voxel_scaling"]) if family.uses_transforms else None
+    network = family(
+        settings, DataSpec(geometry, tuple(config["conditions"]), (low, high), config["threshold"], codings)
     )
     state = load_file(path / "weights.safetensors")
-    wanted = {name for name in network.state_dict() if not name.startswith(("layer_transform.", "voxel_transform."))}
-    if wanted != set(state):
+    if set(_own_state(network)) != set(state):
         raise InputError(f"{path}: weights do not fit the configuration; the bundle was put together from two")
+    _check_finite(state, str(path), "train it again")
     network.load_state_dict(state, strict=False)
     return Generator(network.to(device), config, geometry)
 
@@ -268,6 +302,12 @@ def _model_card(content: Mapping[str, Any], prepared: Prepared, record: Mapping[
     geometry = prepared.geometry
     source = record["provenance"]["inputs"]["showers"]
     seconds = sum(stage["seconds"] for stage in record["stages"].values())
+    stands_on = content["energies"]
+    energies = (
+        f"| layer energies | {'given' if stands_on['given'] else 'trained within'}, SHA-256 {stands_on['sha256'][:16]}... |\n"
+        if stands_on
+        else ""
+    )
     rows = "\n".join(
         f"| {name} | {stage['steps']} steps, {stage['seconds']:.0f} s |" for name, stage in record["stages"].items()
     )
@@ -284,7 +324,7 @@ Draws the energies in MeV of {geometry.n_voxels} voxels in {geometry.n_layers} l
 | trained on | {prepared.record["splits"]["train"]} showers of `{source["file"]}` (SHA-256 {source["sha256"][:16]}...) |
 {rows}
 | training time | {seconds:.0f} s on {record["device"]} |
-| parameters | {record["parameters"]} |
+{energies}| parameters | {record["parameters"]} |
 | seed, versions | {record["provenance"]["seed"]}, caloforge {record["provenance"]["caloforge"]} ({record["provenance"]["git_revision"]}) |
 
 Sample with `caloforge generate --bundle . --energy 10000 --n 100 --seed 1 -o showers.hdf5`. How far
@@ -293,6 +333,6 @@ it is from Geant4 is in the validation report that was made with it, not here.
 Configuration:
 
 ```json
-{json.dumps(dict(content["model"]), indent=2)}
+{json.dumps(content["settings"], indent=2)}
 ```
 """

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, write_json
@@ -22,28 +20,15 @@ from caloforge.models.bundle import (
     read_bundle_config,
     seal_bundle,
 )
+from caloforge.models.family import OPSET
 from caloforge.showers import Conditions
 from caloforge.steps import step
 
 logger = logging.getLogger(__name__)
 
 ONNX_FILE = "generator.onnx"
-OPSET = 20
 MAX_DIFFERENCE = 1e-4
 """Largest difference between ONNX and PyTorch allowed in any voxel, as a share of the shower energy."""
-
-
-class _Exportable(nn.Module):
-    """The network with one input per condition, as C++ callers give them."""
-
-    def __init__(self, generator: Generator, steps: int | None) -> None:
-        super().__init__()
-        self.network, self.steps = generator.network, steps
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        *conditions, noise = inputs
-        showers: Tensor = self.network(torch.cat(conditions, 1), noise, self.steps)
-        return showers
 
 
 def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str, float]:
@@ -99,25 +84,9 @@ def _noise(generator: Generator) -> int:
 
 
 def _write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
-    names = [*generator.condition_names, "noise"]
-    conditions = _check_conditions(generator, 3)
-    columns = condition_columns(conditions, generator.condition_names)
+    columns = condition_columns(_check_conditions(generator, 3), generator.condition_names)
     noise = NoiseStream(0, _noise(generator)).rows(3)
-    inputs = (*(torch.from_numpy(columns[:, i : i + 1]) for i in range(columns.shape[1])), torch.from_numpy(noise))
-    with warnings.catch_warnings():
-        # The TorchScript exporter is called deprecated and warns of every constant it folds. The newer
-        # one needs minutes, not seconds, for graphs with so many small operations.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _Exportable(generator, steps).eval(),
-            inputs,
-            str(path),
-            input_names=names,
-            output_names=["showers"],
-            dynamic_axes={name: {0: "N"} for name in [*names, "showers"]},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+    generator.network.write_onnx(path, torch.from_numpy(columns), torch.from_numpy(noise), steps=steps)
 
 
 def _check_conditions(generator: Generator, n: int) -> Conditions:

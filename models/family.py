@@ -1,15 +1,29 @@
-"""The contract that every generator family keeps."""
+"""The contract of a generator family: a whole generator, from conditions and noise to voxels in MeV."""
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from caloforge.config import Config
 from caloforge.geometry import Geometry
+from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.preprocessing.draws import Draws
+from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
+
+if TYPE_CHECKING:
+    from caloforge.models.training.data import TrainingData
+
+CPU_BATCH_VOXELS = 500_000
+"""Voxels in a network pass on a CPU where the caller sets no batch size; more do not fit its cache."""
+
+OPSET = 20
 
 
 class TrainableModel(nn.Module, ABC):
@@ -21,11 +35,11 @@ class TrainableModel(nn.Module, ABC):
         betas: momenta of Adam.
     """
 
-    parts: ClassVar[tuple[str, ...]] = ("model",)
-    betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
+    parts: tuple[str, ...] = ("model",)
+    betas: tuple[float, float] = (0.9, 0.99)
 
     @abstractmethod
-    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
+    def forward(self, part: str, batch: Any, draws: Draws) -> Tensor:
         """Return the loss of one part, a mean over the batch's rows; all random numbers come from ``draws``."""
 
     def parameters_of(self, part: str) -> list[nn.Parameter]:
@@ -33,32 +47,158 @@ class TrainableModel(nn.Module, ABC):
         return list(self.parameters())
 
 
-class VoxelModel(TrainableModel):
-    """A family: a distribution of network-space voxels (B, V) given a condition (B, C).
-
-    Sampling is a fixed function of noise, so that the same noise gives the same shower in PyTorch,
-    in ONNX and on a server.
+@dataclass(frozen=True)
+class DataSpec:
+    """What a generator must know of the data that it is for.
 
     Attributes:
-        Config: class of the family's hyper-parameters.
+        geometry: the mesh: V voxels in L layers.
+        conditions: names of the conditions, the incident energy first.
+        energy_range: least and greatest incident energy, MeV.
+        threshold: MeV; no voxel is between 0 and this.
+        transforms: the fitted codings of layer energies and voxels; None for a family without
+            ``uses_transforms``.
+    """
+
+    geometry: Geometry
+    conditions: tuple[str, ...]
+    energy_range: tuple[float, float]
+    threshold: float
+    transforms: tuple[LayerEnergyTransform, VoxelTransform] | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the networks of a family, trained by itself; the others rest.
+
+    Attributes:
+        training: steps, batch size, rates and the like.
+        batch: makes batch ``number`` of ``size`` rows, or a share of them, from the training data: called as
+            ``batch(data, number, size, draws)``. What it returns goes to the network's ``forward`` as it
+            is: a :class:`caloforge.models.batch.Batch`, tensors, or an object of the family's own (no
+            dataclass, see Batch). All random numbers come from ``draws``, and rows from
+            :meth:`TrainingData.batch`, so that a training that goes on, or on several processes, is the same.
+        share: of a time limit, relative to the other stages; time that one leaves goes to those after it.
+        title: for the log, the record and the model card; its name without it.
+    """
+
+    training: TrainingConfig
+    batch: Callable[[TrainingData, int, int, Draws], Any]
+    share: float = 1.0
+    title: str = ""
+
+
+class Family(nn.Module, ABC):
+    """A generator: a distribution of showers given conditions, as a fixed function of noise.
+
+    The same noise gives the same shower in PyTorch, in ONNX and on a server. Everything that sampling
+    needs is a parameter or a persistent buffer, or follows from configuration and data specification: a
+    bundle holds these three.
+
+    Attributes:
+        Config: class of the family's configuration; its defaults serve where a preset has no entry.
+        uses_layer_energies: whether it draws voxels for layer energies that the shared model
+            (:class:`caloforge.models.layer_energies.LayerEnergies`) draws first. Then it has that model as its
+            submodule ``energies`` and a stage of that name, which is left out where a trained one is given.
+        uses_transforms: whether it works on voxels and layer energies as preprocessing coded them.
+        space: what a tuning changes: dotted path in the configuration to a range, as in a YAML of a
+            search space.
         noise_features: standard normal numbers needed per shower.
         default_steps: steps of the sampler, None where sampling takes one pass.
     """
 
-    Config: ClassVar[type[Config]]
+    Config: ClassVar[type[FamilyConfig]]
+    uses_layer_energies: ClassVar[bool] = False
+    uses_transforms: ClassVar[bool] = False
+    space: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     noise_features: int
     default_steps: int | None = None
 
-    def __init__(self, geometry: Geometry, n_conditions: int, config: Any) -> None:
-        """Build the networks.
+    def __init__(self, config: Any, data: DataSpec) -> None:
+        """Build the networks with weights from torch's global random numbers, which the caller seeds.
 
         Args:
-            geometry: the mesh, V voxels.
-            n_conditions: number of condition features C.
             config: an instance of the family's ``Config``.
+            data: what it is for.
         """
         super().__init__()
+        self.config, self.data = config, data
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+        """Refuse a combination of settings that does not fit, before anything is built.
+
+        Raises:
+            InputError: it does not.
+        """
+
+    def begin(self, data: TrainingData) -> None:
+        """Set buffers that are fitted, not learnt, from the training showers; before the first stage.
+
+        Every process calls it, and so does every attempt: the result must be the same each time.
+        """
 
     @abstractmethod
-    def decode(self, noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:
-        """Map noise (B, noise_features) and conditions (B, C) to network-space voxels (B, V)."""
+    def stages(self) -> dict[str, Stage]:
+        """Return what is trained, in order: name of the submodule, a :class:`TrainableModel`, to how.
+
+        A submodule is replaced by its trained weights, averaged over the steps, before the next stage begins.
+        """
+
+    @abstractmethod
+    def forward(self, conditions: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
+        """Draw showers.
+
+        Args:
+            conditions: (B, K) float32, raw: incident energy in MeV first, angles in rad.
+            noise: (B, noise_features) float32, standard normal.
+            steps: steps of the sampler; None for ``default_steps``.
+
+        Returns:
+            (B, V) float32, MeV; no voxel is between 0 and the threshold.
+        """
+
+    def sampling_batch(self, device: torch.device) -> int:
+        """Return how many showers are drawn at once where the caller does not say."""
+        return max(1, min(1000, CPU_BATCH_VOXELS // self.data.geometry.n_voxels)) if device.type == "cpu" else 1000
+
+    def write_onnx(self, path: Path, conditions: Tensor, noise: Tensor, *, steps: int | None) -> None:
+        """Write the whole generator as an ONNX graph.
+
+        Its inputs are the conditions by name, (N, 1) float32 each, then ``noise`` (N, noise_features); its
+        output is ``showers`` (N, V) MeV. N is dynamic.
+
+        Args:
+            path: file to write.
+            conditions: (B, K) example.
+            noise: (B, noise_features) example.
+            steps: steps of the sampler fixed in the graph.
+        """
+        names = [*self.data.conditions, "noise"]
+        with warnings.catch_warnings():
+            # The TorchScript exporter is called deprecated and warns of every constant it folds. The newer
+            # one needs minutes, not seconds, for graphs with so many small operations.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                _OneInputPerCondition(self, steps).eval(),
+                (*conditions.split(1, 1), noise),
+                str(path),
+                input_names=names,
+                output_names=["showers"],
+                dynamic_axes={name: {0: "N"} for name in [*names, "showers"]},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+
+
+class _OneInputPerCondition(nn.Module):
+    """A generator as C++ callers use it."""
+
+    def __init__(self, family: Family, steps: int | None) -> None:
+        super().__init__()
+        self.family, self.steps = family, steps
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        *conditions, noise = inputs
+        showers: Tensor = self.family(torch.cat(conditions, 1), noise, self.steps)
+        return showers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -9,10 +11,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from zuko.nn import MaskedMLP
 
-from caloforge.models.coupling_flow import SplineCoupling, negative_log_likelihood, splits
+from caloforge.models.batch import Batch
 from caloforge.models.family import TrainableModel
-from caloforge.models.networks import NetworkConfig, ResidualMLP
+from caloforge.models.networks.couplings import SplineCoupling, negative_log_likelihood, splits
+from caloforge.models.networks.mlp import MLPConfig, ResidualMLP
 from caloforge.preprocessing.draws import Draws
+from caloforge.preprocessing.transforms import LayerEnergyTransform
+
+
+class ConditionEncoder(nn.Module):
+    """Bring conditions to numbers of order one: the log of the energy to [-1, 1], angles to a circle."""
+
+    def __init__(self, names: Sequence[str], energy_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        low, high = (math.log(e) for e in energy_range)
+        self.middle, self.half_width = (low + high) / 2, max((high - low) / 2, 0.1)
+        self.n_features = 1 + ("theta" in names) + 2 * ("phi" in names)
+
+    def forward(self, conditions: Tensor) -> Tensor:
+        """Map (B, K) raw conditions in the order of ``names`` to (B, n_features)."""
+        columns = [(torch.log(conditions[:, :1]) - self.middle) / self.half_width]
+        for i, name in enumerate(self.names[1:], 1):
+            angle = conditions[:, i : i + 1]
+            columns += [angle - math.pi / 2] if name == "theta" else [torch.sin(angle), torch.cos(angle)]
+        return torch.cat(columns, 1)
 
 
 class LayerEnergies(TrainableModel):
@@ -31,7 +54,7 @@ class LayerEnergies(TrainableModel):
             [torch.ones(n_layers, n_conditions), torch.tril(torch.ones(n_layers, n_layers), -1)], 1
         ).bool()
         self.occupancy = MaskedMLP(adjacency, [width, width], activation=nn.SiLU)
-        config = NetworkConfig(width=width, blocks=1)
+        config = MLPConfig(width=width, blocks=1)
         self.couplings = nn.ModuleList(
             SplineCoupling(
                 ResidualMLP(len(kept), len(moved) * (3 * bins - 1), n_conditions + n_layers, config),
@@ -41,9 +64,10 @@ class LayerEnergies(TrainableModel):
         )  # fmt: skip
         self.noise_features = 2 * n_layers
 
-    def forward(self, part: str, x: Tensor, condition: Tensor, draws: Draws) -> Tensor:
-        """Return the negative log-likelihood per layer of x = [coded ratios (B, L), active (B, L)]."""
-        y, active = x.chunk(2, 1)
+    def forward(self, part: str, batch: Batch, draws: Draws) -> Tensor:
+        """Return the negative log-likelihood per layer of a batch coded by :func:`layer_batch`."""
+        condition = batch.condition
+        y, active = batch.coded.chunk(2, 1)
         logits = self.occupancy(torch.cat([condition, active], 1)).float()
         occupancy = F.binary_cross_entropy_with_logits(logits, active, reduction="none").sum(1)
         ratios = negative_log_likelihood(self.couplings, y, torch.cat([condition, active], 1))
@@ -70,3 +94,13 @@ class LayerEnergies(TrainableModel):
         for coupling in reversed(list(self.couplings)):
             x = cast("SplineCoupling", coupling).inverse(x, torch.cat([condition, active], 1))
         return x, active
+
+
+def layer_batch(batch: Batch, transform: LayerEnergyTransform, encoder: ConditionEncoder, draws: Draws) -> Batch:
+    """Code the layer energies of a batch for :class:`LayerEnergies`: [ratios (B, L), active (B, L)]."""
+
+    def encode(showers: Batch) -> Tensor:
+        y, active = transform.encode(showers.layer_energy, showers.raw_conditions[:, :1], draws)
+        return torch.cat([y, active.to(y.dtype)], 1)
+
+    return batch.seen_as(encoder(batch.raw_conditions), encode)

@@ -2,94 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import yaml
-from pydantic import Field
 
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
-from caloforge.models.families import family_class
+from caloforge.models.configuration import FamilyConfig, TrainingConfig
+from caloforge.models.registries import FAMILIES, PRESETS
 
-PRESETS = ("demo", "full")
-"""Names of the presets that come with the package."""
+_CHOICES = ("name", "backbone")
+"""Keys that choose one of a registry: settings of another choice do not outlive a new one."""
 
 
-class TrainingConfig(Config):
-    """How long and how fast a network is trained.
+def check_names(family: str, preset: str) -> None:
+    """Refuse an unknown family or preset; imports nothing.
 
-    Attributes:
-        steps: training steps; a time limit may end the training before.
-        batch_size: showers per step.
-        learning_rate: greatest learning rate; it rises over ``warmup`` and falls as a cosine to 0.
-        warmup: share of the training over which the learning rate rises.
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        ema: decay per step of the averaged weights that the bundle gets.
-        checkpoint_seconds: time between checkpoints.
+    Raises:
+        InputError: one is unknown (with the nearest valid names).
     """
-
-    steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    warmup: float = Field(default=0.05, ge=0, lt=1)
-    weight_decay: float = Field(default=1e-4, ge=0)
-    clip: float = Field(default=5.0, gt=0)
-    ema: float = Field(default=0.999, ge=0, lt=1)
-    checkpoint_seconds: float = Field(default=30, ge=0)
+    FAMILIES.check(family)
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
 
 
-class GeneratorConfig(Config):
-    """Everything that decides how a generator is built and trained.
-
-    Attributes:
-        family: name of the family.
-        preset: preset it started from.
-        model: the family's hyper-parameters.
-        training: training of the voxels.
-        energies: training of the layer energies.
-    """
-
-    family: str
-    preset: str
-    model: Config
-    training: TrainingConfig
-    energies: TrainingConfig
-
-
-def resolve(family: str, preset: str, overrides: Mapping[str, Any] | None = None) -> GeneratorConfig:
+def resolve(family: str, preset: str, overrides: Mapping[str, Any] | None = None) -> FamilyConfig:
     """Return the configuration of a family in a preset, changed by overrides.
+
+    It is the family's own defaults, then what the preset says of the family, then the overrides. Nothing is
+    trained or built; only the modules of the family and of its pieces are imported.
 
     Args:
         family: name of the family.
         preset: ``demo`` or ``full``.
-        overrides: nested mapping with the keys ``model``, ``training`` and ``energies``.
+        overrides: nested mapping, e.g. ``{"training": {"learning_rate": 1e-3}}``.
+
+    Returns:
+        An instance of the family's ``Config``.
 
     Raises:
-        InputError: unknown family, preset or key (with the nearest valid names), or a bad value.
+        InputError: unknown family, preset or key (with the nearest valid names, and where a key that is
+            elsewhere belongs), a bad value, or pieces that do not fit each other.
     """
-    model_class = family_class(family).Config
+    check_names(family, preset)
+    found = FAMILIES.get(family)
+    values = _preset_values(family, preset)
+    where = f"{family} ({preset})"
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise InputError(f"overrides of {family}: expected keys and values, got {overrides!r}")
+    merged = _merge(values, overrides or {})
+    _check_places(family, merged, overrides or {}, found.Config)
+    config = found.Config.parse({**merged, "family": family, "preset": preset}, where=where)
+    found.check(config)
+    return config
+
+
+def energies_training(preset: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
+    """Return how a preset trains the layer energies, changed by overrides.
+
+    Raises:
+        InputError: unknown preset or key, or a bad value.
+    """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
+    values = _merge(_read_preset(preset)["energies"], overrides or {})
+    return TrainingConfig.parse(values, where=f"layer energies ({preset})")
+
+
+def _preset_values(family: str, preset: str) -> dict[str, Any]:
+    """Return the family's own defaults with the preset's changes on top."""
+    settings = FAMILIES.get(family).Config
+    values = settings(family=family, preset=preset).model_dump(exclude={"family", "preset"})
     content = _read_preset(preset)
-    values = {**content[family], "energies": content["energies"]}
-    for key, change in (overrides or {}).items():
-        if key not in values:
-            raise unknown_name("override", key, values)
-        if not isinstance(change, Mapping):
-            raise InputError(f"override {key!r}: expected keys and values, got {change!r}")
-        values[key] = _merge(values[key], change)
-    where = f"{family} ({preset})"
-    return GeneratorConfig(
-        family=family,
-        preset=preset,
-        model=model_class.parse(values["model"], where=f"{where}: model"),
-        training=TrainingConfig.parse(values["training"], where=f"{where}: training"),
-        energies=TrainingConfig.parse(values["energies"], where=f"{where}: energies"),
-    )
+    if "energies" in values:
+        values["energies"] = _merge(values["energies"], content["energies"])
+    return _merge(values, content.get(family, {}))
+
+
+def _check_places(family: str, merged: Mapping[str, Any], overrides: Mapping[str, Any], settings: type[Config]) -> None:
+    """Refuse keys at the top that the family does not have, and say where they belong."""
+    valid = [name for name in settings.model_fields if name not in FamilyConfig.model_fields]
+    for key, value in overrides.items():
+        if key not in valid:
+            text = f"{family}: {unknown_name('override', key, valid)}"
+            known = {name: merged[name] for name in valid if name in merged}
+            places = [path for path in _paths(known) if path.rpartition(".")[2] == key]
+            if not places and not difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5):
+                places = difflib.get_close_matches(str(key), [path.rpartition(".")[2] for path in _paths(known)], n=1)
+                places = [path for path in _paths(known) if path.rpartition(".")[2] in places]
+            if places:
+                text = f"{family}: unknown override {key!r}; it belongs in {' or '.join(places)}: {_example(places[0])}"
+            raise InputError(text)
+        if isinstance(merged[key], Mapping) and not isinstance(value, Mapping):
+            raise InputError(f"{family}: override {key!r}: expected keys and values, got {value!r}")
+
+
+def _example(path: str) -> str:
+    *groups, name = path.split(".")
+    return "".join(f"{{{group}: " for group in groups) + f"{{{name}: ...}}" + "}" * len(groups)
+
+
+def _paths(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 @cache
@@ -102,5 +124,10 @@ def _merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     merged = dict(values)
     for key, change in changes.items():
         old = merged.get(key)
-        merged[key] = _merge(old, change) if isinstance(old, Mapping) and isinstance(change, Mapping) else change
+        nested = isinstance(old, Mapping) and isinstance(change, Mapping)
+        merged[key] = _merge(old, change) if nested and not _chooses_anew(old, change) else change
     return merged
+
+
+def _chooses_anew(old: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
+    return any(key in change and key in old and change[key] != old[key] for key in _CHOICES)

@@ -11,7 +11,7 @@ from caloforge.components.image import IMAGE
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.fetch import FETCH_CACHE
-from caloforge.models.training_pod import TrainingPod
+from caloforge.models.training.pod import TrainingPod
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from caloforge.models.train import train
+from caloforge.models.training.train import train
 from caloforge.preprocessing.prepare import prepare
 from caloforge.showers import Showers, open_showers, write_showers
 

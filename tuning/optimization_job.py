@@ -12,8 +12,8 @@ from typing import Any
 
 from caloforge.cluster import OPTIMIZATION_JOB
 from caloforge.errors import InputError
-from caloforge.models.training_pod import TrainingPod
-from caloforge.models.trainjob import build_train_job
+from caloforge.models.training.pod import TrainingPod
+from caloforge.models.training.trainjob import build_train_job
 from caloforge.tuning.experiment import TrialPod
 from caloforge.tuning.space import Categorical, Int, Parameter, SearchSpace, Value, format_value, parse_value
 

@@ -13,7 +13,7 @@ import numpy as np
 from caloforge.files import write_json
 from caloforge.models.bundle import Generator
 from caloforge.models.generate import generate
-from caloforge.models.train import train
+from caloforge.models.training.train import train
 from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.showers import Showers, open_showers, write_showers
 from caloforge.steps import step

@@ -346,8 +346,8 @@ def train(
 ) -> None:
     """Train one generator; prints its figures as name=value."""
     _check_family_and_preset(family, preset)
-    from caloforge.models.distributed import train_distributed
-    from caloforge.models.training_pod import TrainingPod
+    from caloforge.models.training.distributed import train_distributed
+    from caloforge.models.training.pod import TrainingPod
 
     _stop_on_sigterm()
     figures = train_distributed(

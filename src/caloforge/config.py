@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from caloforge.errors import InputError, unknown_name
 
@@ -34,6 +35,10 @@ class Config(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
+            if first["type"] == _UNKNOWN_KEY:
+                prefix = f"{field}." if field else ""
+                key, valid = prefix + first["ctx"]["key"], [prefix + name for name in first["ctx"]["valid"]]
+                raise InputError(f"{where}: {unknown_name('key', key, valid)}") from None
             if first["type"] == "extra_forbidden":
                 valid = _keys_beside(cls, first["loc"])
                 raise InputError(f"{where}: {unknown_name('key', field, valid)}") from None
@@ -49,6 +54,15 @@ class Config(BaseModel):
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not a YAML file ({error})") from None
         return cls.parse(values if values is not None else {}, where=str(path))
+
+
+_UNKNOWN_KEY = "unknown_key"
+
+
+def unknown_key(key: str, settings: type[BaseModel]) -> PydanticCustomError:
+    """Return the error for a key that some settings do not have, for validators whose class is found at run time."""
+    valid = list(settings.model_fields)
+    return PydanticCustomError(_UNKNOWN_KEY, "unknown key {key}", {"key": key, "valid": valid})
 
 
 def _keys_beside(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -19,7 +19,7 @@ from kubernetes_api import KubernetesApi, running
 from safetensors.torch import load_file
 
 from caloforge.files import read_json
-from caloforge.models.train import train
+from caloforge.models.training.train import train
 
 OVERRIDES = {
     "training": {"steps": 6, "batch_size": 20},

@@ -13,7 +13,7 @@ def family_bundles(
 ) -> dict[str, Path]:
     """One bundle per family, each trained for a few steps."""
     from caloforge.models.families import FAMILIES
-    from caloforge.models.train import train
+    from caloforge.models.training.train import train
 
     folder = tmp_path_factory.mktemp("families")
     stage = {"steps": 4, "batch_size": 32}

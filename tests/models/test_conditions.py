@@ -13,7 +13,7 @@ from caloforge.models.bundle import load_bundle
 from caloforge.models.export import export, run_onnx
 from caloforge.models.families import FAMILIES
 from caloforge.models.generate import generate
-from caloforge.models.train import train
+from caloforge.models.training.train import train
 from caloforge.preprocessing.prepare import prepare
 from caloforge.showers import Conditions, open_showers, write_showers
 

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 
 from caloforge.errors import InputError
 from caloforge.files import read_json
-from caloforge.models.distributed import TrainingFailed, train_distributed
-from caloforge.models.train import train
-from caloforge.models.training_pod import TrainingPod
+from caloforge.models.training.distributed import TrainingFailed, train_distributed
+from caloforge.models.training.train import train
+from caloforge.models.training.pod import TrainingPod
 
 FAMILIES = ("wgan", "vae")
 OVERRIDES: dict[str, Any] = {
@@ -34,7 +34,7 @@ OVERRIDES: dict[str, Any] = {
 SCRIPT = """
     import json, sys
     from pathlib import Path
-    from caloforge.models.train import train
+    from caloforge.models.training.train import train
     showers, prepared, output, overrides, *families = sys.argv[1:]
     for family in families:
         train(Path(showers), Path(prepared), Path(output) / family, family=family, overrides=json.loads(overrides), seed=4)
@@ -88,7 +88,9 @@ def kill_a_worker(checkpoints: Path) -> None:
     while not list(checkpoints.glob("*/voxels.ckpt")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    (torchrun,) = (child for child in psutil.Process().children() if "caloforge.models.agent" in child.cmdline())
+    (torchrun,) = (
+        child for child in psutil.Process().children() if "caloforge.models.training.agent" in child.cmdline()
+    )
     torchrun.children()[-1].kill()
 
 
@@ -122,7 +124,7 @@ def test_what_fails_for_good_is_not_tried_again(small_showers: Path, small_prepa
             small_showers, small_prepared, tmp_path / "out", family="vae", overrides=OVERRIDES,
             checkpoints=tmp_path / "blocked", processes=2, backend="local",
         )  # fmt: skip
-    assert not [child for child in psutil.Process().children() if "caloforge.models.agent" in child.cmdline()]
+    assert not [child for child in psutil.Process().children() if "caloforge.models.training.agent" in child.cmdline()]
 
 
 @pytest.mark.parametrize(

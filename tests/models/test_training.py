@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from caloforge.errors import InputError
 from caloforge.models.family import TrainableModel
-from caloforge.models.loop import fit
+from caloforge.models.training.loop import fit
 from caloforge.models.presets import TrainingConfig
-from caloforge.models.train import train
+from caloforge.models.training.train import train
 from caloforge.preprocessing.draws import Draws
 
 SLOW_ENOUGH = {"training": {"steps": 120, "batch_size": 16, "checkpoint_seconds": 0}, "energies": {"steps": 5}}
@@ -30,7 +30,7 @@ OVERRIDES: dict[str, Any] = SLOW_ENOUGH | MODEL
 SCRIPT = """
     import json, sys
     from pathlib import Path
-    from caloforge.models.train import train
+    from caloforge.models.training.train import train
     showers, prepared, output, checkpoints, overrides = sys.argv[1:]
     train(Path(showers), Path(prepared), Path(output), family="wgan", overrides=json.loads(overrides), seed=4,
           checkpoints=Path(checkpoints))

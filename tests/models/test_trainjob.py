@@ -13,9 +13,9 @@ from kubernetes_api import KubernetesApi, assert_granted, connected, running
 from caloforge.cluster import TRAIN_JOB, Cluster, ClusterError
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
-from caloforge.models.training_pod import TrainingPod
-from caloforge.models.trainjob import build_train_job, run_train_job
-from caloforge.models.worker import TrainingFailed
+from caloforge.models.training.pod import TrainingPod
+from caloforge.models.training.trainjob import build_train_job, run_train_job
+from caloforge.models.training.worker import TrainingFailed
 from caloforge.pods import SecretKey, Toleration
 
 NAME = "train-vae-0123456789"

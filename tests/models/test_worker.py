@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.models.worker import TrainingFailed, follow
+from caloforge.models.training.worker import TrainingFailed, follow
 
 
 def run(code: str, **options: float) -> None:
@@ -88,7 +88,7 @@ def test_an_interruption_reaches_it_and_waits_until_it_has_saved(tmp_path: Path)
     """
     parent = f"""
         import signal, sys
-        from caloforge.models.worker import follow
+        from caloforge.models.training.worker import follow
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         follow([sys.executable, "-c", {textwrap.dedent(child)!r}], what="the training")
     """

@@ -1,0 +1,1 @@
+"""Generator families: named combinations of network, objective and sampler."""

@@ -1,0 +1,80 @@
+"""The doors of this floor, one line for each name. Nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from caloforge.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from caloforge.models.batch import Batch, Decoded
+    from caloforge.models.family import Family
+    from caloforge.models.networks.backbone import Backbone
+    from caloforge.models.objectives.objective import Objective
+    from caloforge.models.samplers.sampler import Sampler
+
+FAMILIES: Registry[type[Family]] = Registry(
+    "family",
+    # The longest trainings first, so that two that run side by side end together.
+    {
+        "coupling_flow": "caloforge.models.families.coupling_flow:CouplingFlow",
+        "flow_matching": "caloforge.models.families.flow_matching:FlowMatching",
+        "diffusion": "caloforge.models.families.diffusion:Diffusion",
+        "wgan": "caloforge.models.families.wgan:WGAN",
+        "vae": "caloforge.models.families.vae:VAE",
+    },
+    group="caloforge.families",
+)
+"""Generators: named combinations of the pieces below, or something of their own."""
+
+NETWORKS: Registry[type[Backbone]] = Registry(
+    "backbone",
+    {
+        "mlp": "caloforge.models.networks.mlp:ResidualMLP",
+        "layers": "caloforge.models.networks.layers:LayerTransformer",
+    },
+    group="caloforge.networks",
+)
+"""Backbones: from voxels and a condition to values per voxel."""
+
+OBJECTIVES: Registry[type[Objective]] = Registry(
+    "objective",
+    {
+        "likelihood": "caloforge.models.objectives.likelihood:Likelihood",
+        "flow_matching": "caloforge.models.objectives.flow_matching:FlowMatching",
+        "denoising": "caloforge.models.objectives.denoising:Denoising",
+        "wgan_gp": "caloforge.models.objectives.wgan_gp:WGANGP",
+        "elbo": "caloforge.models.objectives.elbo:ELBO",
+    },
+    group="caloforge.objectives",
+)
+"""What a network is trained for."""
+
+SAMPLERS: Registry[type[Sampler]] = Registry(
+    "sampler",
+    {
+        "one_pass": "caloforge.models.samplers.one_pass:OnePass",
+        "euler": "caloforge.models.samplers.ode:Euler",
+        "midpoint": "caloforge.models.samplers.ode:Midpoint",
+        "heun": "caloforge.models.samplers.ode:Heun",
+        "ddim": "caloforge.models.samplers.ddim:DDIM",
+    },
+    group="caloforge.samplers",
+)
+"""How noise becomes a shower."""
+
+LOSSES: Registry[Callable[[Batch, Decoded], Tensor]] = Registry(
+    "loss",
+    {
+        "shower_centre": "caloforge.models.losses.shower_centre:shower_centre",
+        "shower_moments": "caloforge.models.losses.shower_moments:shower_moments",
+    },
+    group="caloforge.losses",
+)
+"""Extra terms of a loss, of decoded showers in MeV."""
+
+PRESETS = ("demo", "full")
+"""Presets that come with the package."""

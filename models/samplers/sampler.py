@@ -1,0 +1,68 @@
+"""The contract of a sampler: how noise becomes a shower in network space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, SerializeAsAny
+from torch import Tensor
+
+from caloforge.config import Config
+from caloforge.models.configuration import choice
+from caloforge.models.objectives.objective import Meaning
+from caloforge.models.registries import SAMPLERS
+
+
+class SamplerConfig(Config):
+    """Settings of a sampler.
+
+    Attributes:
+        name: its name.
+    """
+
+    name: str
+
+
+SamplerChoice = Annotated[SerializeAsAny[SamplerConfig], choice(SAMPLERS, key="name")]
+"""A setting that chooses a sampler: ``{name: NAME, ...}``."""
+
+
+class SteppedConfig(SamplerConfig):
+    """Settings of a sampler that takes steps.
+
+    Attributes:
+        steps: steps when none are asked for.
+    """
+
+    steps: int = Field(default=25, gt=0)
+
+
+class Sampler(ABC):
+    """A fixed function of noise; it has no weights and draws no numbers of its own.
+
+    Attributes:
+        Config: class of its settings; its field ``name`` is the sampler's.
+        takes: what the network must be.
+        default_steps: steps when none are asked for; None where it takes one pass.
+    """
+
+    Config: ClassVar[type[SamplerConfig]]
+    takes: ClassVar[Meaning]
+
+    def __init__(self, config: Any) -> None:
+        """Take an instance of ``Config``."""
+        self.config = config
+        self.default_steps: int | None = getattr(config, "steps", None)
+
+    @abstractmethod
+    def sample(self, network: Callable[..., Any], noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:
+        """Map noise (B, noise_features) and conditions (B, C) to network-space showers (B, V).
+
+        Args:
+            network: as :meth:`caloforge.models.objectives.objective.Objective.view` gives it.
+            noise: standard normal numbers.
+            condition: encoded conditions.
+            steps: None for ``default_steps``.
+        """

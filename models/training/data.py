@@ -1,0 +1,161 @@
+"""Training batches: showers decompressed once to a scratch file, then drawn at random."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from caloforge.errors import InputError
+from caloforge.models.batch import Batch
+from caloforge.preprocessing.draws import Draws
+from caloforge.preprocessing.prepared import Prepared
+from caloforge.progress import Progress
+from caloforge.showers import Showers
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingData:
+    """Showers of the training split in a memory-mapped file, so that memory does not grow with them.
+
+    Batches depend only on their number: showers are permuted once per epoch with a seed made from
+    the epoch, so a training that resumes at step n sees what it would have seen. Several processes
+    share the file, and each takes its rows of a batch.
+
+    Attributes:
+        geometry: the mesh: V voxels in L layers.
+        threshold: MeV; no voxel is between 0 and this.
+        phi_symmetric: whether the showers look the same from all sides in alpha.
+    """
+
+    def __init__(self, showers: Showers, prepared: Prepared, scratch: Path, *, seed: int, fabric: Fabric) -> None:
+        """Write the scratch file.
+
+        Args:
+            showers: the training split.
+            prepared: its prepared data.
+            scratch: folder for ``voxels.npy`` and ``layers.npy`` that all processes see; the caller removes it.
+            seed: of the order of showers.
+            fabric: the first of its processes writes, the others wait.
+
+        Raises:
+            InputError: a process does not see what the first one wrote.
+        """
+        self._seed = seed
+        self._n = len(showers)
+        self.geometry, self.threshold = prepared.geometry, prepared.threshold
+        self.phi_symmetric = prepared.phi_symmetric
+        self._phi_orders = _phi_orders(prepared)
+        conditions = showers.conditions
+        self._conditions = torch.from_numpy(
+            np.stack([getattr(conditions, name) for name in conditions.names], 1).astype(np.float32)
+        )
+        if fabric.is_global_zero:
+            _unpack(showers, prepared.threshold, scratch)
+        fabric.barrier()
+        try:
+            self._voxels = np.load(scratch / "voxels.npy", mmap_mode="r")
+            self._layers = torch.from_numpy(np.load(scratch / "layers.npy"))
+        except FileNotFoundError:
+            text = (
+                f"{scratch}: not what the first process sees there; give a folder for checkpoints that all nodes share"
+            )
+            raise InputError(text) from None
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def __len__(self) -> int:
+        """Return the number of training showers."""
+        return self._n
+
+    def _rows(self, number: int, batch_size: int) -> Tensor:
+        """Return the rows of batch ``number``; a batch never crosses an epoch."""
+        per_epoch = self._n // batch_size
+        epoch, place = divmod(number, per_epoch)
+        if epoch != self._epoch:
+            order = np.random.default_rng([self._seed, epoch]).permutation(self._n)
+            self._order, self._epoch = torch.from_numpy(order), epoch
+        return self._order[place * batch_size : (place + 1) * batch_size].sort().values
+
+    def batch(self, number: int, size: int, draws: Draws, *, turned: bool = False) -> Batch:
+        """Return batch ``number`` of ``size`` showers, or a process' share of it, on the device of ``draws``.
+
+        Args:
+            number: the same number gives the same showers.
+            size: rows of the whole batch.
+            draws: says which rows of it are wanted, and turns them.
+            turned: turn each shower by a random number of alpha bins and mirror half of them, if the
+                sample looks the same from all sides.
+        """
+        device = draws.device
+        rows = draws.share(self._rows(number, size))
+
+        def voxels() -> Tensor:
+            found = torch.from_numpy(self._voxels[rows.numpy()]).to(device)
+            if not turned or self._phi_orders is None:
+                return found
+            orders = self._phi_orders.to(device)
+            pick = draws.integers(0, len(orders), len(rows))
+            return found.gather(1, orders[pick])
+
+        return Batch(
+            self.geometry,
+            self.threshold,
+            raw_conditions=self._conditions[rows].to(device),
+            layer_energy=self._layers[rows].to(device),
+            voxels=voxels,
+        )
+
+    def chunks(self, size: int = 1000) -> Iterator[Batch]:
+        """Yield all showers once in their order, as they are, on the CPU; for what is fitted before a training."""
+        for start in range(0, self._n, size):
+            rows = slice(start, start + size)
+            yield Batch(
+                self.geometry,
+                self.threshold,
+                raw_conditions=self._conditions[rows],
+                layer_energy=self._layers[rows],
+                voxels=lambda rows=rows: torch.from_numpy(self._voxels[rows].copy()),  # type: ignore[misc]
+            )
+
+
+def _unpack(showers: Showers, threshold: float, folder: Path) -> None:
+    """Write voxels (N, V) and layer energies (N, L) in MeV as files that can be mapped to memory."""
+    geometry = showers.geometry
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (len(showers), geometry.n_voxels)
+    voxels = np.lib.format.open_memmap(folder / "voxels.npy", mode="w+", dtype=np.float32, shape=shape)
+    layers = torch.zeros(len(showers), geometry.n_layers)
+    layer_of_voxel = torch.as_tensor(geometry.layer_of_voxel)
+    progress = Progress("reading showers", len(showers), unit="shower")
+    start = 0
+    for chunk in showers.chunks():
+        stop = start + len(chunk)
+        values = np.where(chunk < threshold, 0, chunk)
+        voxels[start:stop] = values
+        layers[start:stop].index_add_(1, layer_of_voxel, torch.from_numpy(values))
+        progress.update(stop)
+        start = stop
+    voxels.flush()
+    np.save(folder / "layers.npy", layers.numpy())
+
+
+def _phi_orders(prepared: Prepared) -> Tensor | None:
+    """Return all rotations and reflections in alpha as voxel orders, (2 * rotations, V)."""
+    if not prepared.phi_symmetric:
+        return None
+    geometry = prepared.geometry
+    # The same angle is a different number of bins in layers that are cut differently; such
+    # geometries would need one count per layer, and are left as they are.
+    if len({geometry.active_layers[i].n_alpha for i in geometry.alpha_layers}) != 1:
+        return None
+    orders = [
+        geometry.rotation(turns, mirror=mirror) for mirror in (False, True) for turns in range(geometry.n_rotations)
+    ]
+    return torch.from_numpy(np.stack(orders))
