@@ -31,7 +31,8 @@ class SplitContext(nn.Module):
     """Gather the inputs of one kind of split (:data:`caloforge.models.tree.layout.RING_CONTEXT` or cells').
 
     A row is: energies of the nodes that are seen, their hits per cell, energy and hits of the node
-    itself, constants of the split (ring, level, depth), features of the shower and of the layer.
+    itself, constants of the split (ring, level, depth), features of the shower and of the layer, and
+    where the centres of both halves are from the expected axis.
 
     Attributes:
         n_features: length of a row.
@@ -41,18 +42,19 @@ class SplitContext(nn.Module):
     weight: Tensor
     per_cell: Tensor
     constants: Tensor
+    centres: Tensor
     capacity: Tensor
     layer: Tensor
 
-    def __init__(self, layout: Layout, splits: Splits, *, threshold: float, n_shower: int, symmetric: bool) -> None:
+    def __init__(self, layout: Layout, splits: Splits, *, threshold: float, n_about: int) -> None:
         """Make the tables.
 
         Args:
             layout: the tree.
             splits: which splits.
             threshold: MeV.
-            n_shower: features of a shower and of its layer, as given to :meth:`forward`.
-            symmetric: whether all directions in alpha are alike; if not, splits know theirs.
+            n_about: features of a shower and of its layer, as given to :meth:`forward`; the last three are
+                those of :class:`caloforge.models.tree.axis.ExpectedAxis`.
         """
         super().__init__()
         self.threshold = threshold
@@ -76,13 +78,15 @@ class SplitContext(nn.Module):
         self.register_buffer("weight", torch.stack(weight, 1), persistent=False)
         columns = torch.tensor([column for _, column in hits])
         self.register_buffer("per_cell", 1 / capacity[node[:, columns]], persistent=False)
-        self.register_buffer("constants", _constants(layout, splits, symmetric), persistent=False)
+        self.register_buffer("constants", _constants(layout, splits), persistent=False)
+        self.register_buffer("centres", _centres(layout, splits), persistent=False)
         self.register_buffer("capacity", capacity[torch.as_tensor(splits.node)], persistent=False)
         self.register_buffer("layer", torch.as_tensor(layout.layer[splits.node]), persistent=False)
+        self.axis_unit = _axis_unit(layout)
         self.aligned = self.index.shape[2] == 1
         if self.aligned:
             self.index, self.weight = self.index[:, :, 0], self.weight[:, :, 0]
-        self.n_features = len(energies) + len(hits) + 4 + self.constants.shape[1] + n_shower
+        self.n_features = len(energies) + len(hits) + 4 + self.constants.shape[1] + 4 + n_about - 3
 
     def forward(
         self, state: Tensor, split: Tensor, shower: Tensor, energy: Tensor, hits: Tensor, about: Tensor
@@ -95,16 +99,17 @@ class SplitContext(nn.Module):
             shower: (R,) number of the shower in the batch.
             energy: (R,) MeV of the node that is split.
             hits: (R,) of the node, at least 1.
-            about: (L, B, n_shower) features of shower and layer.
+            about: (L, B, n_about) features of shower and layer.
         """
         batch = state.shape[2]
-        index = self.index[split] * batch
-        if self.aligned:
-            seen = state.reshape(-1)[index + shower[:, None]]
-        else:
-            seen = (state.reshape(-1)[index + shower[:, None, None]] * self.weight[split]).sum(2)
+        index = self.index[split]
+        shower_of = shower[:, None] if self.aligned else shower[:, None, None]
+        seen = state.reshape(-1)[torch.add(shower_of, index, alpha=batch)]
+        if not self.aligned:
+            seen = (seen * self.weight[split]).sum(2)
         energies, counts = seen[:, : self.n_energies], seen[:, self.n_energies :]
         capacity = self.capacity[split]
+        known, directed, axis = about.flatten(0, 1)[self.layer[split] * batch + shower].tensor_split((-3, -2), 1)
         own = torch.stack(
             [
                 energy_feature(energy, self.threshold),
@@ -120,7 +125,8 @@ class SplitContext(nn.Module):
                 counts * self.per_cell[split],
                 own,
                 self.constants[split],
-                about.flatten(0, 1)[self.layer[split] * batch + shower],
+                known,
+                directed * (self.centres[split] - torch.cat([axis, axis], 1) / self.axis_unit),
             ],
             1,
         )
@@ -137,7 +143,7 @@ def _columns(names: tuple[str, ...]) -> tuple[list[tuple[int, int]], list[tuple[
     return energies, hits
 
 
-def _constants(layout: Layout, splits: Splits, symmetric: bool) -> Tensor:
+def _constants(layout: Layout, splits: Splits) -> Tensor:
     boxes = [layout.boxes[m] for m in splits.node]
     layers = layout.geometry.active_layers
     depth = torch.tensor([float(b.layer) for b in boxes])
@@ -147,10 +153,27 @@ def _constants(layout: Layout, splits: Splits, symmetric: bool) -> Tensor:
     columns.append(torch.as_tensor(splits.odd).float())
     if not layout.geometry.is_regular and len(layers) <= MAX_ONE_HOT_LAYERS:
         columns += _one_hot([b.layer for b in boxes])
-    if not symmetric:
-        middle = [math.pi * (b.bin + b.bin_end) / layers[b.layer].n_alpha - math.pi for b in boxes]
-        columns += [torch.tensor([f(a) for a in middle]) for f in (math.sin, math.cos)]
     return torch.stack(columns, 1)
+
+
+def _axis_unit(layout: Layout) -> float:
+    """Return the length in mm in which distances from the axis are of order one."""
+    return max(layer.r_edges[-1] for layer in layout.geometry.active_layers) / 4
+
+
+def _centres(layout: Layout, splits: Splits) -> Tensor:
+    """Return x and y of the middle of the left and of the right half, (S, 4), in units of the axis."""
+    centres = []
+    for m in splits.node:
+        row = []
+        for half in (layout.boxes[layout.left[m]], layout.boxes[layout.right[m]]):
+            layer = layout.geometry.active_layers[half.layer]
+            radius = (layer.r_edges[half.ring] + layer.r_edges[half.ring_end]) / 2 / _axis_unit(layout)
+            alpha = math.pi * (half.bin + half.bin_end) / layer.n_alpha - math.pi
+            whole = half.bin_end - half.bin == layer.n_alpha
+            row += [0.0, 0.0] if whole else [radius * math.cos(alpha), radius * math.sin(alpha)]
+        centres.append(row)
+    return torch.tensor(centres).reshape(-1, 4)
 
 
 def _one_hot(values: list[int]) -> list[Tensor]:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from caloforge.models.family import TrainableModel
 from caloforge.models.tree import splits
-from caloforge.models.tree.boxes import FREE_COMPONENTS
 from caloforge.models.tree.context import energy_feature, hits_feature
-from caloforge.models.tree.networks import RowMLP, spread_components
+from caloforge.models.tree.row_mlp import RowMLP, spread_components
+from caloforge.preprocessing.draws import Draws
 
 WINDOW = 5
 """Layers before this one that a split sees one by one."""
 
 COUNT_COMPONENTS = 4
+SHARE_COMPONENTS = 4
 
 
-class LayerSplits(nn.Module):
+class LayerSplits(TrainableModel):
     """The chain of splits along the depth of the shower.
 
     Counts are wide, so they are logistics in sqrt(n) with a gate for an empty layer; a layer that is
     empty too often or too rarely is what a comparison of layer energies sees first.
     """
 
+    betas = (0.9, 0.98)
     capacity: Tensor
     behind: Tensor
 
@@ -44,16 +49,21 @@ class LayerSplits(nn.Module):
         self.register_buffer("behind", capacities.sum() - capacities.cumsum(0), persistent=False)
         n_features = self.n_layers + 2 * WINDOW + 6 + n_shower
         self.counts = RowMLP(n_features, width, 1 + 3 * COUNT_COMPONENTS)
-        self.shares = RowMLP(n_features + 3, width, 3 * FREE_COMPONENTS)
+        self.shares = RowMLP(n_features + 3, width, 3 * SHARE_COMPONENTS)
         k = COUNT_COMPONENTS
         spread_components(self.counts, slice(1 + k, 1 + 2 * k), -1.5, 1.5)
-        spread_components(self.shares, slice(FREE_COMPONENTS, 2 * FREE_COMPONENTS), -1.5, 1.5)
+        spread_components(self.shares, slice(SHARE_COMPONENTS, 2 * SHARE_COMPONENTS), -1.5, 1.5)
 
     def __len__(self) -> int:
         """Return the number of splits."""
         return self.n_layers - 1
 
-    def log_prob(self, energy: Tensor, hits: Tensor, shower: Tensor, *, density: bool = False) -> Tensor:
+    def forward(self, part: str, batch: Any, draws: Draws) -> Tensor:
+        """Return the negative log-likelihood per shower of (energy, hits, shower features)."""
+        energy, hits, shower = batch
+        return -self.log_prob(energy, hits, shower, density=False).mean()
+
+    def log_prob(self, energy: Tensor, hits: Tensor, shower: Tensor, *, density: bool) -> Tensor:
         """Return the log-probability of layers given their sums, (B,).
 
         Args:
@@ -110,7 +120,7 @@ class LayerSplits(nn.Module):
     def _shares(self, x: Tensor, energy: Tensor, n: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         extra = torch.stack([hits_feature(k), hits_feature(n - k), 0.3 * torch.log((k + 0.5) / (n - k + 0.5))], 1)
         numbers = self.shares(torch.cat([x, extra], 1))
-        return numbers, torch.log(k / (n - k))[:, None].expand(-1, FREE_COMPONENTS)
+        return numbers, torch.log(k / (n - k))[:, None].expand(-1, SHARE_COMPONENTS)
 
     def _features(self, energy: Tensor, hits: Tensor, rest_e: Tensor, rest_n: Tensor, shower: Tensor) -> Tensor:
         """Return (B, L - 1, F) of known layers."""

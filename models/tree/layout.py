@@ -163,9 +163,7 @@ class Layout:
         )
         self.source, self.weight = self._overlaps()
         ring_nodes = [m for m, b in enumerate(self.boxes) if b.ring_end > b.ring + 1]
-        cell_nodes = [
-            m for m, b in enumerate(self.boxes) if b.ring_end == b.ring + 1 and b.bin_end > b.bin + 1
-        ]
+        cell_nodes = [m for m, b in enumerate(self.boxes) if b.ring_end == b.ring + 1 and b.bin_end > b.bin + 1]
         self.rings = self._splits(ring_nodes, RING_CONTEXT, self._ring_context)
         self.cells = self._splits(cell_nodes, CELL_CONTEXT, self._cell_context)
 
@@ -258,9 +256,11 @@ class Layout:
             seen = [m]
             for name, node in zip(names, context, strict=True):
                 if node != self.nothing:
-                    seen += [s for s, w in zip(self.source[node], self.weight[node], strict=True) if w] if (
-                        name.startswith("before/")
-                    ) else [node]
+                    seen += (
+                        [s for s, w in zip(self.source[node], self.weight[node], strict=True) if w]
+                        if (name.startswith("before/"))
+                        else [node]
+                    )
             wave = max(made[n] for n in seen)
             waves.append(wave)
             made[[self.left[m], self.right[m]]] = wave + 1

@@ -22,7 +22,7 @@ SMOOTHING = 1.5
 
 
 class HitSpectrum(nn.Module):
-    """Energies at which components of the energy shares are anchored.
+    """Energies that the networks of the energy shares are told of, and at two of which components stand.
 
     Attributes:
         peaks: (2,) MeV, rising: the sharpest bends of the hit spectrum. Those of single particles that

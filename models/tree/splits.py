@@ -41,6 +41,15 @@ def uniform(z: Tensor) -> Tensor:
     return torch.where(z < 0, tail, 1 - tail).clamp(1e-12, 1 - 6e-8)
 
 
+def logistic(x: Tensor) -> Tensor:
+    """Return 1 / (1 + exp(-x)).
+
+    torch.sigmoid rounds differently at the end of a tensor than in its middle: a shower would depend on
+    the batch that it is in.
+    """
+    return 1 / (1 + torch.exp(-x))
+
+
 # --- hits: few cells -------------------------------------------------------------------------------
 
 
@@ -135,14 +144,14 @@ def many_draw(numbers: Tensor, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
     u decides on the gate first; what it has left over chooses the component and the place in it.
     """
     log_weight, centre, width, gate = _roots(numbers, high)
-    p_none = torch.where(low < 0.5, torch.sigmoid(gate), torch.zeros_like(gate))
+    p_none = torch.where(low < 0.5, logistic(gate), torch.zeros_like(gate))
     none = (u < p_none) | (high < 0.5)
     v = ((u - p_none) / (1 - p_none).clamp_min(1e-6)).clamp(0, 1)
     j, v = choose(log_weight, v)
     centre, width = (x.gather(1, j).squeeze(1) for x in (centre, width))
     first = low.clamp_min(1.0)
-    a = torch.sigmoid((_edges(first)[1] - centre) / width)
-    b = torch.sigmoid((_edges(high.clamp_min(1.0))[0] - centre) / width)
+    a = logistic((_edges(first)[1] - centre) / width)
+    b = logistic((_edges(high.clamp_min(1.0))[0] - centre) / width)
     root = centre + width * torch.logit((a + v * (b - a)).clamp(1e-7, 1 - 1e-7))
     hits = torch.round(root.clamp_min(0.0) ** 2)
     hits = torch.minimum(torch.maximum(hits, first), high)
@@ -152,7 +161,7 @@ def many_draw(numbers: Tensor, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
 def _roots(numbers: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     gate, rest = numbers[:, 0], numbers[:, 1:]
     logits, centre, width = rest.chunk(3, 1)
-    centre = 1.05 * torch.sqrt(high[:, None] + 1) * torch.sigmoid(centre)
+    centre = 1.05 * torch.sqrt(high[:, None] + 1) * logistic(centre)
     return torch.log_softmax(logits, 1), centre, 0.02 + 0.25 * torch.exp(width.clamp(-5, 3)), gate
 
 
@@ -195,8 +204,8 @@ def divide(energy: Tensor, hits: Tensor, first_hits: Tensor, y: Tensor, threshol
     """
     free = (energy - hits * threshold).clamp_min(0.0)
     second_hits = hits - first_hits
-    left = first_hits * threshold + free * torch.sigmoid(y)
-    right = second_hits * threshold + free * torch.sigmoid(-y)
+    left = first_hits * threshold + free * logistic(y)
+    right = second_hits * threshold + free * logistic(-y)
     zero = torch.zeros_like(energy)
     left = torch.where(first_hits < 0.5, zero, torch.where(second_hits < 0.5, energy, left))
     right = torch.where(second_hits < 0.5, zero, torch.where(first_hits < 0.5, energy, right))
@@ -210,25 +219,19 @@ def log_slope(energy: Tensor, hits: Tensor, first: Tensor, first_hits: Tensor, t
     return torch.log(left + right) - torch.log(left) - torch.log(right)
 
 
-def share_offsets(
-    energy: Tensor, hits: Tensor, first_hits: Tensor, anchors: Tensor, threshold: float, free_components: int
-) -> Tensor:
-    """Return where the components of y stand before the network moves them.
-
-    The free ones stand where all hits have the same free energy, y = log(n_L / n_R). For each anchor v
-    (MeV, a peak of the hit spectrum) one stands where each hit of L has v, y = logit(n_L (v - t) / E_free),
-    and one where each hit of R has. They keep the edges of the spectrum sharp.
-
-    Returns:
-        (R, free_components + 2 A).
-    """
-    middle = torch.log(first_hits / (hits - first_hits))
-    at_anchor = anchored(energy, hits, first_hits, anchors, threshold)
-    return torch.cat([middle[:, None].expand(-1, free_components), at_anchor], 1)
-
-
 def anchored(energy: Tensor, hits: Tensor, first_hits: Tensor, anchors: Tensor, threshold: float) -> Tensor:
-    """Return y at which the hits of L, then those of R, have the energy of each anchor; (R, 2 A)."""
+    """Return y at which each hit of L has the energy v of an anchor, then where each hit of R has; (R, 2 A).
+
+    y = logit(n_L (v - t) / E_free), and likewise for R. Components of the mixture that stand there keep
+    the peaks and edges of the hit spectrum sharp, which a network alone would smear.
+
+    Args:
+        energy: (R,) MeV of the node.
+        hits: (R,) of the node.
+        first_hits: (R,) of L.
+        anchors: (A,) MeV.
+        threshold: MeV.
+    """
     free = (energy - hits * threshold).clamp_min(MIN_FREE)[:, None]
     above = anchors[None] - threshold
     left = _bounded_logit(first_hits[:, None] * above / free)
@@ -248,7 +251,7 @@ def share_log_prob(numbers: Tensor, offsets: Tensor, y: Tensor) -> Tensor:
 
     Args:
         numbers: (R, 3 K): logits, centres and log-widths, as from the network.
-        offsets: (R, K), of :func:`share_offsets`.
+        offsets: (R, K) where the components stand before the network moves them.
         y: (R,).
     """
     logits, centre, width = numbers.chunk(3, 1)

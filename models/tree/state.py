@@ -35,12 +35,14 @@ class TreeState(nn.Module):
     source: Tensor
     weight: Tensor
     cell: Tensor
+    layer: Tensor
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         self.layout = layout
         for name in ("left", "right", "below", "source", "cell"):
             self.register_buffer(name, torch.as_tensor(getattr(layout, name)), persistent=False)
+        self.register_buffer("layer", torch.as_tensor(layout.layer_node), persistent=False)
         self.register_buffer("weight", torch.as_tensor(layout.weight).float(), persistent=False)
         # Where layers are alike each node has one node over it, with weight 1.
         self.aligned = bool((layout.source.shape[1] == 1) and (layout.weight[layout.layer > 0] == 1).all())
@@ -59,6 +61,13 @@ class TreeState(nn.Module):
         state[:2, nodes] = values
         state[2:4, nodes] = values + MEMORY * self._over(state[2:4], nodes)
         state[4, nodes] = energy + state[4, self.below[nodes]]
+
+    def of_layers(self, energy: Tensor, hits: Tensor) -> Tensor:
+        """Return the state of showers of which only the layers are known, (B, L) each."""
+        state = self.empty(len(energy), energy.device)
+        for i in range(energy.shape[1]):  # one by one: each has a history of those before it
+            self.fill(state, self.layer[i : i + 1], energy.T[i : i + 1], hits.T[i : i + 1])
+        return state
 
     def of_showers(self, voxels: Tensor) -> Tensor:
         """Return the state of showers (B, V) in MeV, with no voxel between 0 and the threshold."""

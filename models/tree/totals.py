@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from numpy.typing import NDArray
-import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from caloforge.models.family import TrainableModel
 from caloforge.models.tree import splits
-from caloforge.models.tree.networks import RowMLP, spread_components
+from caloforge.models.tree.row_mlp import RowMLP, spread_components
 from caloforge.models.tree.splits import MIN_FREE
 from caloforge.models.tree.trend import Trend
+from caloforge.preprocessing.draws import Draws
 
 COMPONENTS = 3
 WIDTH = 32
@@ -19,7 +23,7 @@ NOISE = 3
 """Normal numbers per shower: gate, hits, energy."""
 
 
-class Totals(nn.Module):
+class Totals(TrainableModel):
     """p(N, E | conditions).
 
     P(N = 0) is a gate; N >= 1 is a mixture of logistics in log N, cut to whole numbers up to the number
@@ -27,6 +31,7 @@ class Totals(nn.Module):
     Both are measured from a :class:`Trend` over the incident energy, in units of its spread.
     """
 
+    betas = (0.9, 0.98)
     any_empty: Tensor
     mean_response: Tensor
 
@@ -52,6 +57,10 @@ class Totals(nn.Module):
         self.hits_trend.fit(log_incident, np.log(hits[some]))
         free = np.maximum(energy[some] - hits[some] * self.threshold, MIN_FREE)
         self.energy_trend.fit(log_incident, np.log(free))
+
+    def forward(self, part: str, batch: Any, draws: Draws) -> Tensor:
+        """Return the negative log-likelihood per shower of (E_inc, conditions, hits, energy)."""
+        return -self.log_prob(*batch, density=False).mean()
 
     def log_prob(self, incident: Tensor, conditions: Tensor, hits: Tensor, energy: Tensor, *, density: bool) -> Tensor:
         """Return log p(N, E), (B,); ``density``: of energy in MeV, not of the standardised logarithm.
@@ -79,9 +88,7 @@ class Totals(nn.Module):
         scale = torch.exp(width.clamp(-5, 3))
         at = [(x[:, None] - centre) / scale for x in (low, high, first, last)]
         log_n = torch.logsumexp(
-            torch.log_softmax(logits, 1)
-            + splits.log_difference(at[1], at[0])
-            - splits.log_difference(at[3], at[2]),
+            torch.log_softmax(logits, 1) + splits.log_difference(at[1], at[0]) - splits.log_difference(at[3], at[2]),
             1,
         )
         free = (energy - n * self.threshold).clamp_min(MIN_FREE)
@@ -97,13 +104,13 @@ class Totals(nn.Module):
         """Return hits and energies in MeV, (B,) each, of normal numbers (B, 3)."""
         u = splits.uniform(noise)
         log_incident = torch.log(incident)
-        empty = (self.any_empty > 0) & (u[:, 0] < torch.sigmoid(self.gate(conditions).squeeze(1)))
+        empty = (self.any_empty > 0) & (u[:, 0] < splits.logistic(self.gate(conditions).squeeze(1)))
         logits, centre, width = self.hits(conditions).chunk(3, 1)
         mean, spread = self.hits_trend(log_incident)
         j, v = splits.choose(torch.log_softmax(logits, 1), u[:, 1])
         centre, scale = centre.gather(1, j).squeeze(1), torch.exp(width.clamp(-5, 3)).gather(1, j).squeeze(1)
         first, last = (
-            torch.sigmoid(((torch.log(torch.full_like(mean, x)) - mean) / spread - centre) / scale)
+            splits.logistic(((torch.log(torch.full_like(mean, x)) - mean) / spread - centre) / scale)
             for x in (0.5, self.n_voxels + 0.5)
         )
         y = centre + scale * torch.logit((first + v * (last - first)).clamp(1e-7, 1 - 1e-7))
