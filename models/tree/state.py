@@ -6,7 +6,7 @@ The state is one tensor (5, M + 1, B): per plane, node and shower
 0      energy E in MeV
 1      hits n
 2, 3   their *history*: E and n here + 0.7 (history over here in the layer before)
-4      E of this piece of the ring and of all rings inside it
+4      E of this piece of the ring and of the same piece of all rings inside it; not of whole rings
 ====== ============================================================================
 
 Node M is "nothing": always 0.
@@ -47,7 +47,7 @@ class TreeState(nn.Module):
         # Where layers are alike each node has one node over it, with weight 1.
         self.aligned = bool((layout.source.shape[1] == 1) and (layout.weight[layout.layer > 0] == 1).all())
         self._by_ring = [
-            [m for m, b in enumerate(layout.boxes) if b.ring == r and b.ring_end == r + 1]
+            [m for m, b in enumerate(layout.boxes) if b.ring == r and b.level > 0]
             for r in range(max(layer.n_r for layer in layout.geometry.active_layers))
         ]
 
@@ -80,7 +80,7 @@ class TreeState(nn.Module):
         for place in self.layout.layer_slices:
             nodes = slice(place.start, place.stop)
             state[2:4, nodes] = state[:2, nodes] + MEMORY * self._over(state[2:4], nodes)
-        for ring in self._by_ring:
+        for ring in self._by_ring:  # from the inside out
             at = torch.as_tensor(ring, device=voxels.device)
             state[4, at] = state[0, at] + state[4, self.below[at]]
         return state
