@@ -51,7 +51,7 @@ class BoxSplits(nn.Module):
         self.context = SplitContext(layout, table, threshold=threshold, n_about=n_about)
         # A wave whose splits belong to two networks is drawn in two steps.
         starts = np.flatnonzero(np.diff(2 * table.wave + early, prepend=-1))
-        ends = [*starts[1:].tolist(), len(order)]
+        ends = [*starts[1:].tolist(), len(order)][: len(starts)]
         self.waves = [(a, b, int(early[a])) for a, b in zip(starts.tolist(), ends, strict=True)]
         left, right = (torch.as_tensor(side[table.node]) for side in (layout.left, layout.right))
         self._save("node", torch.as_tensor(table.node))

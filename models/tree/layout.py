@@ -225,6 +225,8 @@ class Layout:
         here, before = (self.geometry.active_layers[i] for i in (box.layer, box.layer - 1))
         if (here.r_edges, here.n_alpha) == (before.r_edges, before.n_alpha):
             return [(self._number[Box(box.layer - 1, box.ring, box.ring_end, box.bin, box.bin_end, box.level)], 1.0)]
+        if box.capacity == here.n_voxels:
+            return [(self._number[Box(box.layer - 1, 0, before.n_r, 0, before.n_alpha, 0)], 1.0)]
         start, end = box.bin / here.n_alpha, box.bin_end / here.n_alpha
         return [
             (node, radial * share)

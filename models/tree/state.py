@@ -6,7 +6,7 @@ The state is one tensor (5, M + 1, B): per plane, node and shower
 0      energy E in MeV
 1      hits n
 2, 3   their *history*: E and n here + 0.7 (history over here in the layer before)
-4      E of this piece of the ring and of the same piece of all rings inside it; not of whole rings
+4      E of this piece of the ring and of the same piece of all rings inside it; of whole rings E alone
 ====== ============================================================================
 
 Node M is "nothing": always 0.
@@ -80,8 +80,9 @@ class TreeState(nn.Module):
         for place in self.layout.layer_slices:
             nodes = slice(place.start, place.stop)
             state[2:4, nodes] = state[:2, nodes] + MEMORY * self._over(state[2:4], nodes)
+        state[4] = state[0]
         for ring in self._by_ring:  # from the inside out
-            at = torch.as_tensor(ring, device=voxels.device)
+            at = torch.as_tensor(ring, dtype=torch.long, device=voxels.device)
             state[4, at] = state[0, at] + state[4, self.below[at]]
         return state
 
