@@ -45,12 +45,11 @@ class BoxSplits(nn.Module):
         """
         super().__init__()
         early = layout.layer[table.node] < early_layers
-        order = np.lexsort((early, table.wave))
+        order = np.lexsort((table.wave, ~early))  # no split of the first layers needs one of the others
         table = Splits(*(x[order] for x in (table.node, table.wave, table.odd, table.context)), table.names)
         early = early[order]
         self.context = SplitContext(layout, table, threshold=threshold, n_about=n_about)
-        # A wave whose splits belong to two networks is drawn in two steps.
-        starts = np.flatnonzero(np.diff(2 * table.wave + early, prepend=-1))
+        starts = np.flatnonzero(np.diff(table.wave + early * (table.wave.max(initial=0) + 1), prepend=-1))
         ends = [*starts[1:].tolist(), len(order)][: len(starts)]
         self.waves = [(a, b, int(early[a])) for a, b in zip(starts.tolist(), ends, strict=True)]
         left, right = (torch.as_tensor(side[table.node]) for side in (layout.left, layout.right))

@@ -109,7 +109,8 @@ class SplitContext(nn.Module):
             seen = (seen * self.weight[split]).sum(2)
         energies, counts = seen[:, : self.n_energies], seen[:, self.n_energies :]
         capacity = self.capacity[split]
-        known, directed, axis = about.flatten(0, 1)[self.layer[split] * batch + shower].tensor_split((-3, -2), 1)
+        told = about.flatten(0, 1)[self.layer[split] * batch + shower]
+        known, directed, axis = told[:, :-3], told[:, -3:-2], told[:, -2:]
         own = torch.stack(
             [
                 energy_feature(energy, self.threshold),

@@ -24,7 +24,7 @@ class RowMLP(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Map (R, n_in) to (R, n_out); each row's result is the same whatever the others are."""
         n = x.shape[0]
-        if n >= LEAST_ROWS or torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.jit.is_tracing() or n >= LEAST_ROWS:
             y: Tensor = super().forward(x)
             return y
         padded: Tensor = super().forward(F.pad(x, (0, 0, 0, LEAST_ROWS - n)))
