@@ -7,8 +7,9 @@ from typing import Any
 
 from caloforge import __version__
 from caloforge.files import digest, write_json
-from caloforge.index import Artifact, Record, Source
+from caloforge.index import Artifact, Record
 from caloforge.provenance import git_revision
+from caloforge.source import Source
 
 
 def log_scalars(metrics: Any, values: Mapping[str, Any], *, family: str = "") -> None:
@@ -70,7 +71,7 @@ def record(
     *,
     family: str | None = None,
     failed: str = "",
-    data: Mapping[str, Any] | None = None,
+    data: Source | None = None,
 ) -> str:
     """Return the JSON of a step's record (:class:`caloforge.index.Record`), its output parameter ``record``.
 
@@ -81,7 +82,7 @@ def record(
         artifacts: output name to artifact, of those that a user wants to have.
         family: that the step worked on.
         failed: why the family failed; its artifacts do not count then.
-        data: ``address``, and ``bytes`` and ``sha256`` as far as they are known, of the showers.
+        data: where the showers came from.
     """
     found = []
     for name, artifact in artifacts.items() if not failed else ():
@@ -94,5 +95,4 @@ def record(
                 kind="folder" if path.is_dir() else "file",
             )
         )  # fmt: skip
-    source = Source.parse(dict(data), where="data") if data is not None else None
-    return Record(step=step, family=family, failed=failed, data=source, artifacts=tuple(found)).model_dump_json()
+    return Record(step=step, family=family, failed=failed, data=data, artifacts=tuple(found)).model_dump_json()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caloforge.errors import InputError
 from caloforge.files import write_json
 
 FAILED = "failed.json"
@@ -49,9 +48,9 @@ def family_of(artifact: Any, family: str, ending: Any, *, strict: bool, before: 
     try:
         yield outcome
     except (RuntimeError, MemoryError, ArithmeticError) as error:
-        if strict or isinstance(error, InputError):
+        if strict:
             raise
-        outcome.failed = " ".join(f"{error or type(error).__name__}".split())
+        outcome.failed = " ".join((str(error) or type(error).__name__).split())
     if outcome.failed:
         artifact.metadata["failed"] = outcome.failed
         # kfp takes an artifact without a file for lost.

@@ -12,13 +12,13 @@ def overview(
     leaderboard: Input[Dataset],
     page: Output[HTML],
     index: Output[Dataset],
-    families: list,
+    families: list[str],
     preprocessed: str,
-    trained: list,
-    generated: list,
+    trained: list[str],
+    generated: list[str],
     judged: str,
     exported: str,
-    tuned: list = [],  # noqa: B006 - kfp takes it as the default
+    tuned: list[str] = [],  # noqa: B006 - kfp takes it as the default
     url: str = "",
     pipeline: str = "",
     run: str = "",

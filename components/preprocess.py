@@ -51,8 +51,10 @@ def preprocess(
         mesh = Geometry.from_xml(**json.loads(geometry)) if geometry.startswith("{") else geometry or None
         parsed = PrepareSettings.parse(json.loads(settings), where="prepare")
         folder = Path(prepared.path)
-        prepare(open_showers(fetched.path, mesh), folder, settings=parsed, seed=seed, source=fetched.source)
+        done = prepare(open_showers(fetched.path, mesh), folder, settings=parsed, seed=seed, source=fetched.source)
         shutil.copyfile(folder / "quality.md", quality.path)
-        describe(prepared, seed=seed, code_version=code_version, **fetched.source.metadata())
+        source = done.source or fetched.source
+        origin = {f"data_{key}": value for key, value in source.as_dict().items()}
+        describe(prepared, seed=seed, code_version=code_version, **origin)
         describe(quality)
-        return (record("preprocess", {"quality": quality}, data=fetched.source.metadata()),)
+        return (record("preprocess", {"quality": quality}, data=source),)

@@ -1,4 +1,4 @@
-"""What every component does around its one call: show its log, and end well when it is stopped."""
+"""What every component does around its one call: show its log, say how it ended, and end well when it is stopped."""
 
 import logging
 import os
@@ -6,22 +6,58 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from caloforge.ending import Ending, cause_of, one_line, write_ending
 from caloforge.logs import configure_logging
 from caloforge.runner import end_with_runner
 
+_STOPPED = 128 + signal.SIGTERM
 
-class _E:
-    def failed(self, c: str) -> None: ...
+
+class Task:
+    """The work of a component while it lasts.
+
+    Attributes:
+        cause: why the family failed, once it has.
+    """
+
+    def __init__(self) -> None:
+        self.cause = ""
+
+    def failed(self, cause: str) -> None:
+        """Say that the family failed although the step ends well for the run; the first cause counts.
+
+        Args:
+            cause: why, in a line.
+        """
+        self.cause = self.cause or one_line(cause)
 
 
 @contextmanager
-def task(step: str, family: str = "") -> Iterator[Any]:
-    """Surround the work of a component."""
+def task(step: str, family: str = "") -> Iterator[Task]:
+    """Surround the work of a component; its end is written where pod, log and run find it.
+
+    Args:
+        step: name of the step in the pipeline.
+        family: of the loop's iteration; empty outside of the loop.
+    """
     configure_logging()
     if "_KFP_RUNTIME" in os.environ:
         logging.getLogger("caloforge").propagate = False  # kfp's own handler would repeat each line
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leave with-blocks, stop servers
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))  # leave with-blocks, stop servers
     end_with_runner()
-    yield _E()
+    work = Task()
+    try:
+        yield work
+    except BaseException as error:
+        write_ending(Ending(step, family, "failed", _cause(error)))
+        raise
+    write_ending(Ending(step, family, "failed" if work.cause else "succeeded", work.cause))
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, SystemExit) and error.code == _STOPPED:
+        return "stopped: SIGTERM"
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped: SIGINT"
+    return cause_of(error)

@@ -64,6 +64,7 @@ def train(
     from caloforge.components.family import family_of
     from caloforge.components.task import task
     from caloforge.fetch import local_copy
+    from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.apart import train_apart
     from caloforge.models.training.pod import TrainingPod
 
@@ -71,12 +72,14 @@ def train(
         showers = local_copy(data, Path(scratch), checksum=data_sha256)
         pod = TrainingPod.parse({**json.loads(training_pod), **json.loads(training_resources)}, where="training_pod")
         with family_of(bundle, family, ending, strict=strict) as outcome:
-            figures = train_apart(
-                showers, Path(prepared.path), Path(bundle.path),
-                family=family, preset=preset, overrides=json.loads(overrides).get(family), seed=seed,
+            request = TrainingRequest(
+                showers=showers, prepared=Path(prepared.path), output=Path(bundle.path),
+                family=family, preset=preset, overrides=json.loads(overrides).get(family) or {}, seed=seed,
                 max_minutes=max_minutes or None, checkpoints=Path(checkpoints) / family if checkpoints else None,
-                nodes=nodes, processes=processes, backend=backend, pod=pod, seconds=seconds or None,
             )  # fmt: skip
+            figures = train_apart(
+                request, nodes=nodes, processes=processes, backend=backend, pod=pod, seconds=seconds or None
+            )
             log_scalars(metrics, figures, family=family)
             describe(bundle, display_name=f"bundle {family}", preset=preset, seed=seed)
         if outcome.failed:

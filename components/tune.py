@@ -89,9 +89,9 @@ def tune(
         write_tuning(result, Path(tuning.path))
         Path(table.path).write_text(tuning_markdown(result))
         Path(plots.path).write_text(plots_html(result))
-        best = result.ranked[0].metrics if result.ranked else {}
-        log_scalars(metrics, {**best, "trials": len(result.trials)}, family=family)
+        figures = result.best.metrics if result.best else {}
+        counts = {"trials": len(result.trials), "given_again": result.given_again}
+        log_scalars(metrics, {**figures, **counts}, family=family)
         for name, artifact in {"tuning": tuning, "table": table, "plots": plots}.items():
             describe(artifact, display_name=f"{name} {family}")
-        written = {"tuning": tuning} if result.ranked else {}
-        return json.dumps({family: result.overrides()}), record("tune", written, family=family)
+        return json.dumps({family: result.overrides()}), record("tune", {"tuning": tuning}, family=family)

@@ -71,7 +71,6 @@ def validate(
         reference, floor, training = (
             open_split(showers, Path(prepared.path), split) for split in ("test", "validation", "train")
         )
-        source = load_prepared(Path(prepared.path)).source
         figures = validate_showers(
             reference,
             {name: open_showers(Path(sample.path)) for name, sample in judged.items()},
@@ -82,9 +81,9 @@ def validate(
             protocol=protocol,
             seed=seed,
             failed=failures,
-            source=source,
+            source=load_prepared(Path(prepared.path)).source,
         )
-        board = make_leaderboard(figures, failed=failures, source=source)
+        board = make_leaderboard(figures)
         write_json(Path(leaderboard.path), board)
         Path(ranking.path).write_text(leaderboard_markdown(board))
         shutil.copyfile(output / "report.html", report.path)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from caloforge.config import Config, unknown_key
 from caloforge.errors import InputError
+from caloforge.fetch import is_remote
 from caloforge.registry import Registry
 
 
@@ -54,7 +55,8 @@ class TrainingRequest(Config):
     """One training: of what, on what, how, and where to.
 
     Attributes:
-        showers: the shower file that was prepared.
+        showers: the shower file that was prepared, a path or (for
+            :func:`caloforge.models.training.distributed.train_distributed`) an address.
         prepared: folder of the prepared data.
         output: bundle folder to write.
         family: name of the family.
@@ -70,7 +72,7 @@ class TrainingRequest(Config):
             given. What this training left there is removed at the end.
     """
 
-    showers: Path
+    showers: str | Path
     prepared: Path
     output: Path
     family: str
@@ -80,6 +82,13 @@ class TrainingRequest(Config):
     max_minutes: float | None = None
     energies: Path | None = None
     checkpoints: Path | None = None
+
+    def absolute(self) -> Self:
+        """Return it with absolute paths, for processes that may run elsewhere."""
+        paths = {name: value.absolute() for name, value in self if isinstance(value, Path)}
+        if not is_remote(str(self.showers)):
+            paths["showers"] = Path(self.showers).absolute()
+        return self.model_copy(update=paths)
 
 
 def choice(registry: Registry[Any], *, key: str) -> BeforeValidator:

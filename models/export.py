@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, write_json
+from caloforge.models.agreement import TOLERANCE, relative_difference
 from caloforge.models.bundle import (
     Generator,
     NoiseStream,
@@ -27,8 +28,10 @@ from caloforge.steps import step
 logger = logging.getLogger(__name__)
 
 ONNX_FILE = "generator.onnx"
-MAX_DIFFERENCE = 1e-4
-"""Largest difference between ONNX and PyTorch allowed in any voxel, as a share of the shower energy."""
+
+
+class ExportFailed(RuntimeError):
+    """The ONNX file does not make the showers of its generator."""
 
 
 def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str, float]:
@@ -48,7 +51,7 @@ def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str,
 
     Raises:
         InputError: the bundle is damaged.
-        RuntimeError: ONNX and PyTorch do not agree.
+        ExportFailed: ONNX and PyTorch do not agree.
     """
     generator = load_bundle(bundle)
     with step("export"), atomic_directory(output) as folder:
@@ -68,12 +71,12 @@ def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str,
         content = {key: value for key, value in config.items() if key != "files"}
         seal_bundle(folder, content)
         difference = _difference(generator, folder, steps)
-        if difference > MAX_DIFFERENCE:
+        if difference > TOLERANCE or not np.isfinite(difference):
             msg = (
-                f"ONNX and PyTorch differ by {difference:.2g} of the shower energy, more than {MAX_DIFFERENCE:g}; "
+                f"ONNX and PyTorch differ by {difference:.2g} of the shower energy, more than {TOLERANCE:g}; "
                 "the exported file was not kept"
             )
-            raise RuntimeError(msg)
+            raise ExportFailed(msg)
         size = (folder / ONNX_FILE).stat().st_size / 1e6
     logger.info("exported %s: %.1f MB, largest difference to PyTorch %.2g of the energy", ONNX_FILE, size, difference)
     return {"max_difference": difference, "megabytes": size}
@@ -100,7 +103,7 @@ def _difference(generator: Generator, folder: Path, steps: int | None) -> float:
     conditions = _check_conditions(generator, 64)
     ours = generator.sample(conditions, seed=1, steps=steps)
     theirs = run_onnx(folder, conditions, seed=1)
-    return float((np.abs(ours - theirs).max(1) / ours.sum(1)).max())
+    return float(relative_difference(theirs, ours, generator.threshold).max())
 
 
 def run_onnx(bundle: Path, conditions: Conditions, *, seed: int, threads: int = 0) -> NDArray[np.float32]:

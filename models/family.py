@@ -181,7 +181,7 @@ class Family(nn.Module, ABC):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 _OneInputPerCondition(self, steps).eval(),
-                (*conditions.split(1, 1), noise),
+                (*torch.split(conditions, 1, 1), noise),
                 str(path),
                 input_names=names,
                 output_names=["showers"],

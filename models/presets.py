@@ -10,13 +10,15 @@ from typing import Any
 
 import yaml
 
-from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.registries import FAMILIES, PRESETS
 
 _CHOICES = ("name", "backbone")
 """Keys that choose one of a registry: settings of another choice do not outlive a new one."""
+
+_CLOSE = 0.75
+"""Names more alike than this are taken for a misspelling."""
 
 
 def check_names(family: str, preset: str) -> None:
@@ -54,8 +56,8 @@ def resolve(family: str, preset: str, overrides: Mapping[str, Any] | None = None
     where = f"{family} ({preset})"
     if overrides is not None and not isinstance(overrides, Mapping):
         raise InputError(f"overrides of {family}: expected keys and values, got {overrides!r}")
+    _check_places(family, values, overrides or {})
     merged = _merge(values, overrides or {})
-    _check_places(family, merged, overrides or {}, found.Config)
     config = found.Config.parse({**merged, "family": family, "preset": preset}, where=where)
     found.check(config)
     return config
@@ -83,22 +85,31 @@ def _preset_values(family: str, preset: str) -> dict[str, Any]:
     return _merge(values, content.get(family, {}))
 
 
-def _check_places(family: str, merged: Mapping[str, Any], overrides: Mapping[str, Any], settings: type[Config]) -> None:
-    """Refuse keys at the top that the family does not have, and say where they belong."""
-    valid = [name for name in settings.model_fields if name not in FamilyConfig.model_fields]
-    for key, value in overrides.items():
-        if key not in valid:
-            text = f"{family}: {unknown_name('override', key, valid)}"
-            known = {name: merged[name] for name in valid if name in merged}
-            places = [path for path in _paths(known) if path.rpartition(".")[2] == key]
-            if not places and not difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5):
-                places = difflib.get_close_matches(str(key), [path.rpartition(".")[2] for path in _paths(known)], n=1)
-                places = [path for path in _paths(known) if path.rpartition(".")[2] in places]
-            if places:
-                text = f"{family}: unknown override {key!r}; it belongs in {' or '.join(places)}: {_example(places[0])}"
-            raise InputError(text)
-        if isinstance(merged[key], Mapping) and not isinstance(value, Mapping):
-            raise InputError(f"{family}: override {key!r}: expected keys and values, got {value!r}")
+def _check_places(family: str, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Refuse keys at the top that the family does not have, and say where they belong.
+
+    Args:
+        family: its name.
+        values: what the overrides are to change.
+        overrides: the changes.
+    """
+    for key, change in overrides.items():
+        if key not in values:
+            places = _places(str(key), values)
+            if not places:
+                raise InputError(f"{family}: {unknown_name('override', key, values)}")
+            where = " or ".join(places)
+            raise InputError(f"{family}: unknown override {key!r}; it belongs in {where}: {_example(places[0])}")
+        if isinstance(values[key], Mapping) and not isinstance(change, Mapping):
+            raise InputError(f"{family}: override {key!r}: expected keys and values, got {change!r}")
+
+
+def _places(key: str, values: Mapping[str, Any]) -> list[str]:
+    """Return the dotted paths that end in a key, or in one that it is a misspelling of."""
+    leaves = {path: path.rpartition(".")[2] for path in _paths(values) if "." in path}
+    if key not in leaves.values() and not difflib.get_close_matches(key, values, n=1, cutoff=_CLOSE):
+        key = next(iter(difflib.get_close_matches(key, leaves.values(), n=1, cutoff=_CLOSE)), key)
+    return [path for path, leaf in leaves.items() if leaf == key]
 
 
 def _example(path: str) -> str:
@@ -124,8 +135,10 @@ def _merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     merged = dict(values)
     for key, change in changes.items():
         old = merged.get(key)
-        nested = isinstance(old, Mapping) and isinstance(change, Mapping)
-        merged[key] = _merge(old, change) if nested and not _chooses_anew(old, change) else change
+        if isinstance(old, Mapping) and isinstance(change, Mapping) and not _chooses_anew(old, change):
+            merged[key] = _merge(old, change)
+        else:
+            merged[key] = change
     return merged
 
 

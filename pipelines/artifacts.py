@@ -1,116 +1,220 @@
 """Bring the results of a run on Kubeflow to this machine."""
 
 import logging
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from caloforge.errors import InputError
 from caloforge.fetch import files_under, local_copy, without_secrets
-from caloforge.files import read_json
-from caloforge.pipelines.collect import link_file, link_folder
+from caloforge.files import digest, read_json
+from caloforge.index import Artifact, Index, plain_name
 from caloforge.pipelines.kubeflow import Kubeflow
+from caloforge.pipelines.layout import PLACES, ResultFolder, names
+from caloforge.pipelines.roots import pipeline_name, roots
 
 logger = logging.getLogger(__name__)
 
-ROOT = "minio://mlpipeline/v2/artifacts"
-"""Where a stock Kubeflow keeps artifacts, if the run names no place of its own."""
+LARGE_BYTES = 100_000_000
+"""Generated showers above this size are fetched only if all is asked for."""
 
-_FILES: Mapping[tuple[str, str], str] = {
-    ("compare", "leaderboard"): "leaderboard.json",
-    ("compare", "summary"): "leaderboard.md",
-    ("validate", "report"): "report.html",
-    ("preprocess", "quality"): "quality.md",
-}
-"""Task and artifact to the name that a local run gives it."""
+EXPECTED = frozenset({"report.html", "leaderboard.json", "leaderboard.md", "quality.md", "metrics.json", "bundle"})
+"""What a whole run leaves, whatever its families."""
 
-_FOLDERS = (("validate", "judgement"), ("export", "exported"), ("train", "bundle"))
+_OBJECT_STORES = ("s3://", "minio://", "gs://")
 
-EXPECTED = frozenset({*_FILES.values(), "metrics.json", "plots", "bundle"})
-"""What a whole run leaves, besides the generators of its families."""
+_OF_UNKNOWN_FAMILY = {("generate", "generated"), ("tune", "tuning")}
+"""Without an index nothing says of which family they are."""
 
 
-def fetch_artifacts(kubeflow: Kubeflow, run_id: str, output: Path, *, root: str | None = None) -> list[str]:
-    """Copy report, leaderboard, metrics, plots and generators of a run into a folder, as a local run lays them.
+@dataclass(frozen=True)
+class Fetched:
+    """What came.
+
+    Attributes:
+        written: names in the folder, those that were there from before too.
+        skipped: large files that were not asked for.
+        lost: a line for each artifact that could not be brought.
+    """
+
+    written: list[str]
+    skipped: list[str]
+    lost: list[str]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The files of a run under its root: path below it to address, oldest first."""
+
+    place: str
+    files: Mapping[str, str]
+
+
+def fetch_artifacts(
+    kubeflow: Kubeflow, run_id: str, output: Path, *, root: str | None = None, everything: bool = False
+) -> Fetched:
+    """Copy the results of a run into a folder, as a local run lays them.
 
     The API v2beta1 of Kubeflow Pipelines says nothing of artifacts, so they are read from the object
     store itself; keys and endpoint come from the environment (:func:`caloforge.fetch.local_copy`).
-    A step that Kubeflow took from its cache left its artifacts with the earlier run.
+    The run's index says which there are, wherever they lie, and their checksums. A run without one
+    (it failed, has not ended, or is of an older version) gives what lies under its own root.
 
     Args:
         kubeflow: where the run is.
         run_id: of the run.
-        output: gets ``report.html``, ``leaderboard.json``, ``leaderboard.md``, ``quality.md``,
-            ``metrics.json``, ``plots/``, ``bundle/`` and ``bundles/<family>/``, as far as they are there.
-        root: pipeline root of the run; without it the run's own, or Kubeflow's default.
-
-    Returns:
-        Names of what was written.
+        output: gets what :data:`caloforge.pipelines.layout.PLACES` lists, as far as it is there.
+        root: pipeline root of the run; without it the places of :func:`caloforge.pipelines.roots.roots`.
+        everything: bring generated showers of more than ``LARGE_BYTES`` too.
 
     Raises:
-        InputError: the run has no artifacts there, or they cannot be read.
+        InputError: the run has no artifacts there, they cannot be read, or something that is not
+            the run's is in the way.
     """
     run = kubeflow.ask(f"read run {run_id!r}", kubeflow.client.get_run, run_id)
-    own = run.runtime_config.pipeline_root if run.runtime_config else None
-    place = f"{(root or own or ROOT).rstrip('/')}/{_pipeline_name(run)}/{run_id}"
-    found = list(_artifacts(place, files_under(place)))
-    if not found:
+    found = _find(kubeflow, run, root)
+    folder = ResultFolder(output, run=run_id)
+    index = _index(found)
+    if index is not None:
+        return _by_index(found, index, folder, everything=everything)
+    logger.warning("the run has no index (%s); taking what lies under its own root", _why_none(run))
+    return _by_names(found, folder)
+
+
+def _find(kubeflow: Kubeflow, run: Any, root: str | None) -> _Found:
+    """Return the run's files under the first root that has any."""
+    pipeline = pipeline_name(kubeflow, run)
+    tried, refusals = [], []
+    for candidate in [root] if root else roots(kubeflow, run):
+        place = f"{candidate.partition('?')[0].rstrip('/')}/{pipeline}/{run.run_id}"
+        tried.append(without_secrets(place) if "://" in place else place)
+        try:
+            files = files_under(place)
+        except InputError as error:
+            refusals.append(error)
+            continue
+        if files:
+            return _Found(place, files)
+    if len(refusals) == len(tried):  # no place could be looked into
+        raise refusals[0]
+    text = (
+        f"{', '.join(tried)}: no artifacts are there; give --root, the namespace's pipeline root "
+        "(kubectl get configmap kfp-launcher -o jsonpath='{.data.defaultPipelineRoot}')"
+    )
+    raise InputError(text)
+
+
+def _index(found: _Found) -> Index | None:
+    """Return the run's index, None if its last step has written none."""
+    addresses = [address for path, address in found.files.items() if re.fullmatch(r"overview/([^/]+/)?index", path)]
+    if not addresses:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:  # of several attempts, the last
+        return Index.read(local_copy(addresses[-1], Path(scratch)), where=without_secrets(addresses[-1]))
+
+
+def _by_index(found: _Found, index: Index, folder: ResultFolder, *, everything: bool) -> Fetched:
+    fetched = Fetched([], [], [])
+    wanted = [(one, goes) for one in index.artifacts if (goes := names(one.step, one.name, one.family))]
+    folder.refuse_others([name for _, goes in wanted for name in goes])
+    for artifact, goes in wanted:
+        shown = ", ".join(goes)
+        if artifact.step == "generate" and artifact.bytes > LARGE_BYTES and not everything:
+            fetched.skipped.append(f"{shown} ({artifact.bytes / 1e6:.0f} MB)")
+            continue
+        if all(part == "" and folder.holds(name, artifact.sha256) for name, part in goes.items()):
+            fetched.written.extend(goes)
+            continue
+        with folder.scratch() as scratch:
+            try:
+                source = _checked(artifact, _store_of(found.place), scratch)
+            except InputError as error:
+                fetched.lost.append(f"{shown}: {error}")
+                continue
+            fetched.written.extend(folder.lay(artifact.step, artifact.name, source, family=artifact.family))
+    return fetched
+
+
+def _checked(artifact: Artifact, stores: tuple[str, ...], scratch: Path) -> Path:
+    """Fetch an artifact and compare it with what the index says of it."""
+    address = artifact.address.partition("?")[0]
+    if not address.startswith(stores):
+        raise InputError(f"{without_secrets(address)}: the run's index names what is in no store of artifacts")
+    if artifact.kind == "folder":
+        _check_names(address, files_under(address))
+    source = local_copy(address, scratch)
+    actual, size = digest(source)
+    if actual != artifact.sha256:
         text = (
-            f"{without_secrets(place)}: no artifacts are there; give --root, the namespace's pipeline root "
-            "(kubectl get configmap kfp-launcher -o jsonpath='{.data.defaultPipelineRoot}')"
+            f"{size} bytes of SHA-256 {actual}, not the {artifact.bytes} bytes of {artifact.sha256} that the run wrote"
         )
-        raise InputError(text)
-    output.mkdir(parents=True, exist_ok=True)
-    written: set[str] = set()
-    with tempfile.TemporaryDirectory(dir=output, prefix=".fetched-") as scratch:
-        for number, (key, address) in enumerate(found):
-            written |= _lay(key, local_copy(address, Path(scratch) / str(number)), output)
-    for name in sorted(written):
-        logger.info("fetched %s", output / name)
-    if missing := EXPECTED - written:
+        raise InputError(f"{without_secrets(address)}: {text}")
+    return source
+
+
+def _store_of(place: str) -> tuple[str, ...]:
+    """Return how the addresses of a run's artifacts may begin."""
+    return _OBJECT_STORES if "://" in place else ("/",)
+
+
+def _by_names(found: _Found, folder: ResultFolder) -> Fetched:
+    """Bring what lies under the run's root and is called as our steps call it."""
+    fetched = Fetched([], [], [])
+    _check_names(found.place, found.files)
+    for step, artifact, address in _artifacts(found):
+        with folder.scratch() as scratch:
+            try:
+                source = local_copy(address, scratch)
+                family = _family(source) if (step, artifact) == ("train", "bundle") else None
+            except InputError as error:
+                fetched.lost.append(str(error))
+                continue
+            laid = folder.lay(step, artifact, source, family=family)
+            fetched.written.extend(name for name in laid if name not in fetched.written)
+    if missing := EXPECTED.difference(fetched.written):
         text = "not with this run: %s; a step that was taken from the cache left its files with an earlier run"
         logger.warning(text, ", ".join(sorted(missing)))
-    return sorted(written)
+    return fetched
 
 
-def _lay(key: tuple[str, str], source: Path, output: Path) -> set[str]:
-    """Put one artifact where a local run would; return the names that it got."""
-    if key in _FILES:
-        link_file(source, output / _FILES[key])
-        return {_FILES[key]}
-    if key == ("validate", "judgement"):
-        link_file(source / "metrics.json", output / "metrics.json")
-        link_folder(source / "plots", output / "plots")
-        return {"metrics.json", "plots"}
-    name = "bundle" if key == ("export", "exported") else f"bundles/{read_json(source / 'config.json')['family']}"
-    link_folder(source, output / name)
-    return {name}
-
-
-def _pipeline_name(run: Any) -> str:
-    content = run.pipeline_spec or {}
-    specification = content.get("pipeline_spec", content)
-    info = specification.get("pipelineInfo") or specification.get("pipeline_info") or {}
-    if "name" not in info:
-        raise InputError(f"run {run.run_id!r} does not say which pipeline it is of")
-    return str(info["name"])
-
-
-def _artifacts(place: str, found: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield task and artifact, and the address of the file or folder.
+def _artifacts(found: _Found) -> Iterator[tuple[str, str, str]]:
+    """Yield step and artifact, and the address of the file or folder.
 
     Kubeflow writes ``<task>/<artifact>`` and, since 2.5, ``<task>/<random>/<artifact>``; the names of
     the artifacts tell them apart.
     """
-    known = {*_FILES, *_FOLDERS}
+    known = {(place.step, place.artifact) for place in PLACES} - _OF_UNKNOWN_FAMILY
     seen = set()
-    for path in found:
+    for path in found.files:
         parts = PurePosixPath(path).parts
         for depth in (1, 2):
             if len(parts) > depth and (parts[0], parts[depth]) in known:
-                address = f"{place}/{'/'.join(parts[: depth + 1])}"
+                address = f"{found.place}/{'/'.join(parts[: depth + 1])}"
                 if address not in seen:
                     seen.add(address)
-                    yield (parts[0], parts[depth]), address
+                    yield parts[0], parts[depth], address
                 break
+
+
+def _family(bundle: Path) -> str:
+    config = read_json(bundle / "config.json")
+    try:
+        return plain_name(config["family"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{bundle.name}: config.json does not say of which family it is") from None
+
+
+def _check_names(address: str, files: Iterable[str]) -> None:
+    """Refuse names that lead out of a folder; in an object store they may be any text."""
+    for name in files:
+        if ".." in re.split(r"[/\\]", name) or name.startswith("/"):
+            raise InputError(f"{without_secrets(address)}: holds a file of the name {name!r}")
+
+
+def _why_none(run: Any) -> str:
+    if run.state in ("PENDING", "RUNNING", "PAUSED"):
+        return "it has not ended"
+    return "it is of another version of caloforge" if run.state == "SUCCEEDED" else f"it ended as {run.state}"

@@ -14,15 +14,12 @@ from caloforge.components.preprocess import preprocess
 from caloforge.components.train import train
 from caloforge.components.tune import tune
 from caloforge.components.validate import validate
-from caloforge.pipelines.form import without
+from caloforge.pipelines.form import unused, without
 from caloforge.pipelines.names import LOOP, name_loop
 from caloforge.pipelines.notified import notified
 from caloforge.pipelines.placement import pipeline_config, place
 from caloforge.pipelines.settings import PipelineSettings, Step
 from caloforge.pipelines.version import code_version as installed_version
-
-TIMEOUT_MARGIN = 300
-"""Seconds by which a training ends before its pod would be ended, so that the step can say so."""
 
 
 class Results(NamedTuple):
@@ -40,7 +37,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     use for is not there, nor are its parameters: ``tune`` without a search, ``deploy`` without a name,
     ``notify`` without a webhook.
     """
-    searches, deploys = settings.tuning.trials > 0, bool(settings.deploy)
+    searches, deploys = (name not in unused(settings) for name in ("tune_trials", "deploy"))
     training = settings.training_pod()
     trial = training.model_dump_json(exclude_defaults=True, exclude={"runtime", "shared"})
     if settings.trains_in_train_job:
@@ -49,7 +46,6 @@ def build_pipeline(settings: PipelineSettings) -> Any:
     service = json.dumps(settings.served().model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     overrides = json.dumps(settings.overrides, sort_keys=True)
     version = settings.code_version or installed_version()
-    seconds = max(settings.timeouts["train"] - TIMEOUT_MARGIN, 1) if "train" in settings.timeouts else 0
 
     def placed(task: Any, step: Step, **resources: Any) -> Any:
         return place(task, settings, step, resources=resources)
@@ -107,7 +103,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                     max_minutes=max_minutes, nodes=settings.distributed.nodes,
                     processes=settings.distributed.processes, backend=settings.distributed.backend,
                     training_pod=fixed, training_resources=f'{{"memory": "{train_memory}", "gpus": {train_gpus}}}',
-                    seconds=seconds, strict=settings.strict, **one,
+                    seconds=settings.timeouts.get("train", 0), strict=settings.strict, **one,
                 ), "train",
                 # A step that waits for a TrainJob needs no GPUs of its own.
                 **({} if settings.trains_in_train_job else {"memory": train_memory, "gpus": train_gpus}),
@@ -148,7 +144,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         )  # fmt: skip
         return Results(index=last.outputs["index"], page=last.outputs["page"])
 
-    function = without(steps, [name for name, used in {"tune_trials": searches, "deploy": deploys}.items() if not used])
+    function = without(steps, unused(settings))
     if settings.webhook is not None:
         function = notified(function, settings)
     pipeline = dsl.pipeline(

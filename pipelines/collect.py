@@ -1,54 +1,25 @@
-"""Lay the results of a run where a user looks for them, without a second copy on the disk."""
+"""Lay the results of a run on this machine where a user looks for them, without a second copy on the disk."""
 
-import os
-import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from caloforge.files import atomic_directory, atomic_file
+from caloforge.index import Index
+from caloforge.pipelines.layout import ResultFolder
 
 
-def collect(outputs: Mapping[str, Any], output: Path, families: Sequence[str]) -> None:
-    """Link the pipeline's artifacts into the output folder.
+def collect(index: Path, output: Path) -> None:
+    """Link what the index names into the output folder, as :data:`caloforge.pipelines.layout.PLACES` says.
+
+    What an earlier run left there of a family that this one has not goes.
 
     Args:
-        outputs: name of each output of the pipeline to its ``path``, or a list of such.
-        output: gets ``leaderboard.json``, ``report.html``, ``metrics.json``, ``summary.md``, ``tables.csv``,
-            ``plots/``, ``bundle/``, ``bundles/<family>/`` and ``generated/<family>.hdf5``; after a search
-            ``tuning/<family>/``.
-        families: names of the loop's items, in order.
+        index: that the step ``overview`` wrote.
+        output: gets the links.
+
+    Raises:
+        InputError: something that is not ours is in the way there.
     """
-    judgement = Path(outputs["judgement"]["path"])
-    link_file(Path(outputs["leaderboard"]["path"]), output / "leaderboard.json")
-    link_file(Path(outputs["report"]["path"]), output / "report.html")
-    for name in ("metrics.json", "summary.md", "tables.csv"):
-        link_file(judgement / name, output / name)
-    link_folder(judgement / "plots", output / "plots")
-    link_folder(Path(outputs["winner"]["path"]), output / "bundle")
-    for family, bundle, generated in zip(families, outputs["bundles"], outputs["generated"], strict=True):
-        link_folder(Path(bundle["path"]), output / "bundles" / family)
-        link_file(Path(generated["path"]), output / "generated" / f"{family}.hdf5")
-    for family, tuning in zip(families, outputs["tunings"], strict=True):
-        if (Path(tuning["path"]) / "overrides.json").is_file():  # something was searched
-            link_folder(Path(tuning["path"]), output / "tuning" / family)
-
-
-def link_file(source: Path, target: Path) -> None:
-    """Put a file at another place of the same disk, atomically and without a second copy where that can be."""
-    with atomic_file(target) as temporary:
-        temporary.unlink()
-        _link(str(source), str(temporary))
-
-
-def link_folder(source: Path, target: Path) -> None:
-    """Put a folder at another place as :func:`link_file` does; what was there before goes."""
-    with atomic_directory(target) as temporary:
-        shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
+    folder = ResultFolder(output)
+    laid = []
+    for artifact in Index.read(index).artifacts:
+        laid += folder.lay(artifact.step, artifact.name, Path(artifact.address), family=artifact.family)
+    folder.keep_only(laid)

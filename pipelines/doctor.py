@@ -1,21 +1,22 @@
 """Look at a cluster before the first run, and say what is missing together with the command that mends it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from caloforge.cluster import ClusterError, connect
 from caloforge.errors import InputError
-from caloforge.pipelines.doctor_cluster import (
-    check_account,
-    check_namespace,
-    check_nodes,
-    check_products,
-    check_rights,
-    check_runtime,
-    check_secrets,
-    check_storage,
-    check_version,
-)
-from caloforge.pipelines.doctor_services import check_image, check_pipelines
+from caloforge.pipelines.doctor_cluster import check_namespace, check_version
+from caloforge.pipelines.doctor_data import check_data
+from caloforge.pipelines.doctor_image import check_image
+from caloforge.pipelines.doctor_nodes import check_nodes
+from caloforge.pipelines.doctor_products import check_products, check_runtime
+from caloforge.pipelines.doctor_quotas import check_quotas
+from caloforge.pipelines.doctor_rights import check_account, check_rights
+from caloforge.pipelines.doctor_secrets import check_secrets
+from caloforge.pipelines.doctor_security import check_security
+from caloforge.pipelines.doctor_services import check_pipelines
+from caloforge.pipelines.doctor_storage import check_storage
 from caloforge.pipelines.findings import Check, Finding, Site, State
 from caloforge.pipelines.rights import USUAL, Use
 from caloforge.pipelines.settings import PipelineSettings
@@ -23,6 +24,7 @@ from caloforge.pipelines.settings import PipelineSettings
 SERVICE_CHECKS: Mapping[str, Check] = {
     "pipelines": check_pipelines,
     "image": check_image,
+    "data": check_data,
 }
 """What can be checked without a cluster; one line each."""
 
@@ -31,6 +33,8 @@ CLUSTER_CHECKS: Mapping[str, Check] = {
     "rights": check_rights,
     "account": check_account,
     "namespace": check_namespace,
+    "security": check_security,
+    "quotas": check_quotas,
     "storage": check_storage,
     "secrets": check_secrets,
     "nodes": check_nodes,
@@ -41,6 +45,9 @@ CLUSTER_CHECKS: Mapping[str, Check] = {
 PATIENCE_SECONDS = 5.0
 """A check does not wait for an API server that is away."""
 
+FAILED, NOTHING_ASKED, WARNED = 1, 3, 4
+"""How the command ends if it does not end well."""
+
 _MARKS = {"ok": "ok", "failed": "FAILED", "warning": "warning", "unknown": "?"}
 
 
@@ -50,6 +57,8 @@ def examine(
     context: str | None = None,
     namespace: str | None = None,
     host: str | None = None,
+    token_file: Path | None = None,
+    cookies_file: Path | None = None,
 ) -> dict[str, list[Finding]]:
     """Return what was found, by the name of the check.
 
@@ -58,6 +67,8 @@ def examine(
         context: of the kubeconfig.
         namespace: of the runs; without it that of the settings, then that of the context.
         host: address of Kubeflow Pipelines.
+        token_file: file with the token for it.
+        cookies_file: file with cookies for it.
     """
     wanted = frozenset(USUAL) if settings is None else uses(settings)
     settings = settings or PipelineSettings()
@@ -69,11 +80,15 @@ def examine(
     except InputError as error:
         state: State = "unknown" if context is None else "failed"
         found["cluster"] = [Finding(state, str(error), "kubectl config get-contexts")]
-        site = Site(settings, wanted, host)
+        site = Site(settings, wanted, host, None, token_file, cookies_file)
     else:
         cluster.patience, cluster.poll_seconds = PATIENCE_SECONDS, 1.0
-        site = Site(settings, wanted, host, cluster)
+        site = Site(settings, wanted, host, cluster, token_file, cookies_file)
         found["cluster"] = _guarded("cluster", check_version, site)
+        if context is None:  # nobody asked for this cluster, and a run is started without it
+            found["cluster"] = [
+                replace(one, state="unknown") if one.state == "failed" else one for one in found["cluster"]
+            ]
     reached = found["cluster"][0].state == "ok"
     for name, check in {**CLUSTER_CHECKS, **SERVICE_CHECKS}.items():
         if reached or name in SERVICE_CHECKS:
@@ -100,6 +115,26 @@ def failed(found: Mapping[str, Sequence[Finding]]) -> bool:
     return any(finding.state == "failed" for findings in found.values() for finding in findings)
 
 
+def exit_code(found: Mapping[str, Sequence[Finding]], *, strict: bool = False) -> int:
+    """Return how a command ends that found this.
+
+    Args:
+        found: by the name of the check.
+        strict: whether warnings count.
+
+    Returns:
+        0 if nothing hinders a run, 1 if one would fail, 3 if neither the cluster nor Kubeflow Pipelines could be asked,
+        4 if there are warnings that count. 2 is wrong input, as of every command.
+    """
+    if failed(found):
+        return FAILED
+    if _nothing_asked(found):
+        return NOTHING_ASKED
+    if strict and any(finding.state == "warning" for findings in found.values() for finding in findings):
+        return WARNED
+    return 0
+
+
 def findings_table(found: Mapping[str, Sequence[Finding]]) -> str:
     """Return the findings as text, each with its fix below it."""
     width = max(len(name) for name in found)
@@ -109,6 +144,9 @@ def findings_table(found: Mapping[str, Sequence[Finding]]) -> str:
             lines.append(f"{_MARKS[finding.state]:<8} {name:<{width}}  {finding.text}")
             if finding.fix and finding.state != "ok":
                 lines.append(f"{'':<8} {'':<{width}}  -> {finding.fix}")
+    if _nothing_asked(found):
+        lines.append("")
+        lines.append("neither the cluster nor Kubeflow Pipelines could be asked: nothing is known of a run there")
     counts = {state: sum(f.state == state for fs in found.values() for f in fs) for state in _MARKS}
     lines.append("")
     lines.append(
@@ -116,6 +154,10 @@ def findings_table(found: Mapping[str, Sequence[Finding]]) -> str:
         f"{counts['unknown']} could not be checked"
     )
     return "\n".join(lines)
+
+
+def _nothing_asked(found: Mapping[str, Sequence[Finding]]) -> bool:
+    return all(finding.state == "unknown" for name in ("cluster", "pipelines") for finding in found[name])
 
 
 def _guarded(name: str, check: Check, site: Site) -> list[Finding]:

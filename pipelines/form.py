@@ -2,8 +2,37 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+from caloforge.pipelines.settings import PipelineSettings
+
+OPTIONAL: Mapping[str, str] = {"tune_trials": "tuning: {trials: 20}", "deploy": "deploy: NAME"}
+"""Parameters that a pipeline has only if the settings say what follows."""
+
+
+def unused(settings: PipelineSettings) -> list[str]:
+    """Return the parameters that the pipeline of these settings has no use for."""
+    used = {"tune_trials": settings.tuning.trials > 0, "deploy": bool(settings.deploy)}
+    return [name for name in OPTIONAL if not used[name]]
+
+
+def with_steps_for(settings: PipelineSettings, values: Mapping[str, Any]) -> PipelineSettings:
+    """Return settings whose pipeline has the parameters that are given a value, and the steps that they are for.
+
+    Args:
+        settings: of a pipeline that is about to be compiled.
+        values: parameter name to value, as for a run.
+
+    Raises:
+        InputError: a value is not one for its setting.
+    """
+    content = settings.model_dump()
+    if values.get("tune_trials"):
+        content["tuning"]["trials"] = values["tune_trials"]
+    if values.get("deploy"):
+        content["deploy"] = values["deploy"]
+    return PipelineSettings.parse(content, where="parameters")
 
 
 def without(function: Callable[..., Any], names: Collection[str]) -> Callable[..., Any]:

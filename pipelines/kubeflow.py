@@ -45,6 +45,10 @@ ANSWER_SECONDS = 60.0
 
 _PASSING = (429, 500, 502, 503, 504)
 
+_LOG_ATTEMPTS = 3
+_TEMPLATES = ("retry-system-container-impl", "system-container-impl", "system-container-driver")
+"""Argo's names of what runs a step's container and the pod before it; they are part of the pods' names."""
+
 
 class KubeflowError(RuntimeError):
     """Kubeflow Pipelines does not answer any more."""
@@ -161,8 +165,75 @@ class Kubeflow:
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
 
-    def once(self, what: str, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+    def run(self, run_id: str) -> Any:
+        """Return the record of a run."""
+        return self.ask(f"read run {run_id!r}", self.client.get_run, run_id)
+
+    def specification(self, run: Any) -> dict[str, Any]:
+        """Return what a run was made of, as the compiler wrote it; the platform's part may stand beside it.
+
+        A run that was started from a version of a pipeline only says which; the version's record has it.
+
+        Raises:
+            Refused: the version is not there any more.
+        """
+        content = run.pipeline_spec
+        if not content and (version := run.pipeline_version_reference):
+            record = self.ask(
+                f"read version {version.pipeline_version_id!r} of pipeline {version.pipeline_id!r}",
+                self.client.get_pipeline_version,
+                version.pipeline_id,
+                version.pipeline_version_id,
+            )
+            content = record.pipeline_spec
+        return dict(content or {})
+
+    def step_log(self, run_id: str, node: str) -> str | None:
+        """Return the log of the container of one of Argo's nodes; None if the API has none.
+
+        The archive of logs, which has what has ended, goes by the node's identifier; what the server
+        asks the cluster for, by the pod's name.
+
+        Raises:
+            Refused: it does not want to.
+        """
+        workflow, _, code = node.rpartition("-")
+        names = (node, *(f"{workflow}-{template}-{code}" for template in _TEMPLATES))
+        return next((text for name in names if (text := self._log(run_id, name)) is not None), None)
+
+    def _log(self, run_id: str, name: str) -> str | None:
+        api = self.client._healthz_api.api_client  # kfp's client has no method for logs
+
+        def read() -> str:
+            answer = api.call_api(
+                "/apis/v1alpha1/runs/{run}/nodes/{node}/log", "GET", path_params={"run": run_id, "node": name},
+                header_params={"Accept": "*/*"}, auth_settings=["Bearer"],
+                _preload_content=False, _return_http_data_only=True,
+            )  # fmt: skip
+            return str(answer.data.decode(errors="replace"))
+
+        for _ in range(_LOG_ATTEMPTS):
+            try:
+                return str(self.once(f"read the log of {name!r}", read, is_log=True))
+            except Refused as error:
+                if error.status not in (400, 404):
+                    raise
+                return None
+            except Passing as error:
+                if error.answered:  # 500 means that the pod or its log is gone
+                    return None
+                time.sleep(min(1.0, self.poll_seconds))
+        return None
+
+    def once(self, what: str, call: Callable[..., Any], /, *arguments: Any, is_log: bool = False, **named: Any) -> Any:
         """Call the API once.
+
+        Args:
+            what: is done, in words, for the messages.
+            call: method of kfp's client.
+            arguments: of the call.
+            is_log: whether the answer is plain text and not an object.
+            named: of the call.
 
         Raises:
             Passing: it may answer if it is asked again.
@@ -175,7 +246,7 @@ class Kubeflow:
             raise self._explained(what, error) from None
         except HTTPError as error:
             raise Passing(self._reason(error), answered=False) from None
-        self._check_is_api(what)
+        self._check_is_api(what, is_log=is_log)
         self._answers = True
         return answer
 
@@ -184,10 +255,11 @@ class Kubeflow:
         base = os.environ.get(KF_PIPELINES_UI_ENDPOINT_ENV, self.host)
         return f"{base.rstrip('/')}/#/{place}"
 
-    def _check_is_api(self, what: str) -> None:
+    def _check_is_api(self, what: str, *, is_log: bool) -> None:
         """Refuse pages for people: kfp takes the login page of a proxy for an object without content."""
         response = self.client._healthz_api.api_client.last_response
-        if "json" not in response.getheader("content-type", ""):
+        kind = response.getheader("content-type", "")
+        if "html" in kind if is_log else "json" not in kind:
             raise self._not_the_api(what, response.status)
 
     def _not_the_api(self, what: str, status: int) -> Refused:

@@ -27,9 +27,11 @@ from caloforge.pipelines.logs import RunLog
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.pipelines.timings import timings
 from caloforge.pipelines.version import code_version
+from caloforge.pods import SecretKey
 from caloforge.runner import RUNNER
 from caloforge.showers import open_showers
 from caloforge.steps import STEP_LOG
+from caloforge.webhook import WEBHOOK
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ def run_local(
     start = time.time()
     settings = settings or PipelineSettings()
     output = output.resolve()
-    showers = open_showers(data.resolve(), geometry)
+    showers = open_showers(data.absolute(), geometry)
     _ = showers.conditions  # refuses wrong energies now and not in a minute
     logger.info("%d showers of %s, %s", len(showers), showers.geometry.name, data)
     version = code_version()
@@ -94,7 +96,7 @@ def run_local(
         arguments = {"data": str(showers.path), "data_sha256": sha256(showers.path)}
         if geometry is not None:
             arguments["geometry"] = json.dumps({"name": showers.geometry.name, "text": showers.geometry.to_xml()})
-        changes = {
+        changes: dict[str, Any] = {
             "code_version": version,
             # Other code may not understand the state that this one saved.
             "checkpoints": str(output / "checkpoints" / version),
@@ -102,10 +104,12 @@ def run_local(
             "retries": 0,
             "cache": True,
         }
+        if os.environ.get(WEBHOOK) and settings.webhook is None:
+            changes["webhook"] = SecretKey(secret="environment", key=WEBHOOK)  # the address itself stays there
         settings = settings.model_copy(update=changes)
         _forget_failures(output / "steps")
         outputs = _execute(settings, arguments, output)
-        collect(outputs, output, settings.families)
+        collect(Path(outputs["index"]["path"]), output)
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
         write_json(output / "timings.json", record)
@@ -132,7 +136,7 @@ def _folder_of_one_run(output: Path) -> Iterator[None]:
 
 def _forget_failures(steps: Path) -> None:
     """Have families that failed in an earlier run tried again: a step whose result is gone is repeated."""
-    for note in steps.glob(f"**/{FAILED}"):
+    for note in list(steps.glob(f"**/{FAILED}")):
         shutil.rmtree(note.parent)
 
 
@@ -176,7 +180,11 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
         return dict(read_json(results))
     if log.input_error:
         raise InputError(log.input_error)
-    msg = f"step {log.failed or 'pipeline'!r} failed (all of its output: {output / 'run.log'}); it ended with:\n{log.tail()}"
+    cause = f": {log.cause}" if log.cause else ""
+    msg = (
+        f"step {log.failed or 'pipeline'!r} failed{cause} (all of its output: {output / 'run.log'}); "
+        f"it ended with:\n{log.tail()}"
+    )
     raise StepError(msg)
 
 

@@ -6,6 +6,7 @@ import textwrap
 from collections import deque
 from typing import TextIO
 
+from caloforge.ending import MARK, read_ending
 from caloforge.logs import LINE
 
 logger = logging.getLogger(__name__)
@@ -16,6 +17,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _THREAD = re.compile(r"(\d+)\t(.*)")
 _TASK_STARTS = re.compile(r".* - INFO - Executing task '(.+)'")
 _TASK_FAILS = re.compile(r".* - ERROR - Task '.+' finished with status FAILURE")
+_TASK_SUCCEEDS = re.compile(r".* - INFO - Task '.+' finished with status SUCCESS")
 _TASK_KEPT = re.compile(r"Task (\S+) cache hit .*")
 _STEP_STARTS = re.compile(r"(.+): started")
 _CHAINED = ("The above exception was", "During handling of the above")
@@ -29,6 +31,7 @@ class _Task:
         self.name = name
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.over = False
+        self.cause = ""
         self.input_error: str | None = None
 
     def add(self, line: str) -> None:
@@ -67,6 +70,12 @@ class RunLog:
             logger.error("%s: failed", task.name)
             self._failure = self._failure or task
             task.over = True
+        elif _TASK_SUCCEEDS.fullmatch(text) and task.cause:
+            logger.warning("%s: failed, and the run goes on: %s", task.name, task.cause)
+        elif text.startswith(MARK):
+            ending = read_ending(text)
+            task.cause = ending.cause if ending is not None else ""
+            return  # it is for us, and no part of what people read
         elif match := LINE.fullmatch(text):
             self._show(task, match)
         elif match := _INPUT_ERROR.fullmatch(text):
@@ -89,6 +98,11 @@ class RunLog:
     def input_error(self) -> str | None:
         """Message of the :class:`caloforge.errors.InputError` that ended it, if that it was."""
         return self._failure.input_error if self._failure else None
+
+    @property
+    def cause(self) -> str:
+        """Why the first task that failed did, in one line; empty if it did not say."""
+        return self._failure.cause if self._failure else ""
 
     def tail(self) -> str:
         """Return the last lines of the failed task, or of what was outside of tasks."""

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from caloforge.errors import InputError, unknown_name
+from caloforge.pipelines.form import OPTIONAL
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -48,6 +49,9 @@ def check_parameters(pipeline: Mapping[str, Any], values: Mapping[str, Any]) -> 
     """
     inputs = pipeline["root"].get("inputDefinitions", {}).get("parameters", {})
     for name in values:
+        if name not in inputs and name in OPTIONAL:
+            text = f"parameter {name!r}: the pipeline was compiled without its step; compile it with {OPTIONAL[name]}"
+            raise InputError(text)
         if name not in inputs:
             raise unknown_name("parameter", name, inputs)
     for name, definition in inputs.items():

@@ -7,8 +7,11 @@ from kfp import dsl, kubernetes
 
 from caloforge.errors import InputError
 from caloforge.pipelines.settings import PipelineSettings, Step
-from caloforge.pods import Pod, toleration_fields
+from caloforge.pods import Pod, cpu_limit, plain_environment, toleration_fields
 from caloforge.webhook import WEBHOOK
+
+LAST_WORDS_SECONDS = 300
+"""What a pod has left after its training was ended for taking too long."""
 
 _OF_THIS_RUN: tuple[Step, ...] = ("deploy", "overview", "notify")
 """Steps whose result is good for one run only, and never taken from a cache."""
@@ -30,6 +33,9 @@ def place(task: Any, settings: PipelineSettings, step: Step, *, resources: Mappi
     pod = settings.pod_of(step)
     task.set_display_name(step).set_container_image(settings.image)
     kubernetes.set_image_pull_policy(task, settings.image_pull_policy)
+    # All that Pod Security "restricted" lacks in Kubeflow's steps. The image names its user by a number, so that
+    # none is needed here, which platforms that give each namespace numbers of its own would refuse.
+    kubernetes.set_security_context(task, run_as_non_root=True)
     try:
         _set_resources(task, pod, resources or {})
     except ValueError as error:
@@ -40,7 +46,8 @@ def place(task: Any, settings: PipelineSettings, step: Step, *, resources: Mappi
     if step == "notify" and settings.webhook is not None:
         kubernetes.use_secret_as_env(task, settings.webhook.secret, {settings.webhook.key: WEBHOOK})
     if seconds := settings.timeouts.get(step):
-        kubernetes.set_timeout(task, seconds)
+        # A training ends itself in time and says so; the pod's end would be the end of the run.
+        kubernetes.set_timeout(task, seconds + (LAST_WORDS_SECONDS if step == "train" else 0))
     if settings.retries:
         backoff = settings.backoff
         task.set_retry(
@@ -60,9 +67,11 @@ def pipeline_config(settings: PipelineSettings) -> dsl.PipelineConfig:
 
 
 def _set_resources(task: Any, pod: Pod, parameters: Mapping[str, Any]) -> None:
-    """Set requests and limits; cores are not limited."""
+    """Set requests and limits."""
     cpu, memory = parameters.get("cpu", pod.cpu), parameters.get("memory", pod.memory)
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
+    if limit := cpu_limit(pod):
+        task.set_cpu_limit(limit)
     if pod.gpus or "gpus" in parameters:
         task.set_accelerator_type(parameters.get("gpu_type", pod.gpu_type))
         task.set_accelerator_limit(parameters.get("gpus", pod.gpus))
@@ -92,7 +101,7 @@ def _set_place(task: Any, pod: Pod) -> None:
 
 
 def _set_contents(task: Any, pod: Pod) -> None:
-    for key, value in pod.env.items():
+    for key, value in plain_environment(pod).items():
         task.set_env_variable(key, value)
     for variable, source in pod.secret_env.items():
         kubernetes.use_secret_as_env(task, source.secret, {source.key: variable})

@@ -46,7 +46,7 @@ class Right:
 
 RIGHTS = (
     Right(INFERENCE_SERVICE.group, INFERENCE_SERVICE.plural, ("create", "delete", "get", "patch"), ("deploy",)),
-    Right(EXPERIMENT.group, EXPERIMENT.plural, ("create", "delete", "get"), ("tune",)),
+    Right(EXPERIMENT.group, EXPERIMENT.plural, ("create", "delete", "get", "patch"), ("tune",)),
     Right(TRIAL.group, TRIAL.plural, ("list",), ("tune",)),
     Right(TRAIN_JOB.group, TRAIN_JOB.plural, ("create", "delete", "get"), ("distribute",)),
     Right(OPTIMIZATION_JOB.group, OPTIMIZATION_JOB.plural, ("create", "delete", "get"), ("search",)),

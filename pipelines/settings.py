@@ -1,7 +1,7 @@
 """Settings of the pipeline: what is trained on what, and what each step gets on a cluster."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
@@ -11,21 +11,13 @@ from caloforge.components.image import IMAGE
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.fetch import FETCH_CACHE
+from caloforge.models.registries import FAMILIES, PRESETS
 from caloforge.models.training.pod import TrainingPod
 from caloforge.pods import Pod, SecretKey
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
 from caloforge.tuning.settings import TuneSettings
-
-FAMILIES = ("coupling_flow", "flow_matching", "diffusion", "wgan", "vae")
-"""Names of :data:`caloforge.models.families.FAMILIES`, known without importing torch; the longest
-trainings first, so that two that run side by side end together."""
-
-PRESETS = ("demo", "full")
-"""Names of :data:`caloforge.models.presets.PRESETS`, known without importing torch."""
-
-PROTOCOLS = ("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")
-"""Names of :data:`caloforge.validation.protocols.PROTOCOLS`, known without importing scikit-learn."""
+from caloforge.validation.registries import PROTOCOLS
 
 Step = Literal["preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify"]
 
@@ -53,7 +45,7 @@ _Seconds = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class Backoff(Config):
-    """How long a step that failed waits before it is tried again.
+    """How long a step whose pod was lost waits before it is tried again.
 
     Attributes:
         seconds: before the first new attempt.
@@ -122,7 +114,8 @@ class PipelineSettings(Config):
         resources: what single steps get on top of ``pod``, with the same keys, e.g. ``{train: {gpus: 1}}``;
             maps (``env``, ``claims``, ...) are merged, everything else is replaced.
         distributed: on how many pods and processes each training runs.
-        retries: how often a failed step is tried again.
+        retries: how often a step whose pod was lost is tried again. A step that failed is not, unless the installation
+            of Kubeflow Pipelines has it so: it would fail again, and what can pass is waited for within the step.
         backoff: waits between these attempts.
         timeouts: seconds that one attempt of a step may take, e.g. ``{train: 86400}``; none for the others.
         deadline_seconds: seconds that the whole run may take.
@@ -141,7 +134,7 @@ class PipelineSettings(Config):
     code_version: str = ""
     data: str = ""
     fetch_cache: FetchCache | None = None
-    families: tuple[str, ...] = Field(default=FAMILIES, min_length=1)
+    families: tuple[str, ...] = Field(default=FAMILIES.names, min_length=1)
     preset: str = "demo"
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     max_minutes: float = Field(default=0.0, ge=0)
@@ -170,7 +163,7 @@ class PipelineSettings(Config):
     @classmethod
     def _known_families(cls, value: Any) -> Any:
         for name in value:
-            _check_name("family", name, FAMILIES)
+            _check_name("family", name, FAMILIES.names)
         if isinstance(value, tuple) and len(set(value)) < len(value):
             raise PydanticCustomError("repeated", "a family is named twice")
         return value
@@ -290,7 +283,7 @@ def _check_env(where: str, env: Mapping[str, str]) -> None:
             raise PydanticCustomError("secret", "{text}", {"text": text})
 
 
-def _check_name(kind: str, name: str, valid: tuple[str, ...]) -> None:
+def _check_name(kind: str, name: str, valid: Collection[str]) -> None:
     if name not in valid:
         # A plain ValueError's text would get pydantic's own prefix.
         raise PydanticCustomError("unknown_name", "{text}", {"text": str(unknown_name(kind, name, valid))})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from pydantic import Field
 from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, write_json
-from caloforge.preprocessing.prepared import Prepared, load_prepared
+from caloforge.preprocessing.prepared import GENERATED, Prepared, load_prepared
 from caloforge.preprocessing.quality import Quality, check_quality
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
+from caloforge.source import Source
 from caloforge.steps import step
 
 logger = logging.getLogger(__name__)
@@ -53,18 +55,27 @@ class PrepareSettings(Config):
     voxel_scaling: Literal["censored_log", "logit", "power"] = "censored_log"
 
 
-def prepare(showers: Showers, output: Path, *, settings: PrepareSettings | None = None, seed: int = 0) -> Prepared:
+def prepare(
+    showers: Showers,
+    output: Path,
+    *,
+    settings: PrepareSettings | None = None,
+    seed: int = 0,
+    source: Source | None = None,
+) -> Prepared:
     """Check, split and fit; the showers are read twice in chunks and never copied.
 
     Args:
         showers: the opened file.
-        output: folder to write: ``prepared.json``, ``splits.npz``, ``transform.safetensors``,
-            ``geometry.xml`` and ``quality.md``.
+        output: folder to write: ``prepared.json``, ``splits.npz``, ``conditions.npz``,
+            ``transform.safetensors``, ``geometry.xml`` and ``quality.md``.
         settings: how to prepare.
         seed: of the split and of the noise that codes zeros.
+        source: where the showers came from, see :func:`caloforge.fetch.fetch`; kept in the folder.
 
     Raises:
-        InputError: no threshold is known, or too few showers are good.
+        InputError: no threshold is known, too few showers are good, or the file is not the one that
+            was fetched.
     """
     settings = settings or PrepareSettings()
     with step("preprocess"):
@@ -80,6 +91,10 @@ def prepare(showers: Showers, output: Path, *, settings: PrepareSettings | None 
         with atomic_directory(output) as folder:
             _fit_transforms(training, folder, settings, threshold, seed)
             np.savez(folder / "splits.npz", allow_pickle=False, **splits)
+            kept = {split: showers.select(splits[split]).conditions for split in GENERATED}
+            columns = {f"{split}_{name}": getattr(kept[split], name) for split in kept for name in kept[split].names}
+            np.savez(folder / "conditions.npz", allow_pickle=False, **columns)
+            origin = provenance(inputs={"showers": showers.path}, seed=seed)
             showers.geometry.write(folder / "geometry.xml")
             (folder / "quality.md").write_text(quality.markdown())
             record = {
@@ -99,7 +114,8 @@ def prepare(showers: Showers, output: Path, *, settings: PrepareSettings | None 
                     "response_mean": quality.response[0],
                     "response_std": quality.response[1],
                 },
-                "provenance": provenance(inputs={"showers": showers.path}, seed=seed),
+                "source": _source(source, showers.path, origin).as_dict(),
+                "provenance": origin,
             }
             write_json(folder / "prepared.json", record)
         logger.info(
@@ -108,6 +124,19 @@ def prepare(showers: Showers, output: Path, *, settings: PrepareSettings | None 
             ", ".join(f"{len(rows)} {name}" for name, rows in splits.items()), threshold, settings.voxel_scaling,
         )  # fmt: skip
         return load_prepared(output)
+
+
+def _source(source: Source | None, path: Path, origin: dict[str, Any]) -> Source:
+    """Return where the showers came from, with the checksum of what was read."""
+    found: str = origin["inputs"]["showers"]["sha256"]
+    if source is None:
+        return Source(path.name, path.stat().st_size, found, origin["created"])
+    if source.sha256 not in ("", found):
+        raise InputError(
+            f"{path}: is damaged, or was changed: its SHA-256 is {found}, but {source.sha256} was fetched from "
+            f"{source.address}; remove it and run again"
+        )
+    return replace(source, sha256=found)
 
 
 def _threshold(showers: Showers, settings: PrepareSettings) -> float:

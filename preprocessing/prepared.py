@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,13 +13,19 @@ from numpy.typing import NDArray
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import read_json
 from caloforge.geometry import Geometry
-from caloforge.showers import Showers, open_showers
+from caloforge.showers import Conditions, Showers, open_showers
+from caloforge.source import Source
 
 if TYPE_CHECKING:
     from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
 
+logger = logging.getLogger(__name__)
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+GENERATED: tuple[Split, ...] = ("validation", "test")
+"""Splits that generators are judged on: their conditions are kept, so that generation needs no showers."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,26 @@ class Prepared:
     def phi_symmetric(self) -> bool:
         """Whether the showers look the same from all sides in alpha."""
         return bool(self.record["phi_symmetric"])
+
+    @property
+    def source(self) -> Source | None:
+        """Where the showers came from; None in a folder that an older version wrote."""
+        record = self.record.get("source")
+        return None if record is None else Source.of(record)
+
+    def conditions_of(self, split: Split) -> Conditions:
+        """Return the conditions of a split's showers, in their order, without the shower file.
+
+        Raises:
+            InputError: of this split none are kept, or an older version wrote the folder.
+        """
+        if split not in GENERATED:
+            raise unknown_name("split with conditions", split, GENERATED)
+        file = self.path / "conditions.npz"
+        if not file.is_file():
+            raise InputError(f"{self.path}: prepared by an older version; run caloforge preprocess again")
+        with np.load(file, allow_pickle=False) as arrays:
+            return Conditions(**{name: arrays[f"{split}_{name}"] for name in self.conditions})
 
     def transforms(self) -> tuple[LayerEnergyTransform, VoxelTransform]:
         """Return the fitted transforms of the two stages."""
@@ -115,4 +142,6 @@ def open_split(showers: Path, prepared: Path, split: str) -> Showers:
             f"{found.record['quality']['showers']}; run preprocess on this file"
         )
         raise InputError(msg)
-    return opened.select(found.splits[split])
+    chosen = opened.select(found.splits[split])
+    logger.info("the %s split is %s", split, chosen.share())
+    return chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -11,7 +10,21 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.errors import InputError
-from caloforge.pods import IMAGE, Pod, Quantity, digest_of, environment, placement, resources, volumes
+from caloforge.pods import (
+    CONTAINER_SECURITY,
+    IMAGE,
+    POD_SECURITY,
+    USER,
+    Pod,
+    Quantity,
+    cores,
+    digest_of,
+    environment,
+    placement,
+    resources,
+    volumes,
+    without_empty,
+)
 
 MODEL_FORMAT = "caloforge"
 MODEL_FOLDER = "/mnt/models"
@@ -95,11 +108,11 @@ def inference_service(name: str, storage_uri: str, settings: ServiceSettings) ->
         "maxReplicas": settings.max_replicas,
         "timeout": settings.request_seconds,
         **placement(settings),
+        "serviceAccountName": settings.service_account or None,
+        "annotations": dict(settings.annotations),
+        # For the container that fetches the bundle. Knative refuses it: its pods must get it from Knative.
+        "securityContext": dict(POD_SECURITY) if settings.mode == "Standard" else None,
     }
-    if settings.service_account:
-        predictor["serviceAccountName"] = settings.service_account
-    if settings.annotations:
-        predictor["annotations"] = dict(settings.annotations)
     mounted, mounts = _volumes(settings)
     if settings.runtime:
         predictor["model"] = {
@@ -109,7 +122,7 @@ def inference_service(name: str, storage_uri: str, settings: ServiceSettings) ->
             "storageUri": storage_uri,
             "resources": resources(settings),
             "env": _environment(settings),
-            "volumeMounts": [mount for mount in mounts if mount["mountPath"] != "/tmp"],
+            "volumeMounts": [mount for mount in mounts if mount["name"] != "tmp"],
         }
         predictor["volumes"] = [volume for volume in mounted if volume["name"] != "tmp"]
     else:
@@ -117,27 +130,27 @@ def inference_service(name: str, storage_uri: str, settings: ServiceSettings) ->
         container["env"] = [{"name": "STORAGE_URI", "value": storage_uri}, *container["env"]]
         predictor["containers"] = [container]
         predictor["volumes"] = mounted
+    predictor = without_empty(predictor)
     predictor["labels"] = {**settings.labels, **LABELS, SPECIFICATION: digest_of(predictor)}
-    metadata: dict[str, Any] = {"name": name, "labels": dict(LABELS)}
-    if settings.namespace:
-        metadata["namespace"] = settings.namespace
+    metadata = {"name": name, "namespace": settings.namespace or None, "labels": dict(LABELS)}
     # A tag gives each new revision an address of its own, at which it is tried before it gets any traffic. It
     # is there from the beginning because KServe makes a new revision whenever an annotation changes.
     annotations = {"serving.kserve.io/enable-tag-routing": "true"}
     if settings.mode:
         annotations["serving.kserve.io/deploymentMode"] = _MODES[settings.mode]
-    return {
+    service = {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
         "metadata": {**metadata, "annotations": annotations},
         "spec": {"predictor": predictor},
     }
+    return without_empty(service)
 
 
 def serving_runtime(name: str, settings: ServiceSettings) -> dict[str, Any]:
     """Return the ServingRuntime with which services of any bundle can be made, by us or by hand."""
     mounted, _ = _volumes(settings)
-    return {
+    runtime = {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ServingRuntime",
         "metadata": {"name": name, "labels": dict(LABELS)},
@@ -150,6 +163,7 @@ def serving_runtime(name: str, settings: ServiceSettings) -> dict[str, Any]:
             **placement(settings),
         },
     }
+    return without_empty(runtime)
 
 
 def server_container(settings: ServiceSettings) -> dict[str, Any]:
@@ -174,14 +188,7 @@ def server_container(settings: ServiceSettings) -> dict[str, Any]:
             "failureThreshold": 6,
         },
         "resources": resources(settings),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": {"runAsUser": USER, **POD_SECURITY, **CONTAINER_SECURITY},
         "volumeMounts": _volumes(settings)[1],
     }
 
@@ -189,15 +196,9 @@ def server_container(settings: ServiceSettings) -> dict[str, Any]:
 def _environment(settings: ServiceSettings) -> list[dict[str, Any]]:
     # torch starts a thread for each core of the node unless told how many it may use. Knative allows no
     # resourceFieldRef, so that the number is worked out here.
-    threads = {"OMP_NUM_THREADS": str(_cores(settings.cpu)), **settings.env}
+    threads = {"OMP_NUM_THREADS": str(cores(settings.cpu_limit or settings.cpu)), **settings.env}
     return environment(settings.model_copy(update={"env": threads}))
 
 
-def _cores(quantity: str) -> int:
-    milli = float(quantity[:-1]) if quantity.endswith("m") else 1000 * float(quantity)
-    return max(1, math.ceil(milli / 1000))
-
-
 def _volumes(settings: ServiceSettings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    mounted, mounts = volumes(settings.model_copy(update={"claims": {}}))
-    return [*mounted, {"name": "tmp", "emptyDir": {}}], [*mounts, {"name": "tmp", "mountPath": "/tmp"}]
+    return volumes(settings.model_copy(update={"claims": {}}))

@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
+from urllib.parse import urlsplit
 
 from caloforge.cluster import INFERENCE_SERVICE, Cluster, ClusterError, Refused
 from caloforge.errors import InputError
 from caloforge.pods import in_pod
 from caloforge.serving.errors import ServingError
+from caloforge.serving.forward import forwarded, reachable
 from caloforge.serving.inference_service import SPECIFICATION
-from caloforge.serving.readiness import Expected, address, revisions, wait_until_served
+from caloforge.serving.readiness import (
+    Expected,
+    Overtaken,
+    ServiceEvents,
+    address,
+    check_ours,
+    ready_pod,
+    revisions,
+    wait_until_served,
+)
 from caloforge.serving.smoke import Reference, WrongShowers, check_server
 
 logger = logging.getLogger(__name__)
@@ -57,6 +69,8 @@ class Rollout:
         """
         self._body, self._cluster, self._run, self._keep = body, cluster, run, keep
         self._name: str = body["metadata"]["name"]
+        self._wanted: str = body["spec"]["predictor"]["labels"][SPECIFICATION]
+        self._told: ServiceEvents | None = None
         self._created = False
         self._before: dict[str, Any] | None = None
         """Specification, labels and annotations to go back to; None if nothing was there or changed."""
@@ -83,11 +97,12 @@ class Rollout:
         """
         begin = time.perf_counter()
         try:
-            item = wait_until_served(self._write(), self._cluster, timeout=timeout)
+            expected = self._write()
+            item = wait_until_served(expected, self._cluster, timeout=timeout, told=self._told)
             figures = {"start_seconds": time.perf_counter() - begin}
-            asked = address(item, inside=in_pod(), newest=self._canary)
-            logger.info("%s: ready after %.0f s; asking %s", self._name, figures["start_seconds"], asked)
-            figures |= self._query(asked, reference, headers)
+            logger.info("%s: ready after %.0f s", self._name, figures["start_seconds"])
+            with self._way(item, expected) as asked:
+                figures |= self._query(asked, reference, headers)
             self._finish()
         except BaseException as error:
             changed = self._created or self._before is not None
@@ -101,12 +116,35 @@ class Rollout:
         logger.info("%s: serves at %s; one shower takes %.1f ms", self._name, url, figures["latency_ms"])
         return url, figures
 
+    @contextmanager
+    def _way(self, item: dict[str, Any], expected: Expected) -> Iterator[str]:
+        """Yield an address at which the new servers can be asked from here."""
+        url = address(item, inside=in_pod(), newest=self._canary)
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if in_pod() or reachable(parts.hostname or "", port):
+            logger.info("%s: asking %s", self._name, url)
+            yield url
+            return
+        pod, port = ready_pod(expected, self._cluster)
+        logger.info("%s: %s cannot be reached from here; asking pod %s through the API server", self._name, url, pod)
+        with forwarded(self._cluster, pod, port) as here:
+            yield here
+
     def _write(self) -> Expected:
-        wanted = self._body["spec"]["predictor"]["labels"][SPECIFICATION]
+        wanted = self._wanted
         found = self._find()
+        self._told = ServiceEvents(self._name, self._cluster)
         if found is None:
-            written = self._create()
-            return Expected(self._name, written["metadata"].get("generation", 1), wanted)
+            try:
+                written = self._create()
+            except Refused:
+                raise
+            except InputError:  # another run has made it at the same time: it is changed then
+                if (found := self._find()) is None:
+                    raise
+            else:
+                return Expected(self._name, written["metadata"].get("generation", 1), wanted)
         annotations = found["metadata"].get("annotations", {})
         if found["spec"]["predictor"].get("labels", {}).get(SPECIFICATION) == wanted:
             logger.info("%s: has this specification already", self._name)
@@ -208,6 +246,12 @@ class Rollout:
         show = f"kubectl describe inferenceservice {self._name} --namespace {self._cluster.namespace}"
         if self._keep:
             return f"left as it is: {show}"
+        try:
+            check_ours(self._cluster.get(INFERENCE_SERVICE, self._name), self._wanted)
+        except Overtaken:
+            return "it is left to them"
+        except (InputError, ClusterError):
+            pass  # what follows says what it meets
         if self._created:
             gone = self._cluster.delete(INFERENCE_SERVICE, self._name)
             return "deleted again" if gone else f"could not be deleted: {show}"

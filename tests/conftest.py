@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from caloforge.models.configuration import TrainingRequest
 from caloforge.models.training.train import train
 from caloforge.preprocessing.prepare import prepare
 from caloforge.showers import Showers, open_showers, write_showers
@@ -50,5 +51,9 @@ def small_prepared(small_showers: Path, tmp_path_factory: pytest.TempPathFactory
 def tiny_bundle(small_showers: Path, small_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE bundle trained for eight steps."""
     folder = tmp_path_factory.mktemp("bundle") / "vae"
-    train(small_showers, small_prepared, folder, family="vae", overrides=QUICK, seed=1)
+    train(
+        TrainingRequest(
+            showers=small_showers, prepared=small_prepared, output=folder, family="vae", overrides=QUICK, seed=1
+        )
+    )
     return folder

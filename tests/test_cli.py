@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from object_store import ObjectStore, serving
 
 from caloforge import cli
 from caloforge.files import read_json
@@ -304,6 +306,41 @@ def test_steps_by_hand(small_showers: Path, tmp_path: Path) -> None:
     metrics = read_json(tmp_path / "judged" / "metrics.json")
     assert set(metrics["generators"]) == {"vae"}
     assert (tmp_path / "judged" / "report.html").is_file()
+
+
+def test_steps_by_address(
+    tiny_bundle: Path, small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every verb of one machine fetches what it reads, and leaves no copy behind."""
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    prepared, bundle, showers = tmp_path / "prepared", tmp_path / "bundle", tmp_path / "vae.hdf5"
+    overrides = tmp_path / "overrides.yaml"
+    overrides.write_text(yaml.safe_dump({"training": {"steps": 2}, "energies": {"steps": 2}}))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "name")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    with serving(ObjectStore()) as store:
+        store.objects["physics/small.hdf5"] = small_showers.read_bytes()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+        data = "s3://physics/small.hdf5"
+        succeeded("preprocess", "--data", data, "--seed", 1, "-o", prepared)
+        assert read_json(prepared / "prepared.json")["source"]["address"] == data
+        train = ("--prepared", prepared, "--family", "vae", "--overrides", overrides, "-o", bundle)
+        assert "steps=2" in succeeded("train", "--data", data, *train)
+        succeeded(*_generate(tiny_bundle, showers, "--like", data))
+        store.objects["physics/generated/small.hdf5"] = showers.read_bytes()
+        store.objects["physics/other/small.hdf5"] = showers.read_bytes()
+        generated = [f"{store.url}/physics/{name}/small.hdf5" for name in ("generated", "other")]
+        judge = ("validate", "--reference", data, "--generated", generated[0], "--generated", generated[1])
+        succeeded(*judge, "-o", tmp_path / "judged")
+        metrics = read_json(tmp_path / "judged" / "metrics.json")
+        assert list(metrics["generators"]) == [address.removesuffix(".hdf5") for address in generated]
+        assert metrics["source"]["address"] == data
+        store.objects["physics/small.hdf5"] += b"changed"
+        assert "its SHA-256 is" in refused("train", "--data", data, *train)
+        message = "s3://physics/nothing.hdf5: nothing is there"
+        assert message in refused("preprocess", "--data", "s3://physics/nothing.hdf5", "-o", prepared)
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_compile(tmp_path: Path) -> None:

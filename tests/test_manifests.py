@@ -11,13 +11,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from kubeflow_katib_api.models import V1beta1Experiment
+from kubernetes_api import KubernetesApi, kubeconfig, running
 from kustomization import build
 
 from caloforge import __version__
 from caloforge.cli import main
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
+from caloforge.pipelines.manifest_examples import DEFAULT_REQUESTS
 from caloforge.pipelines.manifests import OVERLAYS, manifests, write_manifests
+from caloforge.pipelines.products import PARTS
 from caloforge.pipelines.rights import RIGHTS
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.serving.inference_service import ServiceSettings, inference_service
@@ -118,6 +121,77 @@ def test_no_manifest_is_left_out() -> None:
         assert name in yaml.safe_load(WRITTEN[str(folder / "kustomization.yaml")])["resources"]
 
 
+KNOWN_EVERYWHERE = {
+    "LimitRange", "Namespace", "NetworkPolicy", "PersistentVolumeClaim", "ResourceQuota", "Role", "RoleBinding",
+    "Secret", "ServiceAccount",
+}  # fmt: skip
+"""Kinds of Kubernetes' own."""
+
+
+def kinds(folder: Path) -> set[str]:
+    return {item["kind"] for item in build(folder)}
+
+
+@pytest.mark.parametrize("folder", ["overlays/standalone", "overlays/profile/admin", "examples/quota"])
+def test_they_apply_where_only_pipelines_are_installed(folder: str) -> None:
+    assert kinds(FOLDER / folder) <= KNOWN_EVERYWHERE
+
+
+@pytest.mark.parametrize("overlay", ["standalone", "profile"])
+def test_overlays_apply_without_what_is_left_out(overlay: str, tmp_path: Path) -> None:
+    settings = PipelineSettings(service=ServiceSettings(runtime="caloforge"))
+    write_manifests(tmp_path, settings=settings)
+    write_manifests(tmp_path / "bare", settings=settings, without=PARTS)
+    assert kinds(tmp_path / "bare/overlays" / overlay) <= KNOWN_EVERYWHERE
+    assert kinds(tmp_path / "bare/examples") <= KNOWN_EVERYWHERE
+    assert "ServingRuntime" in kinds(tmp_path / "overlays" / overlay)
+    assert kinds(tmp_path / "bare/overlays" / overlay) < kinds(tmp_path / "overlays" / overlay)
+
+
+@pytest.mark.parametrize(
+    ("part", "left_out"),
+    [
+        ("kserve", {"NetworkPolicy", "InferenceService"}),
+        ("katib", {"Namespace", "Experiment"}),
+        ("istio", {"AuthorizationPolicy"}),
+        ("trainer", set()),
+    ],
+)
+def test_each_product_is_left_out_by_itself(part: str, left_out: set[str], tmp_path: Path) -> None:
+    write_manifests(tmp_path, without=[part])
+    folders = ("overlays/standalone", "overlays/profile", "overlays/profile/admin", "examples")
+    there = {kind for folder in folders for kind in kinds(FOLDER / folder)}
+    assert {kind for folder in folders for kind in kinds(tmp_path / folder)} == there - left_out
+
+
+def test_the_role_has_no_verbs_for_what_is_left_out() -> None:
+    def groups(*without: str) -> set[str]:
+        role = manifests(PipelineSettings(), without=without)["rbac/role.yaml"]  # type: ignore[arg-type]
+        return {group for rule in yaml.safe_load(role)["rules"] for group in rule["apiGroups"]}
+
+    every = {"", "kubeflow.org", "serving.kserve.io", "trainer.kubeflow.org"}
+    assert groups() == groups("istio") == every
+    assert groups("katib") == every - {"kubeflow.org"}
+    assert groups("kserve", "trainer") == {"", "kubeflow.org"}
+
+
+def test_katibs_label_is_on_the_namespace_of_the_overlay() -> None:
+    for folder, name in (("overlays/standalone", "kubeflow"), ("overlays/profile/admin", "my-profile")):
+        (namespace,) = [item for item in build(FOLDER / folder) if item["kind"] == "Namespace"]
+        assert namespace["metadata"]["name"] == name
+        assert namespace["metadata"]["labels"]["katib.kubeflow.org/metrics-collector-injection"] == "enabled"
+
+
+def test_the_quota_comes_with_its_limit_range() -> None:
+    quota_folder = FOLDER / "examples/quota"
+    by_kind = {item["kind"]: item for item in build(quota_folder)}
+    counted = {name.removeprefix("requests.") for name in by_kind["ResourceQuota"]["spec"]["hard"]}
+    (limit,) = by_kind["LimitRange"]["spec"]["limits"]
+    assert limit == {"type": "Container", "defaultRequest": DEFAULT_REQUESTS}
+    assert counted & {"cpu", "memory"} == set(DEFAULT_REQUESTS)
+    assert {"LimitRange", "ResourceQuota"} <= kinds(FOLDER / "examples")
+
+
 @pytest.mark.parametrize(
     ("folder", "namespace", "account"),
     [
@@ -210,7 +284,47 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out/overlays/standalone/kustomization.yaml").is_file()
-    assert "registry.org/ours:7" in (tmp_path / "out/base/servingruntime.yaml").read_text()
+    assert "registry.org/ours:7" in (tmp_path / "out/components/runtime/servingruntime.yaml").read_text()
+
+
+def test_the_command_leaves_out_products(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["manifests", "-o", str(tmp_path / "out"), "--without", "kserve, istio"])
+    assert result.exit_code == 0, result.output
+    assert "without istio, kserve" in result.output
+    assert not {"NetworkPolicy", "AuthorizationPolicy"} & kinds(tmp_path / "out/overlays/profile")
+    result = CliRunner().invoke(main, ["manifests", "-o", str(tmp_path / "none"), "--without", "kserv"])
+    assert result.exit_code == 2
+    assert "unknown product 'kserv'; did you mean 'kserve'" in result.output
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("installed", "said"),
+    [
+        ({}, "without istio, katib, kserve, trainer"),
+        # Kubeflow's own kinds share Katib's group, and a version that we do not speak is as good as none.
+        (
+            {
+                "kubeflow.org": {"v1": ["profiles", "pytorchjobs"], "v1beta1": ["profiles"]},
+                "serving.kserve.io": {"v1": ["inferenceservices"]},
+                "security.istio.io": {"v1": ["authorizationpolicies"], "v1beta1": ["authorizationpolicies"]},
+            },
+            "without katib, kserve, trainer",
+        ),
+    ],
+)
+def test_the_command_asks_the_cluster(
+    installed: dict[str, dict[str, list[str]]], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(KubernetesApi()) as api:
+        api.groups = installed
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", kubeconfig(api, tmp_path))
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        result = CliRunner().invoke(main, ["manifests", "-o", str(tmp_path / "out"), "--for-cluster"])
+    assert result.exit_code == 0, result.output
+    assert said in result.output
+    if "AuthorizationPolicy" not in kinds(tmp_path / "out/overlays/profile"):
+        assert kinds(tmp_path / "out/overlays/profile") <= KNOWN_EVERYWHERE
 
 
 def test_an_unknown_overlay(tmp_path: Path) -> None:
@@ -228,7 +342,7 @@ def test_an_unknown_overlay(tmp_path: Path) -> None:
     ],
 )
 def test_the_check_finds_what_is_wrong(change: dict[str, Any], message: str) -> None:
-    content = yaml.safe_load(WRITTEN["base/servingruntime.yaml"])
+    content = yaml.safe_load(WRITTEN["components/runtime/servingruntime.yaml"])
     content["spec"]["containers"][0].update(change)
     with pytest.raises(AssertionError, match=message):
         check_object(content, "servingruntime.yaml")

@@ -16,15 +16,14 @@ def test_the_package_list_is_the_tree() -> None:
     folders = {"caloforge": "src/caloforge"}
     for top in sorted(path.parent.name for path in ROOT.glob("*/__init__.py")):
         folders[f"caloforge.{top}"] = top
-    nested = [
-        path
-        for folder in folders.values()
+    nested = {
+        f"{package}.{'.'.join(path.parent.relative_to(ROOT / folder).parts)}": str(path.parent.relative_to(ROOT))
+        for package, folder in folders.items()
         for path in (ROOT / folder).rglob("__init__.py")
-        if path.parent != ROOT / folder and folder != "src"
-    ]
-    assert not nested, "a package within a package: add it to pyproject.toml and to this test"
-    assert setuptools["package-dir"] == folders
-    assert setuptools["packages"] == sorted(folders)
+        if path.parent != ROOT / folder
+    }
+    assert setuptools["package-dir"] == folders | nested
+    assert setuptools["packages"] == sorted(folders | nested)
     assert tuple(sorted(folders)) == PACKAGES, "caloforge.pipelines.version"
     banned = PYPROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
     assert set(banned) == {name.partition(".")[2] for name in folders} - {""}

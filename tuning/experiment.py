@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from caloforge.pods import IMAGE, Pod, pod_template
+from caloforge.pods import IMAGE, TEMPORARY, USER, Pod, pod_template, without_empty
 from caloforge.tuning.space import Categorical, Parameter, SearchSpace, format_value
 
 PRIMARY_CONTAINER = "trial"
-SCRATCH = "/scratch"
-"""Where a trial writes on a cluster: an empty folder of its pod, whose root may be read-only."""
+SCRATCH = TEMPORARY
+"""Where a trial writes on a cluster: an empty folder of its pod, whose root is read-only."""
 
 MEDIAN_STOP = [{"name": "min_trials_required", "value": "3"}, {"name": "start_step", "value": "4"}]
 """Katib's own defaults: no trial is stopped before so many are done, nor before so many values of its own."""
 
 LOOKS = 9
 """How often a trial is judged on the way where it may be stopped early: after each tenth of its training."""
+
+
+ATTEMPTS = 3
+"""Pods of one trial at most: a pod that is lost, or whose metrics collector gives up, is replaced."""
+
+OWN_FAULTS = (1, 2, 137)
+"""Exit codes of a trial that another pod would only repeat: it diverged, its input is wrong, it ran out of memory.
+Katib's shell makes 1 of all others where trials may be stopped early."""
 
 
 class TrialPod(Pod):
@@ -60,7 +68,8 @@ def build_experiment(
         seed: of the algorithm.
         trials: number of trials.
         parallel: trials at a time.
-        max_failed: the experiment fails when more trials than this have failed.
+        max_failed: trials that may fail by themselves. Katib is told a greater number: all that run at a
+            time may be lost at once, and an experiment that failed cannot go on.
         command: what runs a trial; ``--set PATH=VALUE`` for each parameter and ``--output`` follow.
         output: folder in which each trial writes a folder of its own name.
         pod: what a trial gets.
@@ -70,17 +79,19 @@ def build_experiment(
     references["trial"] = "${trialSpec.Name}"
     args = [f"--set={path}=${{trialParameters.{parameter_name(path)}}}" for path in space.parameters]
     args.append(f"--output={output}/${{trialParameters.trial}}")
+    parallel = min(parallel, trials)
+    most_failed = max_failed + parallel
     settings = [] if algorithm == "sobol" else [{"name": "random_state", "value": str(seed)}]
-    stopping = {"earlyStopping": {"algorithmName": "medianstop", "algorithmSettings": MEDIAN_STOP}}
-    return {
+    stopping = {"algorithmName": "medianstop", "algorithmSettings": MEDIAN_STOP}
+    experiment = {
         "apiVersion": "kubeflow.org/v1beta1",
         "kind": "Experiment",
-        "metadata": {"name": name, **({"namespace": pod.namespace} if pod.namespace else {})},
+        "metadata": {"name": name, "namespace": pod.namespace or None},
         "spec": {
             "maxTrialCount": trials,
-            "parallelTrialCount": min(parallel, trials),
-            "maxFailedTrialCount": min(max_failed, trials),
-            "resumePolicy": "Never",
+            "parallelTrialCount": parallel,
+            **({"maxFailedTrialCount": most_failed} if most_failed < trials else {}),
+            "resumePolicy": "LongRunning",  # so that trials that were lost can be given again at the end
             "objective": {
                 "type": "minimize",
                 "objectiveMetricName": objective,
@@ -88,7 +99,7 @@ def build_experiment(
                 "metricStrategies": [{"name": metric, "value": "latest"} for metric in (objective, *additional)],
             },
             "algorithm": {"algorithmName": algorithm, "algorithmSettings": settings},
-            **(stopping if early_stopping else {}),
+            "earlyStopping": stopping if early_stopping else None,
             "parameters": [_parameter(path, parameter) for path, parameter in space.parameters.items()],
             "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
             "trialTemplate": {
@@ -99,6 +110,7 @@ def build_experiment(
             },
         },
     }
+    return without_empty(experiment)
 
 
 def parameter_name(path: str) -> str:
@@ -124,14 +136,28 @@ def _parameter(path: str, parameter: Parameter) -> dict[str, Any]:
 
 
 def _job(command: Sequence[str], args: Sequence[str], pod: TrialPod) -> dict[str, Any]:
-    """Return the batch Job of a trial, not tried twice: Katib counts failures itself."""
+    """Return the batch Job of a trial: a pod that was lost is replaced, one that failed by itself is not.
+
+    The pods have a second container, Katib's metrics collector. It ends with 255 when the trial failed, but also
+    when the trial did well and Katib or the API server could not be told: what counts is how the trial ended.
+    A cluster too old for the policy (Kubernetes before 1.26) leaves it out and tries all failures again.
+    """
     template = pod_template(
         pod,
         container=PRIMARY_CONTAINER,
         image=pod.image,
         command=command,
         args=args,
-        scratch=SCRATCH,
         service_account=pod.service_account,
+        user=USER,  # Katib's collector joins the pod, and its image would run as root
     )
-    return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": 0, "template": template}}
+    # The first rule that fits decides: a pod that is moved elsewhere may end with 137, too.
+    rules = [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": PRIMARY_CONTAINER, "operator": "In", "values": list(OWN_FAULTS)},
+        },
+    ]
+    spec = {"backoffLimit": ATTEMPTS - 1, "podFailurePolicy": {"rules": rules}, "template": template}
+    return {"apiVersion": "batch/v1", "kind": "Job", "spec": spec}

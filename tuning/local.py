@@ -18,7 +18,6 @@ from optuna.trial import FrozenTrial, TrialState
 from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
 from caloforge.tuning.experiment import parameter_path
-from caloforge.tuning.objective import TrialFailed
 from caloforge.tuning.printed import extract, printed_values
 from caloforge.tuning.process import TrialProcess
 from caloforge.tuning.result import Trial, Tuning
@@ -46,12 +45,12 @@ def run_experiment(experiment: dict[str, Any], output: Path, *, timeout: float |
             those that are done must do.
 
     Returns:
-        All trials, at least one of which succeeded.
+        All trials that are over, and why the search ended early if it did: so many failed as end it, or the
+        time was up.
 
     Raises:
         InputError: Katib would refuse the experiment, it cannot be run here, or ``output`` holds
             another one.
-        TrialFailed: more trials failed than may, or none was done in time.
     """
     check_experiment(experiment)
     _keep(experiment, output / "experiment.json")
@@ -101,6 +100,7 @@ class _Run:
         self.running: list[_Running] = []
         self.failed = 0
         self.goal_reached = False
+        self.ended = ""
         if grid is not None:
             self._queue(grid)
 
@@ -111,14 +111,14 @@ class _Run:
         while True:
             for item in list(self.running):
                 self._look(item)
-            while not self.goal_reached and len(self.running) < self._free():
+            while not (self.goal_reached or self.ended) and len(self.running) < self._free():
                 self._start()
-            if not self.running:
+            if not self.running or self.ended:
                 return
             if deadline is not None and time.monotonic() > deadline:
-                logger.warning("%s: the time is up after %d of %d trials", self.name, self._done(), self.wanted)
-                if not self.result().ranked:
-                    raise TrialFailed(f"{self.name}: no trial was done in time; see {self.running[0].process.log}")
+                self.ended = f"the time is up after {self._done()} of {self.wanted} trials"
+                self.ended += f", see {self.running[0].process.log}"
+                logger.warning("%s: %s", self.name, self.ended)
                 return
             time.sleep(POLL_SECONDS)
 
@@ -141,11 +141,12 @@ class _Run:
                 parameters={parameter_path(name): value for name, value in frozen.params.items()},
                 metrics=frozen.user_attrs.get("metrics", {}),
                 seconds=frozen.user_attrs["seconds"],
+                cause=frozen.user_attrs.get("cause", ""),
             )
             for frozen in self.trials
             if "seconds" in frozen.user_attrs
         ]
-        return Tuning(self.objective, self.maximize, trials)
+        return Tuning(self.objective, self.maximize, trials, ended=self.ended)
 
     def _done(self) -> int:
         return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.trials) + self.failed
@@ -169,7 +170,11 @@ class _Run:
         threads = max(1, (os.cpu_count() or 1) // self.spec.get("parallelTrialCount", 3))
         environment = {
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-            **{entry["name"]: entry["value"] for entry in self.container["env"] if "value" in entry},
+            **{
+                entry["name"]: entry.get("value", "")
+                for entry in self.container.get("env", [])
+                if "valueFrom" not in entry
+            },
             "KATIB_TRIAL_NAME": name,
         }
         process = TrialProcess(command, self.output / "trials" / name / "log", environment)
@@ -191,8 +196,10 @@ class _Run:
         elif code == 0 and values:
             self._finish(item, printed, TrialState.COMPLETE)
         else:
+            why = f"ended with code {code}" if code else f"printed no {self.objective}=NUMBER"
+            item.trial.set_user_attr("cause", why)
             self._finish(item, printed, TrialState.FAIL)
-            self._count_failure(item, f"ended with code {code}" if code else f"printed no {self.objective}=NUMBER")
+            self._count_failure(item, why)
 
     def _finish(self, item: _Running, printed: Mapping[str, list[float]], state: TrialState) -> None:
         self.running.remove(item)
@@ -215,12 +222,9 @@ class _Run:
         name = item.trial.user_attrs["name"]
         tail = "\n".join(item.process.lines()[-_LOG_TAIL_LINES:])
         logger.warning("%s: %s; its log %s ends:\n%s", name, why, item.process.log, tail)
-        allowed = self.spec.get("maxFailedTrialCount")
-        if allowed is not None and self.failed > allowed:
-            text = f"{self.failed} trials failed, {allowed} may; the last one, {name}, {why}: see {item.process.log}"
-            raise TrialFailed(text)
-        if self._done() >= self.wanted and not self.running and self.failed == self._done():
-            raise TrialFailed(f"no trial succeeded; the last one, {name}, {why}: see {item.process.log}")
+        bound = self.spec.get("maxFailedTrialCount")
+        if (bound is not None and self.failed >= bound) or self.failed == self.wanted:
+            self.ended = f"{self.failed} trials failed; the last one, {name}, {why}: see {item.process.log}"
 
     def _grid(self) -> list[dict[str, Any]] | None:
         if self.spec["algorithm"]["algorithmName"] != "grid":

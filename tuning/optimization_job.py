@@ -14,6 +14,7 @@ from caloforge.cluster import OPTIMIZATION_JOB
 from caloforge.errors import InputError
 from caloforge.models.training.pod import TrainingPod
 from caloforge.models.training.trainjob import build_train_job
+from caloforge.pods import without_empty
 from caloforge.tuning.experiment import TrialPod
 from caloforge.tuning.space import Categorical, Int, Parameter, SearchSpace, Value, format_value, parse_value
 
@@ -61,7 +62,7 @@ def build_optimization_job(
     if algorithm not in ALGORITHMS:
         raise InputError(f"algorithm {algorithm!r}: an OptimizationJob knows {' and '.join(ALGORITHMS)} only")
     job = build_train_job(name, command, nodes=1, processes=1, pod=TrainingPod.model_validate(pod.model_dump()))
-    return {
+    optimization = {
         "apiVersion": OPTIMIZATION_JOB.api_version,
         "kind": OPTIMIZATION_JOB.name,
         "metadata": {"name": name},
@@ -77,6 +78,7 @@ def build_optimization_job(
             "trainJobTemplate": {"spec": job["spec"]},
         },
     }
+    return without_empty(optimization)
 
 
 def assigned(environment: Mapping[str, str]) -> dict[str, Value]:

@@ -42,6 +42,8 @@ def plots_html(tuning: Tuning) -> str:
 
 def history(tuning: Tuning) -> Figure:
     """Draw the objective of each trial in its turn, and the best so far."""
+    if tuning.best is None:
+        return _nothing(tuning)
     turns = [turn for turn, trial in enumerate(tuning.trials, 1) if trial.state == "succeeded"]
     values = np.array([tuning.trials[turn - 1].metrics[tuning.objective] for turn in turns])
     best = np.maximum.accumulate(values) if tuning.maximize else np.minimum.accumulate(values)
@@ -60,6 +62,8 @@ def history(tuning: Tuning) -> Figure:
 def parallel_coordinates(tuning: Tuning) -> Figure:
     """Draw each trial as a line through its parameters; bright lines are good trials."""
     trials = tuning.ranked[::-1]  # the best last, on top
+    if not trials:
+        return _nothing(tuning)
     paths = list(trials[0].parameters)
     values = np.array([trial.metrics[tuning.objective] for trial in trials])
     columns = {path: _heights(trials, path) for path in paths}
@@ -81,6 +85,13 @@ def parallel_coordinates(tuning: Tuning) -> Figure:
     axes.set_yticks([])
     axes.margins(x=0.08)
     figure.colorbar(ScalarMappable(norm, colours), ax=axes, label=tuning.objective)
+    return figure
+
+
+def _nothing(tuning: Tuning) -> Figure:
+    """Say that there is nothing to draw."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure.text(0.5, 0.5, f"No trial gave {tuning.objective}.", ha="center", color=LINE)
     return figure
 
 

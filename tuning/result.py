@@ -24,6 +24,7 @@ class Trial:
         parameters: dotted path to value.
         metrics: name to value, the objective among them if it succeeded.
         seconds: how long it took, None if nobody knows.
+        cause: why it failed, empty where it did not or nobody knows.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Trial:
     parameters: Mapping[str, Value]
     metrics: Mapping[str, float]
     seconds: float | None
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,16 @@ class Tuning:
         maximize: whether more of it is better.
         trials: in the order they started.
         fixed: parameters that all trials had, dotted path to value.
+        ended: why the search ended before its time; empty if it did not.
+        given_again: trials that were given again because others were lost.
     """
 
     objective: str
     maximize: bool
     trials: Sequence[Trial]
     fixed: Mapping[str, Value] = field(default_factory=dict)
+    ended: str = ""
+    given_again: int = 0
 
     @property
     def ranked(self) -> list[Trial]:
@@ -55,16 +61,34 @@ class Tuning:
         done = [trial for trial in self.trials if trial.state == "succeeded"]
         return sorted(done, key=lambda trial: trial.metrics[self.objective], reverse=self.maximize)
 
+    @property
+    def best(self) -> Trial | None:
+        """The best trial; None if the search found nothing."""
+        return next(iter(self.ranked), None)
+
     def overrides(self) -> dict[str, Any]:
-        """Return the best parameters, and those that were not searched, as overrides of a preset."""
-        return nest({**self.fixed, **self.ranked[0].parameters})
+        """Return the best parameters, and those that were not searched, as overrides of a preset.
+
+        Where nothing was found only the latter: the family has its own parameters then.
+        """
+        return nest({**self.fixed, **(self.best.parameters if self.best else {})})
+
+    def summary(self) -> str:
+        """Return in a sentence what was found, and what was lost on the way."""
+        best = self.best
+        if best is None:
+            text = f"no trial gave {self.objective}: the family keeps its own parameters"
+        else:
+            text = f"best is {best.name} with {self.objective}={best.metrics[self.objective]:.4g}"
+        text += f"; {self.given_again} lost trials were given again" if self.given_again else ""
+        return text + (f"; ended early: {self.ended}" if self.ended else "")
 
 
 def write_tuning(tuning: Tuning, output: Path) -> None:
     """Write ``overrides.json``, ``trials.json``, ``tuning.md``, ``history.png`` and ``parallel_coordinates.png``.
 
     Args:
-        tuning: at least one of its trials succeeded.
+        tuning: what was found.
         output: folder, made if it is not there.
     """
     output.mkdir(parents=True, exist_ok=True)
@@ -76,19 +100,24 @@ def write_tuning(tuning: Tuning, output: Path) -> None:
 
 
 def tuning_markdown(tuning: Tuning) -> str:
-    """Return the trials as a Markdown table, the best first, then those that gave no figure."""
-    ranked = tuning.ranked
+    """Return what was found as a sentence, and the trials as a table, the best first, then those without a figure.
+
+    It has the objective and the parameters and so fits a side panel; ``trials.json`` has all.
+    """
+    sentence = tuning.summary()
+    lines = [sentence[0].upper() + sentence[1:] + ".", ""]
+    if not tuning.trials:
+        return lines[0] + "\n"
     others = [trial for trial in tuning.trials if trial.state != "succeeded"]
     paths = list(dict.fromkeys(path for trial in tuning.trials for path in trial.parameters))
-    metrics = list(dict.fromkeys(name for trial in ranked for name in (tuning.objective, *trial.metrics)))
-    header = ["trial", *metrics, *paths, "seconds"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for trial in (*ranked, *others):
-        figures = [_number(trial.metrics.get(name)) for name in metrics]
-        if trial.state != "succeeded" and figures:
-            figures[0] = trial.state
+    header = ["trial", tuning.objective, *paths]
+    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for trial in (*tuning.ranked, *others):
+        figure = f"{trial.state}: {trial.cause}" if trial.cause else str(trial.state)
+        if trial.state == "succeeded":
+            figure = _number(trial.metrics[tuning.objective])
         values = [_number(trial.parameters.get(path)) for path in paths]
-        lines.append("| " + " | ".join([trial.name, *figures, *values, _number(trial.seconds)]) + " |")
+        lines.append("| " + " | ".join([trial.name, figure, *values]) + " |")
     return "\n".join(lines) + "\n"
 
 

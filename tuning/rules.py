@@ -14,6 +14,7 @@ from typing import Any
 from caloforge.errors import InputError
 from caloforge.tuning.algorithms import ALGORITHMS
 from caloforge.tuning.job_fields import unknown_fields
+from caloforge.tuning.round_trip import lost
 
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LONGEST_NAME = 40
@@ -188,6 +189,11 @@ def _trial(field: str, trial: dict[str, Any], template: dict[str, Any]) -> Itera
     if (trial.get("apiVersion"), trial.get("kind")) == ("batch/v1", "Job"):
         for unknown in unknown_fields(trial, "V1Job"):
             yield f"{field}.{unknown}", "is not a field of a Job"
+        try:
+            for path, value in lost(trial, "V1Job"):
+                yield field, f"unable to convert: {path} - {value} to Job"
+        except ValueError as error:
+            yield field, f"unable to convert to Job: {error}"
 
 
 def _collector(collector: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -26,6 +26,7 @@ class TuneSettings(Config):
         timeout_minutes: bound of each family's search, 0 for none; the best until then is taken.
         early_stopping: end trials that are worse than the median of others at the same point.
         spaces: search spaces by family, where they are not to be the families' own.
+        required: stop where a search finds nothing; without it the family is trained with its own parameters.
     """
 
     trials: int = Field(default=0, ge=0)
@@ -37,6 +38,7 @@ class TuneSettings(Config):
     timeout_minutes: float = Field(default=0.0, ge=0)
     early_stopping: bool = False
     spaces: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    required: bool = False
 
     def options(self, family: str) -> dict[str, Any]:
         """Return what :func:`caloforge.tuning.tune.tune` takes of them, but for trials and backend."""
@@ -48,4 +50,5 @@ class TuneSettings(Config):
             "timeout_minutes": self.timeout_minutes or None,
             "early_stopping": self.early_stopping,
             "space": self.spaces.get(family),
+            "required": self.required,
         }

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,11 +15,11 @@ from pydantic_core import PydanticCustomError
 
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
-from caloforge.models.families import family_class
 from caloforge.models.presets import resolve
+from caloforge.models.registries import FAMILIES
 
-Value = bool | int | float | str
-"""A value of a parameter."""
+Value = bool | int | float | str | list[Any]
+"""A value of a parameter; a list only where it is fixed, as the extra terms of a loss."""
 
 
 class Double(Config):
@@ -131,22 +130,23 @@ def load_space(family: str, preset: str, source: Path | Mapping[str, Any] | None
     Args:
         family: name of the family.
         preset: name of the preset that trials start from.
-        source: YAML file, or what it would hold; without it the space that comes with the package.
+        source: YAML file, or what it would hold; without it the family's own.
 
     Raises:
         InputError: the file cannot be read, or :func:`parse_space` refuses its content.
     """
-    family_class(family)  # an unknown one has no file either
+    if source is None:
+        own = FAMILIES.get(family).space
+        if not own:
+            raise InputError(f"family {family!r} has no search space of its own; give one with --space")
+        return parse_space(dict(own), family=family, preset=preset, where=f"search space of {family}")
     if isinstance(source, Mapping):
         return parse_space(dict(source), family=family, preset=preset, where="search space")
-    if source is None:
-        text, where = (files("caloforge.tuning") / "spaces" / f"{family}.yaml").read_text(), f"search space of {family}"
-    else:
-        where = str(source)
-        try:
-            text = source.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{source}: cannot be read ({error})") from None
+    where = str(source)
+    try:
+        text = source.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: cannot be read ({error})") from None
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -221,7 +221,7 @@ def parse_value(text: str) -> Value:
         value = json.loads(text)
     except json.JSONDecodeError:
         return text
-    return value if isinstance(value, bool | int | float | str) else text
+    return value if isinstance(value, bool | int | float | str | list) else text
 
 
 _EXAMPLE = "training.learning_rate: {type: double, min: 1.0e-4, max: 1.0e-2, log: true}"

@@ -126,7 +126,8 @@ def open_study(
 def _distribution(parameter: Mapping[str, Any]) -> BaseDistribution:
     space, kind = parameter["feasibleSpace"], parameter["parameterType"]
     if kind in ("categorical", "discrete"):
-        return CategoricalDistribution([parse_value(text) for text in space["list"]])
+        read = [(text, parse_value(text)) for text in space["list"]]
+        return CategoricalDistribution([text if isinstance(value, list) else value for text, value in read])
     form = space.get("distribution", "uniform")
     if form not in ("uniform", "logUniform"):
         raise InputError(f"parameter {parameter['name']!r}: distribution {form} is Katib's only")

@@ -14,8 +14,7 @@ from typing import Any
 
 import httpx
 
-from caloforge.cluster import OPTIMIZATION_JOB, TRAIN_JOB, Cluster, conditions
-from caloforge.tuning.objective import TrialFailed
+from caloforge.cluster import OPTIMIZATION_JOB, TRAIN_JOB, Cluster, ClusterError, conditions
 from caloforge.tuning.optimization_job import assigned, check_optimization_job
 from caloforge.tuning.result import State, Trial, Tuning
 
@@ -36,11 +35,12 @@ def run_on_trainer(job: dict[str, Any], cluster: Cluster, *, timeout: float | No
         timeout: seconds to wait in all; those trials that are done then must do. Without it as long
             as it takes.
 
+    Returns:
+        The trials that are over, and why the search ended early if it did: a trial failed (Trainer ends the
+        search then), the time was up, or the cluster did not answer any more.
+
     Raises:
         InputError: Trainer would refuse the object, has no OptimizationJobs, or may not be used.
-        TrialFailed: a trial failed (Trainer ends the search then) and none before it gave a figure,
-            or no trial was done in time.
-        ClusterError: the cluster does not answer any more.
     """
     check_optimization_job(job)
     name: str = job["metadata"]["name"]
@@ -55,7 +55,7 @@ def run_on_trainer(job: dict[str, Any], cluster: Cluster, *, timeout: float | No
                 if "Failed" in reached:
                     ended = f"{reached['Failed'].get('reason')}: {reached['Failed'].get('message')}"
                     break
-        except TimeoutError as error:
+        except (TimeoutError, ClusterError) as error:
             ended = str(error)
         if ended:
             logger.warning("%s: %s", name, ended)
@@ -98,19 +98,18 @@ def tell_trainer(figures: Mapping[str, float]) -> None:
 
 def _result(job: dict[str, Any], uid: str, cluster: Cluster, ended: str) -> Tuning:
     objective: str = job["spec"]["objectives"][0]["metric"]
+    try:
+        found = cluster.find(TRAIN_JOB)
+    except ClusterError:
+        found = []
     ours = [
-        item
-        for item in cluster.find(TRAIN_JOB)
-        if any(owner.get("uid") == uid for owner in item["metadata"].get("ownerReferences", []))
+        item for item in found if any(owner.get("uid") == uid for owner in item["metadata"].get("ownerReferences", []))
     ]
     trials = [_trial(item, objective) for item in ours if {"Complete", "Failed"} & _reached(item)]
     trials.sort(key=lambda trial: trial.name)
-    result = Tuning(objective, False, trials)
-    if not result.ranked:
-        text = f"OptimizationJob {job['metadata']['name']}: no trial gave {objective}"
-        text += f" ({ended})" if ended else "; is Trainer's feature gate TrainJobStatus on?"
-        raise TrialFailed(text)
-    return result
+    if not ended and not any(trial.state == "succeeded" for trial in trials):
+        ended = f"no trial gave {objective}; is Trainer's feature gate TrainJobStatus on?"
+    return Tuning(objective, False, trials, ended=ended)
 
 
 def _trial(item: dict[str, Any], objective: str) -> Trial:

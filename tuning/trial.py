@@ -6,12 +6,12 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from caloforge.files import write_json
 from caloforge.models.bundle import Generator
+from caloforge.models.configuration import TrainingRequest
 from caloforge.models.generate import generate
 from caloforge.models.training.train import train
 from caloforge.preprocessing.prepared import load_prepared, open_split
@@ -29,30 +29,14 @@ Report = Callable[[Mapping[str, float]], None]
 
 
 def run_trial(
-    showers: Path,
-    prepared: Path,
-    output: Path,
-    *,
-    family: str,
-    preset: str = "demo",
-    overrides: Mapping[str, Any] | None = None,
-    max_minutes: float | None = None,
-    seed: int = 0,
-    objective: str = "fpd",
-    looks: int = 0,
-    report: Report | None = None,
+    request: TrainingRequest, *, objective: str = "fpd", looks: int = 0, report: Report | None = None
 ) -> dict[str, float]:
     """Train, generate for the validation split and measure; a stopped training goes on when called again.
 
     Args:
-        showers: the shower file that was prepared.
-        prepared: folder of the prepared data.
-        output: folder to write: ``bundle/`` and ``trial.json``.
-        family: name of the family.
-        preset: name of the preset.
-        overrides: changes to the preset, see :func:`caloforge.models.presets.resolve`.
-        max_minutes: limit on the training, the same for all trials that are to be compared.
-        seed: of training, generation and metrics.
+        request: the training; its ``output`` is the folder of the trial, which gets ``bundle/`` and
+            ``trial.json``, its seed is that of generation and metrics too, and its ``max_minutes`` is the same
+            for all trials that are to be compared.
         objective: name of the figure that is measured while the training goes on.
         looks: how often, at equal shares of the training; 0 for a trial that is not stopped early.
         report: is given the objective then, of fewer showers than at the end, and all figures at the end.
@@ -64,9 +48,10 @@ def run_trial(
         InputError: wrong names, overrides or data.
         RuntimeError: the training diverged, or a figure is not finite.
     """
+    output, seed = request.output, request.seed
     check_objective(objective)
-    reference = open_split(showers, prepared, "validation")
-    threshold = load_prepared(prepared).threshold
+    reference = open_split(Path(request.showers), request.prepared, "validation")
+    threshold = load_prepared(request.prepared).threshold
     output.mkdir(parents=True, exist_ok=True)
     few = reference.select(np.linspace(0, len(reference) - 1, min(len(reference), LOOK_SHOWERS), dtype=np.int64))
 
@@ -79,11 +64,8 @@ def run_trial(
         if report is not None:
             report(figures)
 
-    trained = train(
-        showers, prepared, output / "bundle",
-        family=family, preset=preset, overrides=overrides, seed=seed, max_minutes=max_minutes,
-        watch=watch, looks=looks,
-    )  # fmt: skip
+    training = request.model_copy(update={"output": output / "bundle"})
+    trained = train(training, watch=watch, looks=looks)
     with tempfile.TemporaryDirectory(dir=output) as scratch:
         sample = Path(scratch) / "showers.hdf5"
         made = generate(output / "bundle", reference.conditions, sample, seed=seed)
@@ -96,7 +78,7 @@ def run_trial(
     }
     write_json(
         output / "trial.json",
-        {"family": family, "preset": preset, "overrides": dict(overrides or {}), "seed": seed, "figures": figures},
+        {**request.model_dump(include={"family", "preset", "overrides", "seed"}), "figures": figures},
     )
     if report is not None:
         report(figures)

@@ -21,14 +21,13 @@ from caloforge.steps import step
 from caloforge.tuning.algorithms import check_algorithm
 from caloforge.tuning.experiment import LOOKS, SCRATCH, TrialPod, build_experiment
 from caloforge.tuning.local import run_experiment
-from caloforge.tuning.objective import check_objective, objective_names
+from caloforge.tuning.objective import TrialFailed, check_objective, objective_names
 from caloforge.tuning.result import Tuning, write_tuning
 from caloforge.tuning.settings import Backend
 from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space
 
 logger = logging.getLogger(__name__)
 
-TRAINER_SCRATCH = "/tmp"
 """Where the pods of a TrainJob have an empty folder."""
 
 
@@ -52,10 +51,12 @@ def tune(
     seed: int = 0,
     backend: Backend = "local",
     pod: TrialPod | None = None,
+    required: bool = True,
 ) -> Tuning:
     """Search for the best parameters of a family; a stopped search goes on when called again.
 
-    What the overrides set is not searched: all trials have it, and so has the result.
+    What the overrides set is not searched: all trials have it, and so has the result. A search that ends early
+    (too many trials failed, the time was up, the cluster was away for too long) gives the best of what it has.
 
     Args:
         showers: shower file, a path or an address (see :func:`caloforge.fetch.local_copy`); on a
@@ -80,10 +81,12 @@ def tune(
         backend: ``local`` for subprocesses, ``katib`` and ``optimizationjob`` for a cluster, ``auto``
             for Katib within a pod and subprocesses elsewhere.
         pod: what a trial gets on a cluster.
+        required: whether a search that finds nothing is an error; without it the result has no best trial, and
+            the family its own parameters.
 
     Raises:
         InputError: something is wrong with what was given; no trial has started then.
-        TrialFailed: too many trials failed, or none was done in time.
+        TrialFailed: no trial gave a figure, and one is required; what there is has been written.
     """
     check_objective(objective)
     for name, minutes in (("max_minutes", max_minutes), ("timeout_minutes", timeout_minutes)):
@@ -135,8 +138,10 @@ def tune(
                 result = run_experiment(build(name=name, pod=pod), output, timeout=timeout)
         result = replace(result, fixed=fixed)
         write_tuning(result, output)
-        best = result.ranked[0]
-        logger.info("tune %s: best is %s with %s=%.4g", family, best.name, objective, best.metrics[objective])
+        if result.best is None and required:
+            raise TrialFailed(f"no trial gave {objective}: {_reason(result)}")
+        log = logger.info if result.best else logger.warning
+        log("tune %s: %s", family, result.summary())
     return result
 
 
@@ -159,6 +164,12 @@ def _without(space: SearchSpace, fixed: Mapping[str, Value]) -> SearchSpace:
     if not left:
         raise InputError(f"nothing is left to search: the overrides set {', '.join(space.parameters)}")
     return replace(space, parameters=left)
+
+
+def _reason(result: Tuning) -> str:
+    """Return why a search found nothing."""
+    causes = [trial.cause for trial in result.trials if trial.cause]
+    return result.ended or next(iter(causes), "see the logs of its trials")
 
 
 def _local_data(
@@ -201,9 +212,7 @@ def _on_trainer(
 
     cluster = connect(pod.namespace or None)
     # Each trial has a pod and a disk of its own.
-    build = partial(
-        build_optimization_job, space, command=[*command, f"--output={TRAINER_SCRATCH}/trial"], pod=pod, **search
-    )
+    build = partial(build_optimization_job, space, command=[*command, f"--output={SCRATCH}/trial"], pod=pod, **search)
     job = build(name=f"{name}-{digest_of(build(name=name))[:8]}")
     write_json(output / "optimization_job.json", job)
     return run_on_trainer(job, cluster, timeout=timeout)

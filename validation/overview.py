@@ -2,23 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from caloforge.fetch import is_remote
 from caloforge.files import atomic_file
 from caloforge.index import Index
+from caloforge.validation.page import distance, picture, render
+from caloforge.validation.plot_style import colours
+from caloforge.validation.verdict import NOTABLE
+
+PLOTS = (
+    {"longitudinal_profile": "Longitudinal profile", "lateral_profile": "Lateral profile"},
+    {"response": "Total response"},
+    {"roc": "ROC of the classifier"},
+)
+"""What a physicist looks at first, names to titles; of each the first that is there (one layer has no profile)."""
+
+_ARTIFACTS = (
+    ("Report", "validate", "report"),
+    ("Best bundle", "export", "exported"),
+)
+"""What the page gives the address of: in words, step and name."""
 
 
 def write_overview(metrics: Mapping[str, Any], board: Mapping[str, Any], plots: Path, index: Index, path: Path) -> None:
-    """Write the overview as one HTML file that needs nothing but itself.
+    """Write the overview as one HTML file of one screen that needs nothing but itself, and no scripts.
 
     Args:
         metrics: content of ``metrics.json``.
         board: content of ``leaderboard.json``.
         plots: folder of the judgement's plots.
-        index: the run's results.
+        index: the run's results, without this page.
         path: where it goes.
     """
+    generators = metrics["generators"]
+    html = render(
+        "overview.html.j2",
+        index=index,
+        metrics=metrics,
+        winner=board["winner"],
+        headline=sentence(metrics, board["winner"]),
+        rows=[
+            {
+                **row,
+                "sentence": sentence(metrics, row["generator"]).replace(" from Geant4", ""),
+                "near": generators[row["generator"]]["verdict"]["indistinguishable"],
+                "sigma": generators[row["generator"]]["verdict"]["sigma"],
+                "figures": {key: generators[row["generator"]][key] for key in ("auc", "fpd")},
+            }
+            for row in board["rows"]
+            if row["generator"] in generators
+        ],
+        colours=dict(zip(generators, colours(len(generators)), strict=True)),
+        notable=NOTABLE,
+        plots=list(_chosen(plots)),
+        links=list(_links(index)),
+        url_is_link=urlsplit(index.url).scheme in ("http", "https"),
+        fetched=any(is_remote(artifact.address) for artifact in index.artifacts),
+    )
     with atomic_file(path) as temporary:
-        temporary.write_text("<!doctype html>\n")
+        temporary.write_text(html)
+
+
+def sentence(metrics: Mapping[str, Any], generator: str) -> str:
+    """Return the verdict about a generator in one short sentence."""
+    found = metrics["generators"][generator]["verdict"]
+    if found["indistinguishable"]:
+        return (
+            f"Indistinguishable from Geant4 with {metrics['n']} showers of each; the largest difference, "
+            f"in {found['worst']}, is {distance(found['sigma'])}."
+        )
+    by = found["distinguishable_by"]
+    more = f" and {len(by) - 2} more" if len(by) > 2 else ""
+    return f"Distinguishable from Geant4 by {', '.join(by[:2])}{more}."
+
+
+def _chosen(folder: Path) -> Iterator[dict[str, str]]:
+    for choice in PLOTS:
+        for name, title in choice.items():
+            if (folder / f"{name}.png").is_file():
+                yield {"title": title, "uri": picture(folder / f"{name}.png")}
+                break
+
+
+def _links(index: Index) -> Iterator[tuple[str, str]]:
+    addresses = {(one.step, one.name): one.address for one in index.artifacts}
+    for title, *key in _ARTIFACTS:
+        if tuple(key) in addresses:
+            yield title, addresses[key[0], key[1]]

@@ -53,25 +53,25 @@ def _challenge(classifiers: str, *, repeats: int) -> Protocol:
     )
 
 
-PROTOCOLS: dict[str, Protocol] = {
-    "quick": Protocol(
-        "classifiers of boosted trees, cross-validated: five trainings on the high-level features, three on the voxels "
-        "(rings, hits, hottest voxels and overlaps of neighbours in each layer); FPD and KPD with sample sizes that fit the number of "
-        f"showers; precision, recall, density and coverage of at most {PRDC_SHOWERS} showers on log10 voxel energies; "
-        "separation power in bins that span the reference, with what lies outside as bins of its own.",
-        lambda samples: max(showers.threshold or 0.0 for showers in samples),
-        compare,
-    ),
-    "challenge": _challenge(
-        f"{_NETWORKS} One training of each, as the challenge's script has it; its published tables have ten.", repeats=1
-    ),
-    "challenge-ten-trainings": _challenge(
-        f"{_NETWORKS} Mean and spread of ten trainings of each, as in its published tables.", repeats=10
-    ),
-    "challenge-no-networks": _challenge(
-        "The challenge's neural classifiers are left out, which need a GPU or hours to days: no AUC here compares with "
-        "its published ones.",
-        repeats=0,
-    ),
-}
-"""By the name that ``--protocol`` takes."""
+QUICK = Protocol(
+    "classifiers of boosted trees, cross-validated: five trainings on the high-level features, three on the voxels "
+    "(rings, hits, hottest voxels and overlaps of neighbours in each layer); FPD and KPD with sample sizes that fit the number of "
+    f"showers; precision, recall, density and coverage of at most {PRDC_SHOWERS} showers on log10 voxel energies; "
+    "separation power in bins that span the reference, with what lies outside as bins of its own.",
+    lambda samples: max(showers.threshold or 0.0 for showers in samples),
+    compare,
+)
+
+CHALLENGE = _challenge(
+    f"{_NETWORKS} One training of each, as the challenge's script has it; its published tables have ten.", repeats=1
+)
+
+CHALLENGE_TEN_TRAININGS = _challenge(
+    f"{_NETWORKS} Mean and spread of ten trainings of each, as in its published tables.", repeats=10
+)
+
+CHALLENGE_NO_NETWORKS = _challenge(
+    "The challenge's neural classifiers are left out, which need a GPU or hours to days: no AUC here compares with "
+    "its published ones.",
+    repeats=0,
+)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from caloforge.files import atomic_file
 from caloforge.geometry import Geometry
+from caloforge.source import Source
 from caloforge.validation.conditions import CONDITIONS
 from caloforge.validation.events import MOST_POINTS, Event
 from caloforge.validation.leaderboard import leaderboard
 from caloforge.validation.metrics import DISTRIBUTION_METRICS, headline_labels
+from caloforge.validation.page import number, picture, render
 from caloforge.validation.physics import N_BOOTSTRAPS
 from caloforge.validation.plot_style import REFERENCE
 from caloforge.validation.plots import Plot
-from caloforge.validation.significance import LARGEST
 from caloforge.validation.verdict import NOTABLE, title_of
 
 GROUPS = (
@@ -58,11 +56,9 @@ def write_report(
         geometry: their mesh.
         path: where it goes.
     """
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update(number=_number, uncertainty=_uncertainty, distance=_distance)
-    source = (files("caloforge.validation") / "templates" / "report.html.j2").read_text()
     board = leaderboard(metrics)
-    html = environment.from_string(source).render(
+    html = render(
+        "report.html.j2",
         metrics=metrics,
         board=board,
         headline=headline(metrics),
@@ -74,6 +70,7 @@ def write_report(
         groups=_grouped(plots, list(metrics["generators"])),
         showers=Markup(_in_space(showers, geometry)),
         most_points=MOST_POINTS,
+        source=str(Source.of(metrics["source"])) if metrics.get("source") else "",
         provenance=json.dumps(metrics["provenance"], indent=2),
     )
     with atomic_file(path) as temporary:
@@ -85,7 +82,7 @@ def headline(metrics: Mapping[str, Any]) -> str:
     board = leaderboard(metrics)
     best = metrics["generators"][board["winner"]]
     figures = ", ".join(
-        f"{label} {_number(best[key]['value'])} (Geant4 against itself: {_number(best[key]['floor'])})"
+        f"{label} {number(best[key]['value'])} (Geant4 against itself: {number(best[key]['floor'])})"
         for key, label in (("auc", "classifier AUC"), ("fpd", "FPD"), ("mean_separation", "mean separation power"))
     )
     return f"{metrics['verdict']['sentence']} {figures[0].upper()}{figures[1:]}."
@@ -95,12 +92,11 @@ def _grouped(plots: Sequence[Plot], names: Sequence[str]) -> dict[str, list[dict
     """Return the plots as data URIs under their headings."""
     groups: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
     for plot in plots:
-        data = base64.b64encode(plot.path.read_bytes()).decode()
         entry = {
             "title": plot.title,
             "name": plot.path.stem,
             "alt": f"Plot: {plot.title}, of {REFERENCE} and {', '.join(names)}",
-            "uri": f"data:image/png;base64,{data}",
+            "uri": picture(plot.path),
             "wide": plot.wide,
         }
         groups.setdefault(plot.group, []).append(entry)
@@ -137,22 +133,3 @@ def _in_space(showers: Mapping[str, Sequence[Event]], geometry: Geometry) -> str
         },
     }
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _distance(sigma: float) -> str:
-    """Format a distance in standard deviations; what lies below the floor has none."""
-    return f"{'≥ ' if sigma >= LARGEST else ''}{max(round(sigma, 1), 0.0):.1f} \N{GREEK SMALL LETTER SIGMA}"
-
-
-def _number(value: float | None) -> str:
-    """Format a number with three digits."""
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
-
-
-def _uncertainty(value: float) -> str:
-    """Format an error with two digits at most."""
-    if 10 <= value < 1e4:
-        return f"{value:.0f}"
-    return f"{value:.1g}" if value == 0 or 1e-3 <= abs(value) < 10 else f"{value:.1e}"

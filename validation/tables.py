@@ -11,6 +11,9 @@ from caloforge.validation.leaderboard import leaderboard, leaderboard_markdown
 from caloforge.validation.metrics import DISTRIBUTION_METRICS, headline_labels
 from caloforge.validation.verdict import title_of
 
+_COMPARED = 3
+"""Generators beside each other in Markdown; more do not fit a side panel."""
+
 COLUMNS = ("generator", "kind", "name", "title", "value", "error", "floor", "floor_error", "sigma", "n")
 
 
@@ -60,14 +63,17 @@ def _numbers(entry: Mapping[str, float]) -> list[float]:
 
 
 def summary_markdown(metrics: Mapping[str, Any]) -> str:
-    """Return the verdicts, the leaderboard and the physics figures as Markdown."""
-    names = list(metrics["generators"])
+    """Return the verdicts, the leaderboard and the physics figures of the best as Markdown."""
+    board = leaderboard(metrics)
+    names = [row["generator"] for row in board["rows"]][:_COMPARED]
     lines = ["# Generated showers against Geant4", "", f"**{metrics['verdict']['sentence']}**", ""]
     lines += [*(f"- {record['verdict']['sentence']}" for record in metrics["generators"].values()), ""]
     lines += [
         f"Geometry {metrics['geometry']}, {metrics['n']} showers of each, protocol {metrics['protocol']['name']}."
     ]
-    lines += ["", leaderboard_markdown(leaderboard(metrics)), "", "## Physics figures", ""]
+    lines += ["", leaderboard_markdown(board), "", "## Physics figures", ""]
+    if len(board["rows"]) > _COMPARED:
+        lines += [f"Of the best {_COMPARED} generators; report.html and tables.csv have all.", ""]
     lines += [f"| figure | Geant4 | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for figure in metrics["physics"].values():
         unit = f" [{figure['unit']}]" if figure["unit"] else ""

@@ -6,18 +6,19 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import ks_2samp
 
-from caloforge.errors import InputError, unknown_name
+from caloforge.errors import InputError
 from caloforge.files import atomic_directory, write_json
 from caloforge.geometry import Geometry
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
+from caloforge.source import Source
 from caloforge.steps import step
 from caloforge.validation.conditioning import conditioning
 from caloforge.validation.events import events, typical_energies
@@ -37,7 +38,7 @@ from caloforge.validation.physics import (
 )
 from caloforge.validation.plot_style import REFERENCE
 from caloforge.validation.plots import write_plots
-from caloforge.validation.protocols import PROTOCOLS
+from caloforge.validation.registries import PROTOCOLS
 from caloforge.validation.report import write_report
 from caloforge.validation.result import Result
 from caloforge.validation.significance import LARGEST, either_way
@@ -63,6 +64,8 @@ def validate(
     timings: Mapping[str, float] | None = None,
     protocol: str = "quick",
     seed: int = 0,
+    failed: Mapping[str, str] | None = None,
+    source: Source | None = None,
 ) -> dict[str, Any]:
     """Compare samples with the reference and write ``metrics.json``, ``report.html`` and ``plots/``.
 
@@ -79,8 +82,10 @@ def validate(
             halves the number of showers that everything is compared with.
         training: what the generators were trained on; with it, showers that repeat it are found.
         timings: generator name to milliseconds per shower.
-        protocol: name in :data:`caloforge.validation.protocols.PROTOCOLS`.
+        protocol: name in :data:`caloforge.validation.registries.PROTOCOLS`.
         seed: of the random choices.
+        failed: generators that there is nothing of to judge, and why; report and leaderboard name them.
+        source: where the Geant4 showers came from; report and leaderboard say it.
 
     Returns:
         The content of ``metrics.json``.
@@ -89,9 +94,7 @@ def validate(
         InputError: there is no such protocol, or it says nothing about the geometry; a sample is too small, has other voxels or units than the reference, or holds
             energies that are no energies.
     """
-    if protocol not in PROTOCOLS:
-        raise unknown_name("protocol", protocol, PROTOCOLS)
-    rules = PROTOCOLS[protocol]
+    rules = PROTOCOLS.get(protocol)
     with step("validate"):
         clock = _Clock()
         timings = dict(timings or {})
@@ -129,7 +132,9 @@ def validate(
             },
             "geometry": reference.geometry.name,
             "threshold_mev": threshold,
+            "source": None if source is None else source.as_dict(),
             "warnings": _energy_warnings(truth.summary, summaries),
+            "failed": dict(failed or {}),
             "generators": {
                 name: _as_json(comparison, floors, timings.get(name), reference.geometry)
                 for name, comparison in comparisons.items()
@@ -144,6 +149,9 @@ def validate(
                 seed=seed,
             ),
         }
+        if source is not None and not source.sha256:  # of a path: it was summed just now
+            checksum = metrics["provenance"]["inputs"]["reference"]["sha256"]
+            metrics["source"] = replace(source, sha256=checksum).as_dict()
         if training is not None:
             logger.info("validate: comparing with the training sample")
             found = memorisation(training, truth, second, judged, seed=seed)

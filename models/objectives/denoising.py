@@ -18,6 +18,10 @@ from caloforge.preprocessing.draws import Draws
 Target = Literal["v", "eps", "x"]
 
 
+_LEAST = 0.02
+"""Where there is next to nothing of the shower in x, an error of the noise would be blown up without bound."""
+
+
 class DenoisingConfig(ObjectiveConfig):
     """Settings of the diffusion.
 
@@ -84,9 +88,5 @@ def separate(target: Target, noisy: Tensor, angle: Tensor, given: Tensor) -> tup
     if target == "v":
         return a * noisy - s * given, s * noisy + a * given
     if target == "x":
-        return given, (noisy - a * given) / s.clamp_min(_LEAST)
+        return given, (noisy - a * given) / s.clamp_min(1e-6)
     return (noisy - s * given) / a.clamp_min(_LEAST), given
-
-
-_LEAST = 1e-3
-"""A shower cannot be told from pure noise given the noise, nor the noise from the shower: here the division ends."""

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from caloforge.files import atomic_file
+from caloforge.models.configuration import TrainingRequest
 
 RESTARTS = 3
 """So often torchrun starts all processes anew after one was lost; they go on from the last checkpoint."""
 
 
-def train_arguments(options: Mapping[str, Any], scratch: Path, **paths: Path) -> list[str]:
+def train_arguments(request: TrainingRequest, scratch: Path) -> list[str]:
     """Return the arguments of ``caloforge train``, its overrides in a file of the scratch folder."""
-    arguments = [f"--{name}={path}" for name, path in paths.items()]
-    arguments += [f"--{name}={options[name]}" for name in ("family", "preset", "seed")]
-    if options["max_minutes"]:
-        arguments.append(f"--max-minutes={options['max_minutes']:g}")
-    if options["overrides"]:
+    arguments = [f"--data={request.showers}", f"--prepared={request.prepared}", f"--output={request.output}"]
+    arguments += [f"--family={request.family}", f"--preset={request.preset}", f"--seed={request.seed}"]
+    if request.max_minutes is not None:
+        arguments.append(f"--max-minutes={request.max_minutes:g}")
+    arguments += [
+        f"--{name}={path}"
+        for name, path in (("energies", request.energies), ("checkpoints", request.checkpoints))
+        if path is not None
+    ]
+    if request.overrides:
         file = scratch / "overrides.yaml"
         with atomic_file(file) as temporary:
-            temporary.write_text(yaml.safe_dump(json.loads(json.dumps(options["overrides"]))))
+            temporary.write_text(yaml.safe_dump(json.loads(json.dumps(request.overrides))))
         arguments.append(f"--overrides={file}")
     return arguments
 

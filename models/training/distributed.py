@@ -8,17 +8,17 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from caloforge.errors import InputError, unknown_name
+from caloforge.fetch import is_remote, local_copy
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
+from caloforge.models.configuration import TrainingConfig, TrainingRequest
 from caloforge.models.presets import resolve
 from caloforge.models.training.command import launch_command, train_arguments
 from caloforge.models.training.pod import TrainingPod
 from caloforge.models.training.record import training_figures
-from caloforge.models.training.train import train
+from caloforge.models.training.train import check_minutes, given_energies, train
 from caloforge.models.training.worker import TrainingFailed, follow
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared
@@ -28,16 +28,8 @@ BACKENDS = ("local", "cluster", "auto")
 
 
 def train_distributed(
-    showers: Path,
-    prepared: Path,
-    output: Path,
+    request: TrainingRequest,
     *,
-    family: str,
-    preset: str = "demo",
-    overrides: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    max_minutes: float | None = None,
-    checkpoints: Path | None = None,
     nodes: int = 1,
     processes: int = 1,
     backend: str = "auto",
@@ -51,15 +43,9 @@ def train_distributed(
     when this is called again.
 
     Args:
-        showers: the shower file that was prepared.
-        prepared: folder of the prepared data.
-        output: bundle folder to write.
-        family: name of the family.
-        preset: name of the preset.
-        overrides: changes to the preset.
-        seed: of the first weights and all that follows.
-        max_minutes: limit on the training, see :func:`caloforge.models.train.train`.
-        checkpoints: folder for checkpoints; on a cluster they are kept in the pods' shared folder.
+        request: what to train, on what, how, and where to; on a cluster, checkpoints are kept in the pods'
+            shared folder. Showers that lie on a claim of the pods stay there; the pods of a TrainJob find anything
+            else in their shared folder.
         nodes: number of pods; several need a cluster.
         processes: processes for each node; in pods with GPUs at least one for each.
         backend: ``local``, ``cluster``, or ``auto``: a TrainJob for several nodes, torchrun for one.
@@ -67,7 +53,7 @@ def train_distributed(
         timeout: seconds to wait for a TrainJob; without it as long as it takes.
 
     Returns:
-        The figures that :func:`caloforge.models.train.train` returns.
+        The figures that :func:`caloforge.models.training.train.train` returns.
 
     Raises:
         InputError: something is wrong with what was given; nothing has started then.
@@ -82,33 +68,35 @@ def train_distributed(
         processes = max(processes, pod.gpus)
     if nodes > 1 and not on_cluster:
         raise InputError(f"{nodes} nodes need a cluster: --backend cluster, or more --processes on this one")
-    _check(prepared, family, preset, overrides, nodes * processes)
-    options: dict[str, Any] = {
-        "family": family, "preset": preset, "overrides": overrides, "seed": seed, "max_minutes": max_minutes,
-    }  # fmt: skip
+    _check(request, nodes * processes)
     if on_cluster:
-        with step(f"train {family}"):
-            _on_cluster(showers, prepared, output, options, nodes, processes, pod, timeout)
-    elif processes == 1:
-        return train(showers, prepared, output, checkpoints=checkpoints, **options)
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            folders = {"checkpoints": checkpoints.absolute()} if checkpoints else {}
-            arguments = train_arguments(
-                options, Path(scratch), data=showers.absolute(), prepared=prepared.absolute(),
-                output=output.absolute(), **folders,
-            )  # fmt: skip
-            _torchrun(arguments, processes)
-    return training_figures(read_json(output / "training.json"))
+        with step(f"train {request.family}"):
+            _on_cluster(request, nodes, processes, pod, timeout)
+        return training_figures(read_json(request.output / "training.json"))
+    with tempfile.TemporaryDirectory() as scratch:
+        data = local_copy(str(request.showers), Path(scratch), checksum=_checksum(request))
+        here = request.model_copy(update={"showers": data})
+        if processes == 1:
+            return train(here)
+        _torchrun(train_arguments(here.absolute(), Path(scratch)), processes)
+    return training_figures(read_json(request.output / "training.json"))
 
 
-def _check(prepared: Path, family: str, preset: str, overrides: Mapping[str, Any] | None, processes: int) -> None:
+def _checksum(request: TrainingRequest) -> str:
+    """Return the checksum that fetched showers must have: another file is not the one that was prepared."""
+    if not is_remote(str(request.showers)):
+        return ""  # open_split compares what it can without reading all of it
+    return str(load_prepared(request.prepared).record["provenance"]["inputs"]["showers"]["sha256"])
+
+
+def _check(request: TrainingRequest, processes: int) -> None:
     """Refuse what every process would refuse."""
-    config = resolve(family, preset, overrides)
-    load_prepared(prepared)
-    batch = min(config.training.batch_size, config.energies.batch_size)
-    if processes > batch:
-        raise InputError(f"{processes} processes cannot share a batch of {batch} showers")
+    config = resolve(request.family, request.preset, request.overrides)
+    check_minutes(request.max_minutes)
+    given_energies(request, load_prepared(request.prepared))
+    batches = [value.batch_size for _, value in config if isinstance(value, TrainingConfig)]
+    if batches and processes > min(batches):
+        raise InputError(f"{processes} processes cannot share a batch of {min(batches)} showers")
 
 
 def _torchrun(arguments: list[str], processes: int) -> None:
@@ -121,47 +109,62 @@ def _torchrun(arguments: list[str], processes: int) -> None:
     )
 
 
-def _on_cluster(
-    showers: Path,
-    prepared: Path,
-    output: Path,
-    options: Mapping[str, Any],
-    nodes: int,
-    processes: int,
-    pod: TrainingPod,
-    timeout: float | None,
-) -> None:
+def _on_cluster(request: TrainingRequest, nodes: int, processes: int, pod: TrainingPod, timeout: float | None) -> None:
     """Lay everything into the folder that the pods see, run the TrainJob and fetch the bundle."""
     from caloforge.cluster import connect
     from caloforge.models.training.trainjob import build_train_job, run_train_job
 
     shared = pod.shared_folder()
-    name = job_name(options, [showers, prepared / "prepared.json", prepared / "transform.safetensors"])
+    checksum = _checksum(request)
+    name = job_name(request, checksum or sha256(Path(request.showers)))
     folder = shared / name
-    bundle = folder / "bundle"
-    if not bundle.exists():
+    there = request.model_copy(
+        update={
+            "prepared": folder / "prepared",
+            "output": folder / "bundle",
+            "energies": None if request.energies is None else folder / "energies",
+            "checkpoints": folder / "checkpoints",
+        }
+    )
+    if not there.output.exists():
         cluster = connect(pod.namespace or None)
-        places = {"data": folder / "data" / showers.name, "prepared": folder / "prepared"}
-        if not places["data"].exists():
-            with atomic_file(places["data"]) as temporary:
-                shutil.copyfile(showers, temporary)
-        _copy(prepared, places["prepared"])
-        arguments = train_arguments(options, folder, **places, output=bundle, checkpoints=folder / "checkpoints")
-        job = build_train_job(
-            name, [*launch_command("torch.distributed.run"), *arguments], nodes=nodes, processes=processes, pod=pod
-        )
+        there = there.model_copy(update={"showers": _for_pods(request.showers, folder / "data", pod, checksum)})
+        _copy(request.prepared, there.prepared)
+        if request.energies is not None and there.energies is not None:
+            _copy(request.energies, there.energies)
+        command = [*launch_command("torch.distributed.run"), *train_arguments(there, folder)]
+        job = build_train_job(name, command, nodes=nodes, processes=processes, pod=pod)
         run_train_job(job, cluster, timeout=timeout)
-        if not bundle.exists():
-            text = f"TrainJob {name} is complete, but {bundle} is not there; do all its pods see this step's {shared}?"
+        if not there.output.exists():
+            text = f"TrainJob {name} is complete, but {there.output} is not there; do all its pods see this step's {shared}?"
             raise TrainingFailed(text)
-    _copy(bundle, output)
+    _copy(there.output, request.output)
     shutil.rmtree(folder)
 
 
-def job_name(options: Mapping[str, Any], files: list[Path]) -> str:
+def _for_pods(showers: str | Path, folder: Path, pod: TrainingPod, checksum: str) -> Path:
+    """Return the showers where the pods see them: as they are on a claim, or once for all in their shared folder."""
+    path = local_copy(str(showers), folder, checksum=checksum).absolute()
+    if any(path.is_relative_to(claim) for claim in pod.claims.values()):
+        return path
+    target = folder / path.name
+    if not target.exists():
+        with atomic_file(target) as temporary:
+            shutil.copyfile(path, temporary)
+    return target
+
+
+def job_name(request: TrainingRequest, checksum: str) -> str:
     """Return a name that is the same for the same training, so that a new attempt goes on with the old one."""
-    content = json.dumps([options, [sha256(file) for file in files]], sort_keys=True)
-    return f"train-{options['family'].replace('_', '-')}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+    files = [request.prepared / "prepared.json", request.prepared / "transform.safetensors"]
+    if request.energies is not None:
+        files.append(request.energies / "config.json")
+    options = {
+        "family": request.family, "preset": request.preset, "overrides": request.overrides or None,
+        "seed": request.seed, "max_minutes": request.max_minutes,
+    }  # fmt: skip
+    content = json.dumps([options, [checksum, *(sha256(file) for file in files)]], sort_keys=True)
+    return f"train-{request.family.replace('_', '-')}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
 def _copy(source: Path, target: Path) -> None:

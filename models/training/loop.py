@@ -39,7 +39,7 @@ MAX_BAD_STEPS = 50
 
 
 class TrainingDiverged(RuntimeError):
-    """Gradients stay NaN or infinite: the same training would end the same way."""
+    """Losses or gradients stay NaN or infinite: the same training would end the same way."""
 
 
 class TrainingInterrupted(SystemExit):
@@ -98,7 +98,7 @@ def fit(
 
     Raises:
         InputError: a batch has fewer rows than there are processes.
-        TrainingDiverged: gradients stay NaN or infinite.
+        TrainingDiverged: gradients stay NaN or infinite, or a part had no finite loss at all.
         TrainingInterrupted: on SIGTERM, after a checkpoint was saved.
     """
     if config.batch_size < fabric.world_size:
@@ -160,6 +160,9 @@ def fit(
             if state.finished or time.monotonic() - saved > config.checkpoint_seconds:
                 state.save(fabric)
                 saved = time.monotonic()
+    if mute := sorted(set(model.parts) - set(state.losses)):
+        text = f"{name}: not one finite loss in {state.step} steps ({', '.join(mute)}); lower the learning rate"
+        raise TrainingDiverged(f"{text}, or look for what is not finite in the showers")
     logger.info("%s: %d steps in %.1f s", name, state.step, state.seconds)
     return Fit(averaged.module, state.step, state.seconds, state.losses)
 

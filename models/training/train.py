@@ -65,7 +65,7 @@ def train(
         started = time.monotonic()
         prepared = load_prepared(request.prepared)
         given = given_energies(request, prepared)
-        training = open_split(request.showers, request.prepared, "train")
+        training = open_split(Path(request.showers), request.prepared, "train")
         fabric = open_fabric()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
@@ -104,7 +104,7 @@ def train(
             "energies": energies,
             **training_record(family, stages, fabric),
             "provenance": provenance(
-                inputs={"showers": request.showers, "transform": request.prepared / "transform.safetensors"},
+                inputs={"showers": Path(request.showers), "transform": request.prepared / "transform.safetensors"},
                 seed=request.seed,
             ),
         }

@@ -13,7 +13,17 @@ from caloforge.errors import InputError
 from caloforge.models.training.pod import TrainingPod
 from caloforge.models.training.worker import TrainingFailed
 from caloforge.models.training.worker_log import WorkerLog
-from caloforge.pods import NO_SIDECAR, environment, placement, resources, volumes
+from caloforge.pods import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    cores,
+    environment,
+    placement,
+    pod_metadata,
+    resources,
+    volumes,
+    without_empty,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +32,9 @@ NODE = "node"
 
 RESERVED = {"PET_NNODES", "PET_NPROC_PER_NODE", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT"}
 """Trainer sets them; its webhook refuses them from others."""
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+"""Label with the number of a pod."""
 
 GPU_SHM = "2Gi"
 """NCCL's shared memory: the node's 64 MB are too little for several GPUs."""
@@ -56,23 +69,23 @@ def build_train_job(
         raise InputError(f"env: {', '.join(sorted(taken))}: Trainer itself sets this")
     if 0 < pod.gpus < processes:
         raise InputError(f"{processes} processes for each node, but only {pod.gpus} GPUs")
+    if pod.cpu_limit:  # as many threads as cores in all processes of a pod together
+        threads = str(max(1, cores(pod.cpu_limit) // processes))
+        pod = pod.model_copy(update={"env": {"OMP_NUM_THREADS": threads, **pod.env}})
     if pod.gpus > 1 and not pod.shm:
         pod = pod.model_copy(update={"shm": GPU_SHM})
     mounted, mounts = volumes(pod)
-    # The image's root may be read-only, and torchrun writes to /tmp.
-    mounted.append({"name": "scratch", "emptyDir": {}})
-    mounts.append({"name": "scratch", "mountPath": "/tmp"})
+    container = {"name": NODE, "volumeMounts": mounts, "securityContext": dict(CONTAINER_SECURITY)}
     spec: dict[str, Any] = {
         **placement(pod),
+        "serviceAccountName": pod.service_account,
+        "securityContext": dict(POD_SECURITY),
         "volumes": mounted,
-        "containers": [{"name": NODE, "volumeMounts": mounts}],
+        "containers": [container],
     }
-    if pod.service_account is not None:
-        spec["serviceAccountName"] = pod.service_account
-    metadata = {"labels": {**pod.labels, **NO_SIDECAR}, "annotations": {**pod.annotations, **NO_SIDECAR}}
-    template = {"metadata": metadata, "spec": spec}
+    template = {"metadata": pod_metadata(pod), "spec": spec}
     patch = {"template": {"spec": {"replicatedJobs": [{"name": NODE, "template": {"spec": {"template": template}}}]}}}
-    return {
+    job = {
         "apiVersion": TRAIN_JOB.api_version,
         "kind": TRAIN_JOB.name,
         "metadata": {"name": name},
@@ -90,6 +103,7 @@ def build_train_job(
             "podTemplateOverrides": [{"targetJobs": [{"name": NODE}], **template}],
         },
     }
+    return without_empty(job)
 
 
 def run_train_job(job: dict[str, Any], cluster: Cluster, *, timeout: float | None = None) -> None:
@@ -131,11 +145,12 @@ class _Watch:
         self.pod, self.last_line = "", ""
         self.read: float | None = None
         self.state, self.events = "", set[str]()
+        self.hopeless = ""
 
     def wait(self, timeout: float | None) -> None:
         try:
             for job in self.cluster.watch(TRAIN_JOB, self.name, timeout=timeout):
-                self._show_log()
+                self._look_at_pods()
                 self._show_state(job)
                 reached = _reached(job)
                 if "Complete" in reached:
@@ -144,6 +159,8 @@ class _Watch:
                     failure = reached["Failed"]
                     what = f"TrainJob {self.name} failed: {failure.get('reason')}: {failure.get('message')}"
                     raise TrainingFailed(self._told(what))
+                if self.hopeless:
+                    raise TrainingFailed(self._told(f"TrainJob {self.name}: {self.hopeless}"))
         except TimeoutError as error:
             raise TrainingFailed(self._told(f"{error} ({self.state})")) from None
 
@@ -175,19 +192,22 @@ class _Watch:
                     logger.info("%s", event)
                     self.events.add(event)
 
-    def _show_log(self) -> None:
-        """Show what the first pod wrote since the last look; what hinders passes, or shows in the job's state."""
-        selector = (
-            f"jobset.sigs.k8s.io/jobset-name={self.name},jobset.sigs.k8s.io/replicatedjob-name={NODE},"
-            "batch.kubernetes.io/job-completion-index=0"
-        )
+    def _look_at_pods(self) -> None:
+        """Show what the first pod wrote since the last look; what hinders passes, or shows in the job's state.
+
+        Trainer's runtimes start a container anew whatever it died of, up to seven times, and torchrun its
+        processes: what would end each attempt ends the first one here.
+        """
+        selector = f"jobset.sigs.k8s.io/jobset-name={self.name},jobset.sigs.k8s.io/replicatedjob-name={NODE}"
         try:
             pods = self.cluster.pods(selector)
-            if not pods:
+            for pod in pods:
+                if limit := _out_of_memory(pod):
+                    self.hopeless = f"pod {pod['metadata']['name']}: OOMKilled: memory is {limit}"
+            first = [pod["metadata"] for pod in pods if pod["metadata"]["labels"].get(INDEX) == "0"]
+            if not first:
                 return
-            newest = max((pod["metadata"] for pod in pods), key=lambda known: str(known.get("creationTimestamp")))[
-                "name"
-            ]
+            newest = max(first, key=lambda known: str(known.get("creationTimestamp")))["name"]
             if newest != self.pod:
                 self.pod, self.last_line, self.read = newest, "", None
             began = time.monotonic()
@@ -202,6 +222,18 @@ class _Watch:
             if _instant(stamp) > self.last_line:
                 self.last_line = _instant(stamp)
                 self.log.feed(content)
+        if self.log.error is not None:
+            self.hopeless = self.hopeless or "another attempt would end as this one did"
+
+
+def _out_of_memory(pod: dict[str, Any]) -> str:
+    """Return how much memory a pod's container had if the kernel killed it for want of more, else nothing."""
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        ends = [container.get(state, {}).get("terminated", {}) for state in ("state", "lastState")]
+        if any(end.get("reason") == "OOMKilled" for end in ends):
+            (spec,) = (one for one in pod["spec"]["containers"] if one["name"] == container["name"])
+            return str(spec.get("resources", {}).get("limits", {}).get("memory", "that of the node"))
+    return ""
 
 
 def _reached(job: dict[str, Any]) -> dict[str, dict[str, Any]]:

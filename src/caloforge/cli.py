@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -19,10 +22,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caloforge import __version__
-from caloforge.errors import InputError, unknown_name
+from caloforge.errors import InputError
 from caloforge.logs import configure_logging, first_process
+from caloforge.validation.registries import PROTOCOLS
 
 if TYPE_CHECKING:
+    from caloforge.fetch import Fetched
+    from caloforge.pipelines.kubeflow import Kubeflow
     from caloforge.pipelines.local import LocalRun
 
 _PATH = click.Path(path_type=Path)
@@ -84,9 +90,16 @@ def _output(kind: str) -> Callable[[Any], Any]:
     return click.option("-o", "--output", type=_PATH, required=True, help=f"{kind} to write.")
 
 
-_data = click.option("--data", type=_PATH, required=True, help="CaloChallenge HDF5 file of showers.")
-_data_anywhere = click.option(
-    "--data", metavar="FILE|URI", required=True, help="CaloChallenge HDF5 file: a path, s3://, minio://, https://, ..."
+def _showers(name: str, kind: str, *, required: bool = False, multiple: bool = False) -> Callable[[Any], Any]:
+    """Add an option that takes a shower file, here or elsewhere."""
+    return click.option(name, metavar="FILE|URI", required=required, multiple=multiple, help=kind)
+
+
+_data = _showers(
+    "--data",
+    "CaloChallenge HDF5 file: a path, s3://, minio://, https://, gs://. What is fetched is kept for this command, "
+    "or in the folder CALOFORGE_FETCH_CACHE.",
+    required=True,
 )
 _geometry = click.option(
     "--geometry", metavar="NAME|XML", help="Mesh, by name or as a binning XML; without it the file's own."
@@ -116,7 +129,7 @@ def demo(output: Path, seed: int) -> None:
 @main.command(
     example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20"
 )
-@_data_anywhere
+@_data
 @_geometry
 @_output("Folder")
 @click.option("--families", metavar="A,B,...", help="Generator families to train; without it all.")
@@ -230,14 +243,12 @@ def submit(
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     parameters = {**(_read_yaml(parameters_file) if parameters_file else {}), **split_settings(assignments)}
-    from contextlib import nullcontext
-
+    from caloforge.pipelines.form import with_steps_for
     from caloforge.pipelines.kubeflow import connect
-    from caloforge.pipelines.status import wait
     from caloforge.pipelines.submit import compiled
     from caloforge.pipelines.submit import submit as submit_pipeline
 
-    with nullcontext(pipeline_file) if pipeline_file else compiled(settings) as path:
+    with nullcontext(pipeline_file) if pipeline_file else compiled(with_steps_for(settings, parameters)) as path:
         kubeflow = connect(
             host, namespace=namespace or settings.namespace or None, token_file=token_file, cookies_file=cookies_file
         )
@@ -249,23 +260,93 @@ def submit(
     click.echo(f"{'schedule' if cron else 'run'}: {made.link}")
     click.echo(f"identifier: {made.identifier}")
     if waits:
-        done = wait(kubeflow, made.identifier)
-        click.echo(f"{done.name}: {done.state.lower()}")
+        _wait(kubeflow, made.identifier, token_file=token_file, cookies_file=cookies_file)
 
 
-@main.command(example="caloforge status 3f2b0c1e --host https://kubeflow.example.org/pipeline")
+def _wait(kubeflow: Kubeflow, run_id: str, *, token_file: Path | None, cookies_file: Path | None) -> None:
+    """Wait for the end of a run; who stops that is told how to go on."""
+    from rich.console import Console
+
+    from caloforge.pipelines.show import live_table
+    from caloforge.pipelines.status import RunError
+    from caloforge.pipelines.watch import wait
+
+    console = Console()
+    _stop_on_sigterm()
+    try:
+        with live_table(console) if console.is_terminal else nullcontext() as show:
+            done = wait(kubeflow, run_id, show=show)
+    except RunError:
+        raise
+    except BaseException:
+        options = {
+            "--host": kubeflow.host, "--namespace": kubeflow.namespace,
+            "--token-file": token_file, "--cookies-file": cookies_file,
+        }  # fmt: skip
+        given = [part for name, value in options.items() if value for part in (name, str(value))]
+        command = shlex.join(["caloforge", "status", run_id, "--watch", *given])
+        click.echo(f"the run goes on; so does waiting with: {command}", err=True)
+        raise
+    click.echo(f"{done.name}: {done.state}")
+
+
+@main.command(
+    example="caloforge status 3f2b0c1e --host https://kubeflow.example.org/pipeline\ncaloforge status 3f2b0c1e --watch"
+)
 @click.argument("run_id")
 @_kubeflow_options
+@click.option("--watch", is_flag=True, help="Wait for the end; fails as the run does.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(
-    run_id: str, host: str | None, namespace: str | None, token_file: Path | None, cookies_file: Path | None
+    run_id: str,
+    host: str | None,
+    namespace: str | None,
+    token_file: Path | None,
+    cookies_file: Path | None,
+    watch: bool,
+    as_json: bool,
 ) -> None:
-    """Show how a run on Kubeflow and its tasks are doing."""
+    """Show how the steps of a run on Kubeflow are doing, and why one failed or waits."""
+    if watch and as_json:
+        raise click.UsageError("give either --watch or --json")
+    from rich.console import Console
+
     from caloforge.pipelines.kubeflow import connect
+    from caloforge.pipelines.show import print_status, status_record
     from caloforge.pipelines.status import status as read_status
-    from caloforge.pipelines.status import status_lines
 
     kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
-    click.echo("\n".join(status_lines(read_status(kubeflow, run_id))))
+    if watch:
+        _wait(kubeflow, run_id, token_file=token_file, cookies_file=cookies_file)
+        return
+    now = read_status(kubeflow, run_id)
+    if as_json:
+        click.echo(json.dumps(status_record(now), indent=2))
+    else:
+        print_status(now, Console())
+
+
+@main.command(example="caloforge logs 3f2b0c1e train --family vae --host https://kubeflow.example.org/pipeline")
+@click.argument("run_id")
+@click.argument("step")
+@click.option("--family", help="Which, where the step runs for each family.")
+@_kubeflow_options
+def logs(
+    run_id: str,
+    step: str,
+    family: str | None,
+    host: str | None,
+    namespace: str | None,
+    token_file: Path | None,
+    cookies_file: Path | None,
+) -> None:
+    """Show the log of a step of a run on Kubeflow, without Kubeflow's own lines."""
+    from caloforge.pipelines.kubeflow import connect
+    from caloforge.pipelines.status import Watcher
+
+    kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
+    for line in Watcher(kubeflow, run_id).log(step, family):
+        click.echo(line)
 
 
 @main.command(
@@ -273,24 +354,38 @@ def status(
 )
 @click.argument("run_id")
 @_kubeflow_options
-@click.option("--root", help="Pipeline root; without it the run's own, or Kubeflow's default.")
+@click.option("--root", help="Pipeline root; without it the run's own, the namespace's, or Kubeflow's default.")
+@click.option("--all", "everything", is_flag=True, help="Generated showers too, however large.")
 @_output("Folder")
+@click.pass_context
 def fetch_artifacts_(
+    context: click.Context,
     run_id: str,
     host: str | None,
     namespace: str | None,
     token_file: Path | None,
     cookies_file: Path | None,
     root: str | None,
+    everything: bool,
     output: Path,
 ) -> None:
-    """Copy report, leaderboard and generators of a run on Kubeflow; the store's keys come from AWS_... ."""
+    """Copy report, leaderboard and generators of a run on Kubeflow; the store's keys come from AWS_... .
+
+    Ends with 1 if something could not be brought; what could is there.
+    """
     from caloforge.pipelines.artifacts import fetch_artifacts
     from caloforge.pipelines.kubeflow import connect
 
     kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
-    for name in fetch_artifacts(kubeflow, run_id, output, root=root):
+    fetched = fetch_artifacts(kubeflow, run_id, output, root=root, everything=everything)
+    for name in fetched.written:
         click.echo(output / name)
+    for name in fetched.skipped:
+        click.echo(f"not fetched: {name}; --all brings it")
+    for line in fetched.lost:
+        click.echo(f"Error: {line}", err=True)
+    if fetched.lost:
+        context.exit(1)
 
 
 @main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")
@@ -299,13 +394,14 @@ def fetch_artifacts_(
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of preprocessing settings.")
 @_seed
 @_output("Folder")
-def preprocess(data: Path, geometry: str | None, settings_file: Path | None, seed: int, output: Path) -> None:
+def preprocess(data: str, geometry: str | None, settings_file: Path | None, seed: int, output: Path) -> None:
     """Clean and split a shower file and fit the scaling."""
     from caloforge.preprocessing.prepare import PrepareSettings, prepare
     from caloforge.showers import open_showers
 
     settings = PrepareSettings.from_yaml(settings_file) if settings_file else PrepareSettings()
-    prepare(open_showers(data, geometry), output, settings=settings, seed=seed)
+    fetched = _fetch(data)
+    prepare(open_showers(fetched.path, geometry), output, settings=settings, seed=seed, source=fetched.source)
     click.echo(f"wrote {output}")
 
 
@@ -316,6 +412,7 @@ def preprocess(data: Path, geometry: str | None, settings_file: Path | None, see
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
 @click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset.")
 @_minutes
+@click.option("--energies", type=_PATH, help="Folder that `caloforge train-energies` wrote; without it trained within.")
 @click.option("--checkpoints", type=_PATH, help="Folder from which a stopped training goes on.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each node.")
 @click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
@@ -330,12 +427,13 @@ def preprocess(data: Path, geometry: str | None, settings_file: Path | None, see
 @_seed
 @_output("Bundle")
 def train(
-    data: Path,
+    data: str,
     prepared: Path,
     family: str,
     preset: str,
     overrides: Path | None,
     max_minutes: float | None,
+    energies: Path | None,
     checkpoints: Path | None,
     processes: int,
     nodes: int,
@@ -345,17 +443,47 @@ def train(
     output: Path,
 ) -> None:
     """Train one generator; prints its figures as name=value."""
-    _check_family_and_preset(family, preset)
+    from caloforge.models.presets import check_names
+
+    check_names(family, preset)  # before the seconds that importing torch takes
+    from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.distributed import train_distributed
     from caloforge.models.training.pod import TrainingPod
 
     _stop_on_sigterm()
-    figures = train_distributed(
-        data, prepared, output, family=family, preset=preset,
-        overrides=_read_yaml(overrides) if overrides else None,
-        seed=seed, max_minutes=max_minutes or None, checkpoints=checkpoints,
-        processes=processes, nodes=nodes, backend=backend,
-        pod=TrainingPod.from_yaml(pod_file) if pod_file else None,
+    request = TrainingRequest(
+        showers=data, prepared=prepared, output=output, family=family, preset=preset,
+        overrides=_read_yaml(overrides) if overrides else {}, seed=seed, max_minutes=max_minutes or None,
+        energies=energies, checkpoints=checkpoints,
+    )  # fmt: skip
+    pod = TrainingPod.from_yaml(pod_file) if pod_file else None
+    figures = train_distributed(request, processes=processes, nodes=nodes, backend=backend, pod=pod)
+    if first_process():
+        _print_figures(figures)
+
+
+@main.command(
+    "train-energies",
+    example="caloforge train-energies --data showers.hdf5 --prepared prepared --seed 1 -o energies\n"
+    "caloforge train --data showers.hdf5 --prepared prepared --energies energies --family vae -o vae",
+)
+@_data
+@click.option("--prepared", type=_PATH, required=True, help="Folder that `caloforge preprocess` wrote.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
+@click.option("--overrides", type=_PATH, help="YAML of settings on top of the preset's `energies`.")
+@_minutes
+@_seed
+@_output("Folder")
+def train_energies_(
+    data: str, prepared: Path, preset: str, overrides: Path | None, max_minutes: float | None, seed: int, output: Path
+) -> None:
+    """Train the layer energies once, for all families that draw them first."""
+    from caloforge.models.training.energies import train_energies
+
+    _stop_on_sigterm()
+    figures = train_energies(
+        _fetch(data).path, prepared, output, preset=preset, overrides=_read_yaml(overrides) if overrides else None,
+        seed=seed, max_minutes=max_minutes or None,
     )  # fmt: skip
     if first_process():
         _print_figures(figures)
@@ -364,7 +492,7 @@ def train(
 @main.command(
     example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned"
 )
-@_data_anywhere
+@_data
 @_geometry
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What trials start from.")
@@ -409,7 +537,9 @@ def tune(
     output: Path,
 ) -> None:
     """Search for the best parameters of a family. After a stop, run it again to go on."""
-    _check_family_and_preset(family, preset)
+    from caloforge.models.presets import check_names
+
+    check_names(family, preset)  # before the seconds that importing torch takes
     from caloforge.tuning.experiment import TrialPod
     from caloforge.tuning.result import tuning_markdown
     from caloforge.tuning.tune import tune as tune_family
@@ -428,7 +558,7 @@ def tune(
 @main.command(
     example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial"
 )
-@_data_anywhere
+@_data
 @_geometry
 @click.option(
     "--prepared",
@@ -459,8 +589,11 @@ def trial(
     output: Path,
 ) -> None:
     """Train once with some parameters and judge on the validation split, as a tuning does."""
-    _check_family_and_preset(family, preset)
+    from caloforge.models.presets import check_names
+
+    check_names(family, preset)  # before the seconds that importing torch takes
     from caloforge.fetch import local_copy
+    from caloforge.models.configuration import TrainingRequest
     from caloforge.models.presets import resolve
     from caloforge.runner import end_with_runner
     from caloforge.tuning.optimization_job import assigned
@@ -484,24 +617,25 @@ def trial(
         if prepared is not None
         else prepare_once(showers, output / "prepared", geometry=geometry, seed=seed)
     )
-    run_trial(
-        showers, folder, output, family=family, preset=preset, overrides=overrides, max_minutes=max_minutes or None,
-        objective=objective, looks=looks, seed=seed, report=_print_figures_with_time,
+    request = TrainingRequest(
+        showers=showers, prepared=folder, output=output, family=family, preset=preset, overrides=overrides,
+        seed=seed, max_minutes=max_minutes or None,
     )  # fmt: skip
+    run_trial(request, objective=objective, looks=looks, report=_print_figures_with_time)
 
 
 @main.command(
     example="caloforge generate --bundle bundle --energy 50000 --n 1000 --seed 1 -o showers.hdf5\ncaloforge generate --bundle bundle --like geant4.hdf5 --seed 1 -o showers.hdf5"
 )
 @_bundle
-@click.option("--like", type=_PATH, help="Shower file whose conditions to take, one shower each.")
+@_showers("--like", "Shower file, here or elsewhere, whose conditions to take, one shower each.")
 @click.option("--energy", type=float, metavar="MEV", help="Incident energy of all showers.")
 @click.option("--n", "count", type=click.IntRange(min=1), help="Number of showers.")
 @_steps
 @_seed
 @_output("HDF5 file")
 def generate(
-    bundle: Path, like: Path | None, energy: float | None, count: int | None, steps: int | None, seed: int, output: Path
+    bundle: Path, like: str | None, energy: float | None, count: int | None, steps: int | None, seed: int, output: Path
 ) -> None:
     """Draw showers from a generator into a CaloChallenge HDF5 file."""
     if (like is None) == (energy is None) or (energy is None) != (count is None):
@@ -509,45 +643,55 @@ def generate(
     from caloforge.models.generate import generate as generate_showers
     from caloforge.showers import open_showers
 
-    conditions = open_showers(like).conditions if like is not None else _at_energy(energy, count)
+    conditions = open_showers(_fetch(like).path).conditions if like is not None else _at_energy(energy, count)
     _print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps))
 
 
 @main.command(example="caloforge validate --reference geant4.hdf5 --generated vae.hdf5 --generated flow.hdf5 -o report")
-@click.option("--reference", type=_PATH, required=True, help="Shower file to judge by.")
-@click.option("--generated", type=_PATH, required=True, multiple=True, help="Shower file to judge; may be repeated.")
-@click.option("--floor", type=_PATH, help="Second sample like the reference: what a perfect generator would reach.")
-@click.option("--training", type=_PATH, help="What the generators were trained on: finds showers that repeat it.")
+@_showers(
+    "--reference", "Shower file to judge by; like the others a path, s3://, minio://, https://, gs://.", required=True
+)
+@_showers("--generated", "Shower file to judge; may be repeated.", required=True, multiple=True)
+@_showers("--floor", "Second sample like the reference: what a perfect generator would reach.")
+@_showers("--training", "What the generators were trained on: finds showers that repeat it.")
 @click.option(
     "--protocol", default="quick", show_default=True,
-    type=click.Choice(("quick", "challenge", "challenge-ten-trainings", "challenge-no-networks")),
+    type=click.Choice(PROTOCOLS.names),
     help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
 )  # fmt: skip
 @_geometry
 @_seed
 @_output("Folder")
 def validate(
-    reference: Path,
-    generated: tuple[Path, ...],
-    floor: Path | None,
-    training: Path | None,
+    reference: str,
+    generated: tuple[str, ...],
+    floor: str | None,
+    training: str | None,
     protocol: str,
     geometry: str | None,
     seed: int,
     output: Path,
 ) -> None:
     """Compare shower files with a reference: metrics.json, report.html and plots."""
+    from caloforge.fetch import is_remote, without_secrets
     from caloforge.showers import open_showers
 
-    names = [path.stem for path in generated]
+    truth = _fetch(reference)
+    paths = [_fetch(address).path for address in generated]
+    names = [path.stem for path in paths]
     if len(set(names)) < len(names):
-        names = [str(path.with_suffix("")) for path in generated]
-    target = open_showers(reference, geometry)
-    judged = {name: open_showers(path, geometry) for name, path in zip(names, generated, strict=True)}
-    second, trained = (open_showers(path, geometry) if path else None for path in (floor, training))
+        names = [without_secrets(address) if is_remote(address) else address for address in generated]
+        names = [name.removesuffix(Path(name).suffix) for name in names]
+    target = open_showers(truth.path, geometry)
+    judged = {name: open_showers(path, geometry) for name, path in zip(names, paths, strict=True)}
+    second, trained = (
+        open_showers(_fetch(address).path, geometry) if address else None for address in (floor, training)
+    )
     from caloforge.validation.validate import validate as validate_showers
 
-    validate_showers(target, judged, output, floor=second, training=trained, protocol=protocol, seed=seed)
+    validate_showers(
+        target, judged, output, floor=second, training=trained, protocol=protocol, seed=seed, source=truth.source
+    )
     click.echo(f"wrote {output / 'metrics.json'} and {output / 'report.html'}")
 
 
@@ -623,41 +767,74 @@ def deploy(
     _print_figures({"url": result.url, **result.figures} if result.url else result.figures)
 
 
-@main.command(example="caloforge manifests -o manifests --settings cluster.yaml")
+@main.command(example="caloforge manifests -o manifests --settings cluster.yaml --without kserve,istio")
 @_output("Folder")
 @click.option("--overlay", metavar="standalone|profile|cern", help="Write only this one, with what it needs.")
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings.")
-def manifests(output: Path, overlay: str | None, settings_file: Path | None) -> None:
+@click.option(
+    "--without", "without_parts", metavar="NAMES", help="Products that are not there: kserve,katib,trainer,istio."
+)
+@click.option("--for-cluster", is_flag=True, help="Ask the cluster which products are not there.")
+@click.option("--context", help="Context of the kubeconfig for --for-cluster; without it the current one.")
+def manifests(
+    output: Path,
+    overlay: str | None,
+    settings_file: Path | None,
+    without_parts: str | None,
+    for_cluster: bool,
+    context: str | None,
+) -> None:
     """Write what kubectl applies to a cluster before the first run, and examples."""
-    from caloforge.pipelines.manifests import write_manifests
+    from caloforge.cluster import connect
+    from caloforge.pipelines.manifests import parts, write_manifests
+    from caloforge.pipelines.products import missing_parts
     from caloforge.pipelines.settings import PipelineSettings
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
-    write_manifests(output, settings=settings, overlay=overlay)
-    click.echo(f"wrote {output}")
+    without = parts(name.strip() for name in (without_parts or "").split(",") if name.strip())
+    if for_cluster:
+        cluster = connect(context=context)
+        cluster.patience, cluster.poll_seconds = 5.0, 1.0
+        without |= missing_parts(cluster)
+    write_manifests(output, settings=settings, overlay=overlay, without=without)
+    click.echo(f"wrote {output}" + (f", without {', '.join(sorted(without))}" if without else ""))
 
 
 @main.command(example="caloforge doctor --settings cluster.yaml --host https://kubeflow.example.org/pipeline")
+@_kubeflow_options
 @click.option("--settings", "settings_file", type=_PATH, help="YAML of pipeline settings; without it all must work.")
 @click.option("--context", help="Context of the kubeconfig; without it the current one.")
-@click.option("--namespace", help="Namespace of the runs; without it that of the settings or the context.")
-@click.option("--host", help="Address of Kubeflow Pipelines.")
+@click.option("--strict", is_flag=True, help="End with 4 where there are warnings.")
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
 def doctor(
-    settings_file: Path | None, context: str | None, namespace: str | None, host: str | None, as_json: bool
+    host: str | None,
+    namespace: str | None,
+    token_file: Path | None,
+    cookies_file: Path | None,
+    settings_file: Path | None,
+    context: str | None,
+    strict: bool,
+    as_json: bool,
 ) -> int:
-    """Say what a cluster lacks for the pipeline, each with the command that mends it; 1 if a run would fail."""
-    from caloforge.pipelines.doctor import examine, failed, findings_table
+    """Say what a cluster lacks for the pipeline, each with the command that mends it.
+
+    Ends with 0 if nothing hinders a run, 1 if one would fail, 3 if neither the cluster nor Kubeflow Pipelines could be
+    asked, and with --strict 4 if there are warnings.
+    """
+    from caloforge.pipelines.doctor import examine, exit_code, findings_table
     from caloforge.pipelines.settings import PipelineSettings
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else None
-    found = examine(settings=settings, context=context, namespace=namespace, host=host)
+    found = examine(
+        settings=settings, context=context, namespace=namespace, host=host,
+        token_file=token_file, cookies_file=cookies_file,
+    )  # fmt: skip
     if as_json:
         plain = {name: [finding.as_dict() for finding in findings] for name, findings in found.items()}
         click.echo(json.dumps(plain, indent=2))
     else:
         click.echo(findings_table(found))
-    return int(failed(found))
+    return exit_code(found, strict=strict)
 
 
 @main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")
@@ -694,6 +871,17 @@ def query(
     click.echo(f"wrote {count} showers to {output}")
 
 
+def _fetch(address: str) -> Fetched:
+    """Return a shower file; what has to be fetched goes to a folder that lives as long as the command."""
+    from caloforge.fetch import fetch, is_remote
+
+    if not is_remote(address):
+        return fetch(address, Path())
+    _stop_on_sigterm()  # leaves the folder's with-block
+    folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="caloforge-"))
+    return fetch(address, Path(folder))
+
+
 def _at_energy(energy: float | None, count: int | None) -> Any:
     import numpy as np
 
@@ -707,15 +895,6 @@ def _parse_headers(headers: tuple[str, ...]) -> dict[str, str]:
     if wrong := [name for name, colon, _ in pairs if not colon]:
         raise click.UsageError(f"--header {wrong[0]!r}: expected 'NAME: VALUE'")
     return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _check_family_and_preset(family: str, preset: str) -> None:
-    """Refuse unknown names before the seconds that importing torch takes."""
-    from caloforge.pipelines.settings import FAMILIES, PRESETS
-
-    for kind, name, valid in (("family", family, FAMILIES), ("preset", preset, PRESETS)):
-        if name not in valid:
-            raise unknown_name(kind, name, valid)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ DIGEST = "caloforge/digest"
 """Label by which a step that is tried again knows an object that its first attempt made."""
 
 POLL_SECONDS = 10.0
-REQUEST_SECONDS = (10, 60)
+REQUEST_SECONDS = (10.0, 60.0)
 """How long a connection and an answer may take."""
 
 PATIENCE_SECONDS = 300.0
@@ -64,6 +64,9 @@ TRAIN_JOB = Kind("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob", "K
 OPTIMIZATION_JOB = Kind(
     "trainer.kubeflow.org", "v1alpha1", "optimizationjobs", "OptimizationJob", "Kubeflow Trainer with OptimizationJobs"
 )
+
+_NOT_FOR_RIGHTS = ("denied the request", "exceeded quota")
+"""What webhooks and quotas say with the status of missing rights."""
 
 
 class ClusterError(RuntimeError):
@@ -116,6 +119,7 @@ class Cluster:
         namespace: where objects are.
         poll_seconds: time between two looks at an object that is waited for.
         patience: seconds without an answer that are borne.
+        request_seconds: how long a connection and an answer may take.
     """
 
     def __init__(
@@ -125,8 +129,10 @@ class Cluster:
         *,
         poll_seconds: float = POLL_SECONDS,
         patience: float = PATIENCE_SECONDS,
+        request_seconds: tuple[float, float] = REQUEST_SECONDS,
     ) -> None:
         self.api, self.namespace = api, namespace
+        self._request_seconds = request_seconds
         self.poll_seconds, self.patience = poll_seconds, patience
         self._objects = client.CustomObjectsApi(api)
 
@@ -134,7 +140,7 @@ class Cluster:
         """Create an object with the digest of its content as a label.
 
         An object of the same name and content that is there already is taken as ours: an attempt
-        before, or a request whose answer was lost, made it.
+        before, or a request whose answer was lost, made it. A process that is stopped meanwhile deletes it.
 
         Raises:
             InputError: an object of that name and other content is there.
@@ -148,6 +154,9 @@ class Cluster:
         except Refused as error:
             if error.status != 409:
                 raise
+        except (KeyboardInterrupt, SystemExit):
+            self._take_back(kind, name, digest)
+            raise
         try:
             found = self._settled(kind, name)
         except Refused as error:
@@ -163,6 +172,15 @@ class Cluster:
             raise InputError(text)
         logger.info("%s: is there from an earlier attempt", name)
         return found
+
+    def _take_back(self, kind: Kind, name: str, digest: str) -> None:
+        """Delete an object that a request may have made whose answer nobody waits for any more."""
+        try:
+            found = self.get(kind, name)
+        except (Refused, ClusterError):
+            return
+        if found["metadata"].get("labels", {}).get(DIGEST) == digest:
+            self.delete(kind, name)
 
     def _settled(self, kind: Kind, name: str) -> dict[str, Any]:
         """Return an object that is not being deleted, or wait until it is gone."""
@@ -218,17 +236,17 @@ class Cluster:
     def events(self, prefix: str) -> list[str]:
         """Return the latest events of objects whose name begins so, oldest first; none if they may not be read."""
         try:
-            found = self.request("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
+            found = self.all_events()
         except (Refused, ClusterError) as error:
             logger.warning("events cannot be read: %s", error)
             return []
-        ours = [event for event in found if event["involvedObject"]["name"].startswith(prefix)]
-        ours.sort(key=lambda event: str(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")))
-        return [
-            f"{event['involvedObject'].get('kind')} {event['involvedObject']['name']}: "
-            f"{event.get('reason')}: {event.get('message')}"
-            for event in ours[-20:]
-        ]
+        return [event_line(event) for event in found if event["involvedObject"]["name"].startswith(prefix)][-20:]
+
+    def all_events(self) -> list[dict[str, Any]]:
+        """Return the namespace's events, oldest first."""
+        found: list[dict[str, Any]] = self.request("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
+        found.sort(key=lambda event: str(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")))
+        return found
 
     def command(self, verb: str, kind: Kind, name: str) -> str:
         """Return the kubectl command for what could not be done."""
@@ -250,7 +268,7 @@ class Cluster:
             self.api.call_api, path, method, body=body, query_params=list(query.items()),
             header_params={"Accept": "application/json, */*"}, auth_settings=["BearerToken"],
             response_type="object", _preload_content=False, _return_http_data_only=True,
-            _request_timeout=REQUEST_SECONDS,
+            _request_timeout=self._request_seconds,
         )  # fmt: skip
 
         def refused(error: ApiException) -> Refused:
@@ -290,7 +308,7 @@ class Cluster:
                 kind.version,
                 self.namespace,
                 kind.plural,
-                _request_timeout=REQUEST_SECONDS,
+                _request_timeout=self._request_seconds,
                 **arguments,
             ),
             partial(self._refused, verb, kind, name),
@@ -323,12 +341,20 @@ class Cluster:
             403: "forbidden; apply manifests/rbac there, or take your profile's namespace",
             404: f"it is not there, or {kind.product} is not installed (kubectl get crd {kind.plural}.{kind.group})",
         }.get(error.status, reason(error))
+        if error.status == 403 and any(other in reason(error) for other in _NOT_FOR_RIGHTS):
+            text = reason(error)
         return Refused(f"{what}: {text}", error.status)
 
 
 def conditions(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the conditions in an object's status by their type."""
     return {entry["type"]: entry for entry in item.get("status", {}).get("conditions", [])}
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """Return an event in one line."""
+    involved = event["involvedObject"]
+    return f"{involved.get('kind')} {involved['name']}: {event.get('reason')}: {event.get('message')}"
 
 
 def reason(error: Exception) -> str:

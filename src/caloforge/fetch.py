@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
 import time
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
+from caloforge.download import PATIENCE_SECONDS, Downloaded, download, look_patiently
 from caloforge.errors import InputError
+from caloforge.fetch_cache import FETCH_CACHE, FetchCache, cache_of_environment, check_space, key_of
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256, write_json
+from caloforge.source import Source
+from caloforge.store import Away, Found, Store, Unreachable, without_secrets
+
+__all__ = [
+    "FETCH_CACHE", "Fetched", "Found", "Unreachable", "fetch", "files_under", "is_remote", "local_copy", "look",
+    "without_secrets",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-FETCH_CACHE = "CALOFORGE_FETCH_CACHE"
-"""Environment variable: folder in which fetched files are kept for all steps of all runs."""
 
-ATTEMPTS = 3
-PAUSE_SECONDS = 2.0
+@dataclass(frozen=True)
+class Fetched:
+    """A file or folder of this machine, and where it came from."""
 
-_MODULES = {"s3": "pip install 'caloforge[s3]'", "gs": "pip install gcsfs", "gcs": "pip install gcsfs"}
-"""What is missing when the library of a scheme is not there."""
-
-_MARKS = ("size", "ETag", "LastModified", "etag", "mtime", "updated")
-"""Some of these tell whether what is at an address has changed."""
+    path: Path
+    source: Source
 
 
 def is_remote(address: str) -> bool:
@@ -33,49 +40,83 @@ def is_remote(address: str) -> bool:
 
 
 def local_copy(address: str, folder: Path, *, checksum: str = "") -> Path:
-    """Return the path of what an address names, fetched into a folder if it is elsewhere.
+    """Return the path of what an address names; the short form of :func:`fetch`."""
+    return fetch(address, folder, checksum=checksum).path
 
-    What an earlier call left in the folder is used again unless the source has changed since.
+
+def fetch(address: str, folder: Path, *, checksum: str = "", patience: float = PATIENCE_SECONDS) -> Fetched:
+    """Return the path of what an address names, fetched if it is elsewhere, and where it came from.
+
+    What an earlier call left in the folder is used again unless the source has changed since. With
+    ``CALOFORGE_FETCH_CACHE`` in the environment files are kept there instead, by checksum, see
+    :mod:`caloforge.fetch_cache`; such a file is not to be written to.
 
     Args:
-        address: a path, or an address of any scheme that fsspec knows: ``s3://``, ``minio://`` (as
-            Kubeflow Pipelines writes it), ``https://``, ``gs://``. Credentials and the endpoint of
-            an object store come from the environment: ``AWS_ACCESS_KEY_ID``,
-            ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL`` (or ``S3_ENDPOINT``, as KServe has it).
+        address: a path, ``file://``, ``s3://``, ``minio://`` (as Kubeflow Pipelines writes it),
+            ``https://``, ``http://``, ``gs://``, or what else fsspec knows. Keys and endpoint of an
+            object store come from the environment: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+            ``AWS_ENDPOINT_URL`` (or ``S3_ENDPOINT``, as KServe has it); a region is needed only
+            where the store asks for one (``AWS_REGION``).
         folder: where a fetched file or folder is put, whole or not at all.
         checksum: SHA-256 of the file; empty: not checked.
+        patience: seconds that a store which is away is waited for.
 
     Raises:
-        InputError: nothing is there, it cannot be reached or read, its checksum is another, or the
-            library of the scheme is not installed.
+        InputError: nothing is there, it may not be read, its checksum is another, it is called HDF5
+            and is not, the folder cannot be written, or the library of the scheme is not installed.
+        Unreachable: the store was away for longer.
     """
     if not is_remote(address):
-        path = Path(address.removeprefix("file://"))
-        _check(path, address, checksum)
-        return path
+        return _on_this_machine(address, checksum)
     shown = without_secrets(address)
-    name = PurePosixPath(urlsplit(address).path).name
-    if not name:
+    path = shown.partition("://")[2].partition("/")[2]
+    name = PurePosixPath(unquote(path) if address.lower().startswith("http") else path).name
+    if name in ("", "..", ".content", ".record.json"):
         raise InputError(f"{shown}: names no file or folder")
-    target = folder / name
-    for attempt in range(1, ATTEMPTS + 1):
+    with closing(_store(address)) as store:
+        return _from_elsewhere(store, address, folder, name, checksum, patience)
+
+
+def look(address: str) -> Found:
+    """Say what is at an address; nothing is downloaded and nothing is waited for.
+
+    Raises:
+        InputError: nothing is there, it may not be read, or it does not answer.
+    """
+    if not is_remote(address):
+        path = _path(address)
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        state = path.stat()
+        marks = {"mtime": str(state.st_mtime_ns)}
+        return Found(address, None if path.is_dir() else state.st_size, marks, folder=path.is_dir())
+    with closing(_store(address)) as store:
         try:
-            _fetch(address, target, folder / f".{name}.source.json", checksum)
+            return store.look()
         except InputError:
             raise
-        except FileNotFoundError:
-            raise InputError(f"{shown}: nothing is there") from None
-        except Exception as error:  # noqa: BLE001 - the library of each scheme has errors of its own
-            if final := _final(error, address, shown):
-                raise final from None
-            reason = _reason(error, address, shown)
-            if attempt == ATTEMPTS or type(error).__name__ == "NoCredentialsError":
-                raise InputError(f"{shown}: cannot be fetched ({reason})") from None
-            logger.warning("%s: %s; trying again", shown, reason)
-            time.sleep(PAUSE_SECONDS * attempt)
-        else:
-            break
-    return target
+        except Away as error:
+            raise Unreachable(f"{store.shown}: does not answer ({error})") from None
+
+
+def _from_elsewhere(store: Store, address: str, folder: Path, name: str, checksum: str, patience: float) -> Fetched:
+    found = None
+    if (cache := cache_of_environment()) is not None:
+        try:
+            if checksum and (path := cache.by_checksum(checksum, name)) is not None:
+                logger.info("%s: SHA-256 %s is in the cache, %s", store.shown, checksum[:12], path)
+                return Fetched(path, Source(store.shown, path.stat().st_size, checksum, _now()))
+            found = look_patiently(store, patience)
+            key = key_of(address, found)
+            if not found.folder:
+                return _through_cache(cache, store, found, key, name, checksum, patience)
+        except OSError as error:
+            logger.warning("%s cannot be used (%s); fetching without it", FETCH_CACHE, error)
+    found = found or look_patiently(store, patience)
+    try:
+        return _into(folder, store, found, address, name, checksum, patience)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write {name} here ({error.strerror})") from None
 
 
 def files_under(address: str) -> dict[str, str]:
@@ -85,105 +126,111 @@ def files_under(address: str) -> dict[str, str]:
         InputError: it cannot be listed, or the library of the scheme is not installed.
     """
     address = address.rstrip("/")
-    shown = without_secrets(address) if is_remote(address) else address
-    try:
-        filesystem, path = _open(address)
-        found = filesystem.find(path, detail=True)
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the library of each scheme has errors of its own
-        raise _final(error, address, shown) or InputError(
-            f"{shown}: cannot be listed ({_reason(error, address, shown)})"
-        ) from None
-    ages = {one: str(info.get("LastModified") or info.get("mtime") or "") for one, info in found.items()}
-    below = [one.removeprefix(path.rstrip("/") + "/") for one in sorted(found, key=lambda one: (ages[one], one))]
-    return {one: f"{address}/{one}" for one in below}
-
-
-def without_secrets(address: str) -> str:
-    """Return an address as it may be shown: without a password, and without a signature."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _final(error: Exception, address: str, shown: str) -> InputError | None:
-    """Return what to tell the user of an error that another attempt would meet too."""
-    if isinstance(error, PermissionError):
-        return InputError(f"{shown}: access is denied; are the store's keys in the environment?")
-    if isinstance(error, ImportError):
-        scheme = urlsplit(address).scheme
-        return InputError(f"{shown}: needs a library: {_MODULES.get(scheme, f'one for {scheme}://')}")
-    return None
-
-
-def _reason(error: Exception, address: str, shown: str) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).replace(address, shown)
-
-
-def _fetch(address: str, target: Path, record: Path, checksum: str) -> None:
-    filesystem, path = _open(address)
-    if filesystem.isdir(path):
-        with atomic_directory(target) as temporary:
-            filesystem.get(path.rstrip("/") + "/", str(temporary), recursive=True)
-        return
-    found = filesystem.info(path)
-    source = {"address": without_secrets(address), **{key: str(found[key]) for key in _MARKS if key in found}}
-    if target.is_file() and record.is_file() and read_json(record) == source:
-        _check(target, address, checksum)
-        return
-    logger.info("fetching %s%s", source["address"], _size(found))
-    start = time.monotonic()
-    with atomic_file(target) as temporary:
-        filesystem.get_file(path, str(temporary))
-        size = temporary.stat().st_size
-        if found.get("size") is not None and size != found["size"]:
-            raise OSError(f"the connection ended after {size} of {found['size']} bytes")
-        _check(temporary, address, checksum)
-    write_json(record, source)
-    logger.info("fetched %s in %.1f s", target.name, time.monotonic() - start)
-
-
-def _open(address: str) -> tuple[Any, str]:
-    """Return the file system of an address and the path on it."""
-    from fsspec.core import url_to_fs
-
-    scheme, _, rest = address.partition("://")
-    endpoint = _endpoint()
-    if scheme == "minio" and endpoint is None:
-        text = (
-            f"{without_secrets(address)}: where is the store? Set AWS_ENDPOINT_URL "
-            "(http://minio-service.kubeflow:9000 on a stock Kubeflow)"
-        )
-        raise InputError(text)
-    if scheme in ("minio", "s3"):
-        options = {} if endpoint is None else {"endpoint_url": endpoint}
-        filesystem, path = url_to_fs(f"s3://{rest}", **options)
-    else:
+    if not is_remote(address):
+        top = _path(address)
+        found = sorted((path for path in top.rglob("*") if path.is_file()), key=lambda one: one.stat().st_mtime)
+        return {str(path.relative_to(top)): str(path) for path in found}
+    with closing(_store(address)) as store:
         try:
-            filesystem, path = url_to_fs(address)
-        except ValueError as error:  # the scheme is unknown
-            raise InputError(f"{without_secrets(address)}: {error}; use a path, s3://, https:// or gs://") from None
-    return filesystem, path
+            return {path: f"{store.shown.rstrip('/')}/{path}" for path in store.files()}
+        except InputError:
+            raise
+        except Away as error:
+            raise Unreachable(f"{store.shown}: cannot be listed ({error})") from None
 
 
-def _endpoint() -> str | None:
-    """Return the address of the S3 store, None for Amazon's own."""
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
-        if value := os.environ.get(name):
-            return value
-    if host := os.environ.get("S3_ENDPOINT"):
-        scheme = "http" if os.environ.get("S3_USE_HTTPS", "1") in ("0", "false") else "https"
-        return host if "://" in host else f"{scheme}://{host}"
-    return None
+def _store(address: str) -> Store:
+    scheme = address.partition("://")[0].lower()
+    if scheme in ("s3", "minio"):
+        from caloforge.store_s3 import S3Store
+
+        return S3Store(address)
+    if scheme in ("http", "https"):
+        from caloforge.store_web import WebStore
+
+        return WebStore(address)
+    from caloforge.store_fsspec import FsspecStore
+
+    return FsspecStore(address)
 
 
-def _check(path: Path, address: str, checksum: str) -> None:
+def _path(address: str) -> Path:
+    """Return the path of an address of this machine; a space may be written as it is or as %20."""
+    if not address.startswith("file://"):
+        return Path(address)
+    plain = address.removeprefix("file://").removeprefix(
+        "localhost/" if address.startswith("file://localhost/") else ""
+    )
+    path = Path("/" + plain if address.startswith("file://localhost/") else plain)
+    return path if path.exists() else Path(unquote(str(path)))
+
+
+def _on_this_machine(address: str, checksum: str) -> Fetched:
+    path = _path(address)
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if checksum and (actual := sha256(path)) != checksum:
-        shown = without_secrets(address) if is_remote(address) else address
-        raise InputError(f"{shown}: its SHA-256 is {actual}, not {checksum}")
+        raise InputError(f"{address}: its SHA-256 is {actual}, not {checksum}")
+    size = (
+        path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    )
+    return Fetched(path, Source(address, size, checksum, _now()))
 
 
-def _size(info: dict[str, Any]) -> str:
-    return f" ({info['size'] / 1e6:.1f} MB)" if info.get("size") else ""
+def _through_cache(
+    cache: FetchCache, store: Store, found: Found, key: str | None, name: str, checksum: str, patience: float
+) -> Fetched:
+    # Without marks of the source only the content tells, and nobody can wait for another.
+    lock = key or hashlib.sha256(f"{store.shown} {time.time_ns()}".encode()).hexdigest()[:32]
+    with cache.alone(lock, store.shown, patience=patience):
+        if key is not None and (known := cache.known(found, key, name)) is not None:
+            path, record = known
+            if checksum and record["sha256"] != checksum:
+                raise InputError(f"{store.shown}: its SHA-256 is {record['sha256']}, not {checksum}")
+            logger.info("%s: is in the cache, %s", store.shown, path)
+            return Fetched(path, Source.of(record))
+        got = cache.fetch(store, found, lock, checksum=checksum, patience=patience)
+        source = _source(store, got)
+        if key is not None and got.found == found:
+            cache.note(key, {**source.as_dict(), "marks": dict(found.marks)})
+        path_or_none = cache.by_checksum(got.sha256, name)
+    if path_or_none is None:
+        raise OSError(None, "what was written is not there", str(cache.folder))
+    return Fetched(path_or_none, source)
+
+
+def _into(folder: Path, store: Store, found: Found, address: str, name: str, checksum: str, patience: float) -> Fetched:
+    target = folder / name
+    if found.folder:
+        start, size = time.monotonic(), 0
+        with atomic_directory(target) as temporary:
+            for below in store.files():
+                file = temporary / below
+                file.parent.mkdir(parents=True, exist_ok=True)
+                one = store.at(below)
+                size += download(one, look_patiently(one, patience), file, patience=patience).size
+        return Fetched(target, Source(store.shown, size, "", _now(), time.monotonic() - start))
+    record = folder / f".{name}.source.json"
+    key = key_of(address, found)
+    if key is not None and target.is_file() and record.is_file():
+        known = read_json(record)
+        if known.get("key") == key and known.get("size") == target.stat().st_size:
+            if checksum and (actual := sha256(target)) != checksum:
+                raise InputError(f"{store.shown}: its SHA-256 is {actual}, not {checksum}")
+            return Fetched(target, Source.of(known))
+    with atomic_file(target) as temporary:
+        check_space(folder, found)
+        got = download(store, found, temporary, patience=patience)
+        if checksum and got.sha256 != checksum:
+            raise InputError(f"{store.shown}: its SHA-256 is {got.sha256}, not {checksum}")
+    source = _source(store, got)
+    write_json(record, {**source.as_dict(), "key": key_of(address, got.found)})
+    return Fetched(target, source)
+
+
+def _source(store: Store, got: Downloaded) -> Source:
+    return Source(store.shown, got.size, got.sha256, _now(), round(got.seconds, 3))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -18,12 +18,18 @@ from pydantic import AfterValidator, Field
 from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import read_json
+from caloforge.source import Source
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 """Number of the format; another one is for another version of this package."""
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return the name, if it may become one of a file whoever gave it.
+
+    Raises:
+        ValueError: it may not.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ValueError(f"{name!r} is not a plain name")
     return name
@@ -35,7 +41,7 @@ def _address(address: str) -> str:
     return address
 
 
-Name = Annotated[str, AfterValidator(_plain)]
+Name = Annotated[str, AfterValidator(plain_name)]
 """A name that may become one of a file: letters, digits, ``_`` and ``-``."""
 
 Address = Annotated[str, AfterValidator(_address)]
@@ -62,20 +68,6 @@ class Artifact(Config):
     kind: Literal["file", "folder"]
     sha256: Sha256
     bytes: int = Field(ge=0)
-
-
-class Source(Config):
-    """The showers that a run was made from.
-
-    Attributes:
-        address: where they were fetched from, without secrets.
-        bytes: size of the file, None if not known.
-        sha256: its digest, empty if not known.
-    """
-
-    address: str
-    bytes: int | None = None
-    sha256: str = ""
 
 
 class Record(Config):
@@ -155,7 +147,7 @@ class Index(Config):
         content = {
             "families": list(families),
             "failed": [failed[family].model_dump() for family in families if family in failed],
-            "data": next((record.data.model_dump() for record in parsed if record.data), None),
+            "data": next((record.data.as_dict() for record in parsed if record.data), None),
             "artifacts": [artifact.model_dump() for record in parsed for artifact in record.artifacts],
         }
         return cls.parse({**named, **content}, where="index")

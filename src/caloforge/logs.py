@@ -48,9 +48,18 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 def configure_logging() -> None:
     """Show the package's messages from INFO on, on standard error; a second call changes nothing.
 
-    Of several processes that train together only the first says what all of them do.
+    Of several processes that train together only the first says what all of them do. Warnings of
+    other libraries are shown in the same form.
     """
     logger = logging.getLogger("caloforge")
     logger.setLevel(logging.INFO if first_process() else logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines show addresses with their signatures
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler())
+    root = logging.getLogger()
+    if not root.handlers:
+        # kfp logs through the root logger, which then gets a handler that repeats each line of ours.
+        others = _StderrHandler()
+        others.setLevel(logging.WARNING)
+        others.addFilter(lambda record: record.name.partition(".")[0] != "caloforge")
+        root.addHandler(others)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +14,7 @@ from pydantic import Field, StringConstraints
 
 from caloforge import __version__
 from caloforge.config import Config
+from caloforge.errors import InputError
 
 IMAGE = f"ghcr.io/caloforge/python-caloforge:{__version__}"
 """The image of every step, trial and server. Never ``latest``: the tag is part of Kubeflow's cache
@@ -22,6 +25,22 @@ Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[kMGTP]i?)?
 
 NO_SIDECAR: Mapping[str, str] = {"sidecar.istio.io/inject": "false"}
 """A job with Istio's sidecar never ends. Old versions of Istio read the annotation, new ones the label."""
+
+USER = 10001
+"""The image's user, see docker/Dockerfile; its group is 0."""
+
+POD_SECURITY: Mapping[str, Any] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+"""What Pod Security ``restricted`` wants of a pod; containers that others put into it inherit it."""
+
+CONTAINER_SECURITY: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+"""What it wants of a container, and a root that nobody writes to."""
+
+TEMPORARY = "/tmp"
+"""The only folder beside its claims that a container of the image writes to: its home and all caches lie there."""
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Every pod that may talk to its cluster has this folder."""
@@ -67,6 +86,7 @@ class Pod(Config):
 
     Attributes:
         cpu: requested cores, as Kubernetes writes them.
+        cpu_limit: most cores, where a namespace demands a limit; empty: none.
         memory: requested and allowed memory, as Kubernetes writes it.
         gpus: number of GPUs.
         gpu_type: Kubernetes' name of the GPU resource.
@@ -83,6 +103,7 @@ class Pod(Config):
     """
 
     cpu: Quantity = "2"
+    cpu_limit: Quantity | Literal[""] = ""
     memory: Quantity = "8G"
     gpus: int = Field(default=0, ge=0)
     gpu_type: str = "nvidia.com/gpu"
@@ -98,18 +119,53 @@ class Pod(Config):
     image_pull_secrets: tuple[str, ...] = ()
 
 
+def cpu_limit(pod: Pod) -> str:
+    """Return the most cores of a pod, empty for as many as the node has free.
+
+    Raises:
+        InputError: it is less than what the pod requests, which Kubernetes refuses.
+    """
+    if pod.cpu_limit and _amount(pod.cpu_limit) < _amount(pod.cpu):
+        raise InputError(f"cpu_limit ({pod.cpu_limit}) is less than cpu ({pod.cpu}); raise it, or request less")
+    return pod.cpu_limit
+
+
 def resources(pod: Pod) -> dict[str, dict[str, str]]:
-    """Return the requests and limits of the one container of a pod; cores are not limited."""
+    """Return the requests and limits of the one container of a pod.
+
+    Raises:
+        InputError: see :func:`cpu_limit`.
+    """
     wanted = {"cpu": pod.cpu, "memory": pod.memory}
     bounded = {"memory": pod.memory}
+    if limit := cpu_limit(pod):
+        bounded["cpu"] = limit
     if pod.gpus:
         wanted[pod.gpu_type] = bounded[pod.gpu_type] = str(pod.gpus)
     return {"requests": wanted, "limits": bounded}
 
 
+def cores(quantity: str) -> int:
+    """Return a number of cores as a whole number, at least 1."""
+    return max(1, math.ceil(_amount(quantity)))
+
+
+def plain_environment(pod: Pod) -> dict[str, str]:
+    """Return the environment variables that are no secrets.
+
+    Torch starts a thread for each core of the node, and all of them stand still when they have used up a limit
+    together: where there is one, it is told.
+    """
+    threads = {"OMP_NUM_THREADS": str(cores(pod.cpu_limit))} if pod.cpu_limit else {}
+    return {**threads, **pod.env}
+
+
 def environment(pod: Pod) -> list[dict[str, Any]]:
     """Return the environment variables of a container, in Kubernetes' form."""
-    plain: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in pod.env.items()]
+    # A value that is empty is not written: see :func:`without_empty`.
+    plain: list[dict[str, Any]] = [
+        {"name": name, "value": value} if value else {"name": name} for name, value in plain_environment(pod).items()
+    ]
     secret = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": source.secret, "key": source.key}}}
         for name, source in pod.secret_env.items()
@@ -118,14 +174,19 @@ def environment(pod: Pod) -> list[dict[str, Any]]:
 
 
 def volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the volumes of a pod and their mounts in its container, in Kubernetes' form."""
+    """Return the volumes of a pod and their mounts in its container, in Kubernetes' form.
+
+    One is an empty folder at :data:`TEMPORARY`, unless the pod has something else there.
+    """
     sources: dict[str, tuple[str, dict[str, Any]]] = {}
     for number, (claim, path) in enumerate(pod.claims.items()):
         sources[f"claim-{number}"] = path, {"persistentVolumeClaim": {"claimName": claim}}
     for number, (secret, path) in enumerate(pod.secret_volumes.items()):
         sources[f"secret-{number}"] = path, {"secret": {"secretName": secret}}
     if pod.shm:
-        sources["shm"] = "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": pod.shm}}
+        sources["shm"] = "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": canonical(pod.shm)}}
+    if all(Path(path) != Path(TEMPORARY) for path, _ in sources.values()):
+        sources["tmp"] = TEMPORARY, {"emptyDir": {}}
     return (
         [{"name": name, **source} for name, (_, source) in sources.items()],
         [{"name": name, "mountPath": path} for name, (path, _) in sources.items()],
@@ -139,8 +200,8 @@ def pod_template(
     image: str,
     command: Sequence[str],
     args: Sequence[str] = (),
-    scratch: str | None = None,
     service_account: str | None = None,
+    user: int | None = None,
 ) -> dict[str, Any]:
     """Return the template of a pod that runs one command to its end, without Istio's sidecar.
 
@@ -150,13 +211,10 @@ def pod_template(
         image: container image.
         command: what it runs.
         args: what follows the command.
-        scratch: path of an empty folder to write to; the image's root may be read-only.
         service_account: account that it runs as; the namespace's default without it.
+        user: number of the user that all its containers run as; that of each image without it.
     """
     mounted, mounts = volumes(pod)
-    if scratch is not None:
-        mounted.append({"name": "scratch", "emptyDir": {}})
-        mounts.append({"name": "scratch", "mountPath": scratch})
     running: dict[str, Any] = {
         "name": container,
         "image": image,
@@ -165,39 +223,87 @@ def pod_template(
         "resources": resources(pod),
         "env": environment(pod),
         "volumeMounts": mounts,
+        "securityContext": dict(CONTAINER_SECURITY),
     }
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
+        "securityContext": {"runAsUser": user, **POD_SECURITY},
         "containers": [running],
         "volumes": mounted,
         **placement(pod),
+        "serviceAccountName": service_account,
     }
-    if service_account is not None:
-        spec["serviceAccountName"] = service_account
-    return {
-        "metadata": {"labels": {**pod.labels, **NO_SIDECAR}, "annotations": {**pod.annotations, **NO_SIDECAR}},
-        "spec": spec,
-    }
+    return without_empty({"metadata": pod_metadata(pod), "spec": spec})
+
+
+def pod_metadata(pod: Pod) -> dict[str, dict[str, str]]:
+    """Return the labels and annotations of a pod that ends, which therefore must have no sidecar of Istio."""
+    return {"labels": {**pod.labels, **NO_SIDECAR}, "annotations": {**pod.annotations, **NO_SIDECAR}}
 
 
 def placement(pod: Pod) -> dict[str, Any]:
     """Return the fields of a pod's spec that say which node it may run on, and how its image is fetched."""
-    spec: dict[str, Any] = {}
-    if pod.node_selector:
-        spec["nodeSelector"] = dict(pod.node_selector)
-    if pod.tolerations:
-        spec["tolerations"] = [toleration_fields(one) for one in pod.tolerations]
-    if pod.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in pod.image_pull_secrets]
-    return spec
+    return without_empty(
+        {
+            "nodeSelector": dict(pod.node_selector),
+            "tolerations": [toleration_fields(one) for one in pod.tolerations],
+            "imagePullSecrets": [{"name": name} for name in pod.image_pull_secrets],
+        }
+    )
 
 
 def toleration_fields(toleration: Toleration) -> dict[str, Any]:
     """Return a toleration in Kubernetes' form."""
-    fields = toleration.model_dump(exclude={"seconds"}, exclude_none=True)
+    fields = {key: value for key, value in toleration.model_dump(exclude={"seconds"}).items() if value}
     if toleration.seconds is not None:
         fields["tolerationSeconds"] = toleration.seconds
     return fields
+
+
+_BY_PRESENCE = frozenset({"emptyDir", "grid"})
+"""Fields that say something although they are empty: an empty folder, a search without settings."""
+
+
+def without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object of Kubernetes without its empty lists and maps and nulls, however deep.
+
+    They mean nothing there, and the types of Kubernetes drop them. Katib's webhook refuses what the types drop.
+    Empty texts stay: that of a label is its value.
+    """
+    return {
+        key: value
+        for key, value in ((key, _shortened(value)) for key, value in fields.items())
+        if key in _BY_PRESENCE or not (value is None or (isinstance(value, dict | list) and not value))
+    }
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_empty(value)
+    if isinstance(value, list | tuple):
+        return [_shortened(item) for item in value]
+    return value
+
+
+_DECIMAL = {unit: Decimal(1000) ** power for power, unit in enumerate(("m", "", "k", "M", "G", "T", "P", "E"), -1)}
+_BINARY = {unit: Decimal(1024) ** power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)}
+
+
+def _amount(quantity: str) -> Decimal:
+    number = quantity.rstrip("imkKMGTPE")
+    return Decimal(number) * {**_DECIMAL, **_BINARY}[quantity[len(number) :]]
+
+
+def canonical(quantity: str) -> str:
+    """Return an amount as Kubernetes itself writes it: 1024Mi is 1Gi, 0.5 is 500m, 2048M stays.
+
+    The greatest unit that needs no fraction is taken, of the kind (binary or decimal) that was given.
+    """
+    amount = _amount(quantity)
+    binary = quantity.endswith("i") and amount >= 1024
+    units = {"": Decimal(1), **_BINARY} if binary else _DECIMAL
+    unit = max((unit for unit, size in units.items() if amount % size == 0), key=units.__getitem__, default="m")
+    return f"{math.ceil(amount / units[unit])}{unit}" if amount else "0"
 
 
 def digest_of(body: Mapping[str, Any]) -> str:

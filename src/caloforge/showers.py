@@ -144,6 +144,13 @@ class Showers:
             start += len(chunk)
         return result
 
+    def share(self) -> str:
+        """Say how much of the file these showers are, as it lies on disk."""
+        with h5py.File(self.path) as file:
+            total, stored = len(file["showers"]), file["showers"].id.get_storage_size() / 1e6
+        part = f"{stored * len(self) / total:.1f} of {stored:.1f} MB"
+        return f"{len(self)} of {total} showers of {self.path.name} (about {part})"
+
     @property
     def threshold(self) -> float | None:
         """Energy in MeV below which the file's voxels were set to 0, if the file says so."""

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caloforge.components.artifacts import copy_folder, describe, headline, log_roc, log_scalars
+from caloforge.components.artifacts import describe, headline, log_roc, log_scalars, record
+from caloforge.files import digest
+from caloforge.source import Source
 
 
 @pytest.fixture
@@ -47,10 +49,36 @@ def test_describe_adds_where_it_comes_from(metrics: Any) -> None:
     assert {"caloforge", "git_revision"} <= set(metrics.metadata)
 
 
-def test_a_copied_folder_replaces_what_a_failed_attempt_left(tmp_path: Path) -> None:
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "file").write_text("new")
-    (tmp_path / "target").mkdir()
-    (tmp_path / "target" / "half").touch()
-    copy_folder(tmp_path / "source", tmp_path / "target")
-    assert [path.name for path in (tmp_path / "target").iterdir()] == ["file"]
+def test_artifacts_of_a_family_are_shown_under_its_name(metrics: Any) -> None:
+    log_scalars(metrics, {"loss": 1.0}, family="vae")
+    assert metrics.metadata["display_name"] == "metrics vae"
+
+
+def _written(path: Path, uri: str) -> Any:
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    return SimpleNamespace(path=str(path), uri=uri, metadata={})
+
+
+def test_a_record_says_what_was_written_and_where_it_lies(tmp_path: Path) -> None:
+    bundle = _written(tmp_path / "bundle", "minio://mlpipeline/run/train/bundle")
+    found = json.loads(record("train", {"bundle": bundle}, family="vae"))
+    checksum, size = digest(tmp_path / "bundle")
+    [artifact] = found["artifacts"]
+    assert artifact == {
+        "step": "train", "family": "vae", "name": "bundle", "address": "minio://mlpipeline/run/train/bundle",
+        "kind": "folder", "sha256": checksum, "bytes": size,
+    }  # fmt: skip
+    assert bundle.metadata == {"sha256": checksum, "bytes": size}
+
+
+def test_what_a_failed_family_left_does_not_count(tmp_path: Path) -> None:
+    bundle = _written(tmp_path / "bundle", "minio://mlpipeline/run/train/bundle")
+    found = json.loads(record("train", {"bundle": bundle}, family="vae", failed="it diverged"))
+    assert (found["artifacts"], found["failed"]) == ([], "it diverged")
+
+
+def test_a_record_says_where_the_showers_came_from() -> None:
+    data = {"address": "s3://data/a.hdf5", "size": 3, "sha256": "", "fetched": "2026-01-01", "seconds": 1.5}
+    found = json.loads(record("preprocess", {}, data=Source.of(data)))
+    assert found["data"] == data

@@ -4,19 +4,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from caloforge.components.image import IMAGE
-from caloforge.files import read_json, write_json
+from caloforge.errors import InputError
+from caloforge.files import read_json, sha256, write_json
+from caloforge.index import Record
+from caloforge.models.generate import generate
+from caloforge.models.training.worker import TrainingFailed
+from caloforge.preprocessing.prepared import load_prepared
+from caloforge.showers import open_showers
+from caloforge.validation.leaderboard import NoGenerator
 
-NAMES = ("preprocess", "tune", "train", "generate", "validate", "compare", "export", "deploy", "overview", "notify")
+NAMES = ("preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify")
 
 
 class _Artifact(SimpleNamespace):
     """Stands in for an artifact of any kind: a place and metadata."""
 
     def __init__(self, path: Path, **metadata: Any) -> None:
-        super().__init__(path=str(path), metadata=metadata, logged={}, curves=[])
+        super().__init__(path=str(path), uri=str(path), metadata=metadata, logged={}, curves=[])
 
     def log_metric(self, name: str, value: float) -> None:
         self.logged[name] = value
@@ -47,39 +55,117 @@ def test_the_version_of_the_code_is_in_every_cache_key(name: str) -> None:
 
 def test_every_component_is_listed() -> None:
     folder = Path(importlib.import_module("caloforge.components").__path__[0])
-    assert {p.stem for p in folder.glob("*.py")} == {*NAMES, "__init__", "artifacts", "image", "task"}
+    assert {p.stem for p in folder.glob("*.py")} == {*NAMES, "__init__", "artifacts", "family", "image", "task"}
 
 
-def test_preprocess_writes_its_artifacts(small_showers: Path, tmp_path: Path) -> None:
+def test_preprocess_writes_its_artifacts_and_says_where_the_showers_came_from(
+    small_showers: Path, tmp_path: Path
+) -> None:
     prepared, quality = _Artifact(tmp_path / "prepared"), _Artifact(tmp_path / "quality")
-    _component("preprocess").python_func(
-        _Artifact(small_showers), prepared, quality,
-        settings=json.dumps({"test_fraction": 0.25}), seed=3, data_sha256="abc", code_version="1",
+    checksum = sha256(small_showers)
+    (text,) = _component("preprocess").python_func(
+        prepared, quality, str(small_showers),
+        settings=json.dumps({"test_fraction": 0.25}), seed=3, data_sha256=checksum, code_version="1",
     )  # fmt: skip
     assert read_json(Path(prepared.path) / "prepared.json")["settings"]["test_fraction"] == 0.25
     assert Path(quality.path).read_text() == (Path(prepared.path) / "quality.md").read_text()
-    assert prepared.metadata["data_sha256"] == "abc"
+    assert prepared.metadata["data_sha256"] == checksum
+    assert prepared.metadata["data_address"] == str(small_showers)
+    assert prepared.metadata["data_size"] == small_showers.stat().st_size
+    record = Record.model_validate_json(text)
+    assert record.data is not None
+    assert record.data.sha256 == checksum
+    assert [artifact.name for artifact in record.artifacts] == ["quality"]
 
 
-def test_compare_hands_on_the_winner(tmp_path: Path) -> None:
-    metrics = {}
-    bundles = []
-    for name, value in (("vae", 0.9), ("wgan", 0.6)):
-        metric = {"value": value, "error": 0.01, "floor": 0.5, "floor_error": 0.01, "sigma": 1.0}
-        metrics[name] = {key: metric for key in ("auc", "fpd", "mean_separation", "mean_wasserstein")} | {
-            "milliseconds_per_shower": 1.0,
-            "roc": {"fpr": [0.0, 1.0], "tpr": [0.0, 1.0], "thresholds": [1.0, 0.0]},
-        }
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(name)
-        bundles.append(_Artifact(tmp_path / name, family=name))
-    (tmp_path / "judgement").mkdir()
-    write_json(tmp_path / "judgement" / "metrics.json", {"generators": metrics})
-    board, summary, winner, roc = (_Artifact(tmp_path / name) for name in ("board", "summary", "winner", "roc"))
-    name = _component("compare").python_func(_Artifact(tmp_path / "judgement"), bundles, board, summary, winner, roc)
-    assert name == "wgan"
-    assert (tmp_path / "winner" / "config.json").read_text() == "wgan"
-    assert winner.metadata["family"] == "wgan"
-    assert read_json(tmp_path / "board")["winner"] == "wgan"
-    assert "wgan" in (tmp_path / "summary").read_text()
-    assert roc.curves == [([0.0, 1.0], [0.0, 1.0], [1.0, 0.0])]
+def test_another_file_at_the_address_is_refused(small_showers: Path, tmp_path: Path) -> None:
+    artifacts = _Artifact(tmp_path / "prepared"), _Artifact(tmp_path / "quality")
+    with pytest.raises(InputError, match=r"small\.hdf5: its SHA-256 is [0-9a-f]{64}, not 0{64}"):
+        _component("preprocess").python_func(*artifacts, str(small_showers), data_sha256="0" * 64)
+
+
+def test_generate_needs_no_showers(tiny_bundle: Path, small_prepared: Path, tmp_path: Path) -> None:
+    generated, metrics = _Artifact(tmp_path / "generated"), _Artifact(tmp_path / "metrics")
+    (text,) = _component("generate").python_func(
+        _Artifact(tiny_bundle, family="vae"), _Artifact(small_prepared), generated, metrics, seed=5
+    )
+    drawn = open_showers(Path(generated.path))
+    held_out = load_prepared(small_prepared).conditions_of("test")
+    assert np.array_equal(drawn.conditions.incident_energy, held_out.incident_energy)
+    assert generated.metadata["family"] == "vae"
+    assert metrics.logged["showers"] == len(held_out)
+    assert [artifact.family for artifact in Record.model_validate_json(text).artifacts] == ["vae"]
+
+
+def test_generate_hands_on_why_there_is_no_generator(small_prepared: Path, tmp_path: Path) -> None:
+    generated, metrics = _Artifact(tmp_path / "generated"), _Artifact(tmp_path / "metrics")
+    bundle = _Artifact(tmp_path / "bundle", family="vae", failed="OOMKilled: memory is 3Gi")
+    (text,) = _component("generate").python_func(bundle, _Artifact(small_prepared), generated, metrics)
+    assert generated.metadata["failed"] == "OOMKilled: memory is 3Gi"
+    record = Record.model_validate_json(text)
+    assert (record.failed, record.artifacts) == ("OOMKilled: memory is 3Gi", ())
+
+
+OVERRIDES = {
+    "training": {"steps": 60, "batch_size": 32},
+    "energies": {"steps": 4, "batch_size": 32},
+    "model": {"network": {"width": 16, "blocks": 1}},
+}
+
+
+def _train(showers: Path, prepared: Path, folder: Path, learning_rate: float, **options: Any) -> tuple[Any, Record]:
+    folder.mkdir()
+    bundle, metrics = _Artifact(folder / "bundle"), _Artifact(folder / "metrics")
+    overrides = {**OVERRIDES, "training": {**OVERRIDES["training"], "learning_rate": learning_rate}}
+    (text,) = _component("train").python_func(
+        _Artifact(prepared), bundle, metrics, str(showers), "vae", overrides=json.dumps({"vae": overrides}), **options
+    )
+    return bundle, Record.model_validate_json(text)
+
+
+def test_a_training_that_diverges_is_told_by_its_artifact(
+    small_showers: Path, small_prepared: Path, tmp_path: Path
+) -> None:
+    bundle, record = _train(small_showers, small_prepared, tmp_path / "bad", 1e30)
+    assert bundle.metadata["failed"].startswith("vae voxels: no finite gradient in 50 steps")
+    assert (record.family, record.failed, record.artifacts) == ("vae", bundle.metadata["failed"], ())
+    with pytest.raises(TrainingFailed, match="no finite gradient"):
+        _train(small_showers, small_prepared, tmp_path / "strict", 1e30, strict=True)
+    bundle, record = _train(small_showers, small_prepared, tmp_path / "late", 1e-3, seconds=1)
+    assert bundle.metadata["failed"] == "out of time: not done after 1 s"
+    bundle, record = _train(small_showers, small_prepared, tmp_path / "good", 1e-3)
+    assert "failed" not in bundle.metadata
+    assert read_json(Path(bundle.path) / "config.json")["family"] == "vae"
+    assert bundle.metadata["display_name"] == "bundle vae"
+    assert [artifact.name for artifact in record.artifacts] == ["bundle"]
+
+
+def test_validate_ranks_those_that_are_left(
+    small_showers: Path, small_prepared: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    good, bad = _Artifact(tmp_path / "good", family="vae"), _Artifact(tmp_path / "bad", family="wgan", failed="it died")
+    generate(tiny_bundle, load_prepared(small_prepared).conditions_of("test"), Path(good.path), seed=1)
+    good.metadata["ms_per_shower"] = 1.0
+    names = ("judgement", "report", "summary", "metrics", "leaderboard", "ranking", "roc")
+    made = {name: _Artifact(tmp_path / name) for name in names}
+    arguments = (_Artifact(small_prepared), [bad, good], *made.values(), str(small_showers))
+    _component("validate").python_func(*arguments)
+    board = read_json(tmp_path / "leaderboard")
+    assert (board["winner"], board["failed"]) == ("vae", {"wgan": "it died"})
+    assert "No generator **wgan**: it died" in (tmp_path / "ranking").read_text()
+    assert "There is no generator wgan: it died" in (tmp_path / "report").read_text()
+    assert made["metrics"].logged["vae_auc"] == board["rows"][0]["auc"]
+    assert made["roc"].curves
+    with pytest.raises(NoGenerator, match=r"no generator is left to judge: wgan: it died"):
+        _component("validate").python_func(_Artifact(small_prepared), [bad], *made.values(), str(small_showers))
+
+
+def test_export_takes_the_winner_and_serves_it(tiny_bundle: Path, tmp_path: Path) -> None:
+    write_json(tmp_path / "board", {"winner": "vae"})
+    bundles = [_Artifact(tmp_path / "no", family="wgan", failed="it died"), _Artifact(tiny_bundle, family="vae")]
+    exported, metrics = _Artifact(tmp_path / "exported"), _Artifact(tmp_path / "metrics")
+    _component("export").python_func(bundles, _Artifact(tmp_path / "board"), exported, metrics)
+    assert (tmp_path / "exported" / "generator.onnx").is_file()
+    assert exported.metadata["family"] == "vae"
+    assert metrics.logged["latency_ms"] > 0
+    assert metrics.logged["onnx_max_relative_difference"] < 1e-4

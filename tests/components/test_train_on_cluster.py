@@ -19,6 +19,7 @@ from kubernetes_api import KubernetesApi, running
 from safetensors.torch import load_file
 
 from caloforge.files import read_json
+from caloforge.models.configuration import TrainingRequest
 from caloforge.models.training.train import train
 
 OVERRIDES = {
@@ -35,9 +36,8 @@ SCRIPT = """
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=request["root"])
     @dsl.pipeline(name="one-step")
     def pipeline(showers: str, prepared: str, arguments: dict = {}) -> dsl.Model:
-        data = dsl.importer(artifact_uri=showers, artifact_class=dsl.Dataset).output
         folder = dsl.importer(artifact_uri=prepared, artifact_class=dsl.Dataset).output
-        return train(showers=data, prepared=folder, **request["arguments"]).outputs["bundle"]
+        return train(data=showers, prepared=folder, **request["arguments"]).outputs["bundle"]
     bundle = pipeline(showers=request["showers"], prepared=request["prepared"]).output
     json.dump(bundle.uri, open(request["result"], "w"))
 """
@@ -80,7 +80,7 @@ class Trainer:
                 "PET_MASTER_PORT": str(self.port),
                 "OMP_NUM_THREADS": "1",
                 "PYTHONSAFEPATH": "1",
-                **{entry["name"]: entry["value"] for entry in trainer["env"]},
+                **{entry["name"]: entry["value"] for entry in trainer.get("env", [])},
             }
             assert trainer["command"][0] == "python"
             node = subprocess.Popen(
@@ -154,7 +154,16 @@ def test_two_nodes_train_what_one_process_does(
     assert record["processes"] == 2
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    train(small_showers, small_prepared, tmp_path / "one", family="vae", overrides=OVERRIDES, seed=3)
+    train(
+        TrainingRequest(
+            showers=small_showers,
+            prepared=small_prepared,
+            output=tmp_path / "one",
+            family="vae",
+            overrides=OVERRIDES,
+            seed=3,
+        )
+    )
     torch.set_num_threads(threads)
     one, two = (load_file(folder / "weights.safetensors") for folder in (tmp_path / "one", bundle))
     for name, value in one.items():

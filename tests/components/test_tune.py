@@ -9,12 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import yaml
 from katib import Katib
 from kubernetes_api import KubernetesApi, running
 
 from caloforge.components.tune import tune
 from caloforge.files import read_json
+from caloforge.index import Record
+from caloforge.tuning.objective import TrialFailed
 
 FIXED = {
     "training": {"steps": 4, "batch_size": 32},
@@ -31,9 +34,8 @@ given = json.load(sys.stdin)
 
 @dsl.pipeline
 def pipeline() -> str:
-    showers = dsl.importer(artifact_uri=given["showers"], artifact_class=dsl.Dataset)
     prepared = dsl.importer(artifact_uri=given["prepared"], artifact_class=dsl.Dataset)
-    return tune(showers=showers.output, prepared=prepared.output, **given["arguments"]).outputs["Output"]
+    return tune(data=given["showers"], prepared=prepared.output, **given["arguments"]).outputs["overrides"]
 
 local.init(local.SubprocessRunner(use_venv=False), pipeline_root=given["root"])
 print("RESULT", pipeline().output)
@@ -51,26 +53,27 @@ class _Artifact(SimpleNamespace):
 def _run(showers: Path, prepared: Path, output: Path, **arguments: Any) -> tuple[str, dict[str, _Artifact]]:
     made = {name: _Artifact(output / name) for name in ("tuning", "table", "plots", "metrics")}
     output.mkdir()
-    result = tune.python_func(_Artifact(showers), _Artifact(prepared), **made, family="vae", **arguments)
+    result, record = tune.python_func(_Artifact(prepared), **made, data=str(showers), family="vae", **arguments)
+    assert Record.model_validate_json(record).family == "vae"
     return result, made
 
 
 def test_off(tmp_path: Path) -> None:
     overrides = json.dumps({"vae": FIXED})
-    result, made = _run(tmp_path / "absent", tmp_path / "absent", tmp_path / "out", overrides=overrides)
-    assert result == overrides
-    assert [path.name for path in Path(made["tuning"].path).iterdir()] == ["trials.json"]
+    result, made = _run(tmp_path / "absent", tmp_path / "absent", tmp_path / "out", overrides=overrides, trials=0)
+    assert json.loads(result) == json.loads(overrides)
+    assert read_json(Path(made["tuning"].path) / "trials.json") == []
     assert all(Path(made[name].path).is_file() for name in ("table", "plots", "metrics"))
 
 
 def test_in_its_own_pod(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
-    settings = {"spaces": {"vae": {"model.beta": {"type": "double", "min": 0.2, "max": 4.0, "log": True}}}}
+    settings = {"spaces": {"vae": {"objective.beta": {"type": "double", "min": 0.2, "max": 4.0, "log": True}}}}
     result, made = _run(
         small_showers, small_prepared, tmp_path / "out", overrides=json.dumps({"vae": FIXED, "wgan": {}}),
         trials=1, backend="local", settings=json.dumps(settings), seed=1, checkpoints=str(tmp_path / "kept"),
     )  # fmt: skip
     best = json.loads(result)["vae"]
-    assert 0.2 < best["model"].pop("beta") < 4.0
+    assert 0.2 < best.pop("objective")["beta"] < 4.0
     assert best == FIXED, "what was given is kept"
     folder = Path(made["tuning"].path)
     assert read_json(folder / "overrides.json") == json.loads(result)["vae"]
@@ -79,6 +82,25 @@ def test_in_its_own_pod(small_showers: Path, small_prepared: Path, tmp_path: Pat
     assert made["metrics"].logged["fpd"] > 0
     (trial,) = (tmp_path / "kept" / "tuning" / "vae" / "trials").iterdir()
     assert read_json(trial / "bundle" / "training.json")["config"]["preset"] == "demo"
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_nothing_found(required: bool, small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
+    """The time is up before the first trial is done."""
+    settings = {"timeout_minutes": 0.001, "required": required}
+    overrides = {"vae": FIXED}
+    arguments: dict[str, Any] = {
+        "overrides": json.dumps(overrides), "trials": 1, "backend": "local", "settings": json.dumps(settings),
+    }  # fmt: skip
+    if required:
+        with pytest.raises(TrialFailed, match="no trial gave fpd: the time is up after 0 of 1 trials"):
+            _run(small_showers, small_prepared, tmp_path / "out", **arguments)
+        return
+    result, made = _run(small_showers, small_prepared, tmp_path / "out", **arguments)
+    assert json.loads(result) == overrides, "what was given"
+    assert made["metrics"].logged == {"trials": 0, "given_again": 0}
+    assert Path(made["table"].path).read_text().startswith("No trial gave fpd: the family keeps its own parameters")
+    assert Path(made["plots"].path).read_text().count("data:image/png;base64,") == 2
 
 
 def test_with_katib(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
@@ -105,7 +127,7 @@ def test_with_katib(small_showers: Path, small_prepared: Path, tmp_path: Path) -
         assert not api.of("experiments"), "nothing stays"
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     best = json.loads(line.removeprefix("RESULT"))["vae"]
-    assert best["model"]["beta"] == 0.2
+    assert best["objective"]["beta"] == 0.2
     assert best["training"] == {"steps": 4, "batch_size": 32, "learning_rate": 5e-4}
     experiment, *again = posted
     assert again == [experiment], "the answer to the first request was lost, and its experiment taken up"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes.client import ApiException
 from kubernetes_api import KubernetesApi, connected, running
 
 from caloforge.cluster import TRAIN_JOB, Cluster, connect
@@ -46,6 +48,30 @@ def test_delete_says_what_hinders(api: KubernetesApi, cluster: Cluster, caplog: 
     api.script = [403]
     cluster.delete(TRAIN_JOB, "job")
     assert "kubectl delete trainjobs.trainer.kubeflow.org job --namespace default" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('trainjobs.trainer.kubeflow.org is forbidden: User "me" cannot create resource', "apply manifests/rbac"),
+        (
+            'trainjobs.trainer.kubeflow.org "job" is forbidden: exceeded quota: caloforge, used: 5',
+            "exceeded quota: calo",
+        ),
+        ('admission webhook "validator" denied the request: unable to convert', "denied the request: unable to"),
+    ],
+)
+def test_what_is_forbidden_for_another_reason_than_rights(
+    said: str, told: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        error = ApiException(403, "Forbidden")
+        error.body = json.dumps({"message": said})
+        raise error
+
+    monkeypatch.setattr(cluster._objects, "create_namespaced_custom_object", refuse)
+    with pytest.raises(InputError, match=told):
+        cluster.create(TRAIN_JOB, JOB)
 
 
 def test_events(api: KubernetesApi, cluster: Cluster) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from caloforge.config import Config
 from caloforge.errors import InputError
-from caloforge.files import atomic_directory, atomic_file, read_json, sha256, write_json
+from caloforge.files import atomic_directory, atomic_file, digest, read_json, sha256, write_json
 from caloforge.provenance import provenance
 
 
@@ -87,3 +88,19 @@ def test_provenance_sums_its_inputs(tmp_path: Path) -> None:
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(path) == record["inputs"]["showers"]["sha256"] == expected
     assert record["seed"] == 7
+
+
+def test_the_digest_of_a_folder_is_that_of_its_sha256sums(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    for name in ("config.json", "b/weights", "b.txt", "B"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    command = "cd bundle && sha256sum B b.txt b/weights config.json | sha256sum"
+    expected = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout[:64]
+    found = digest(folder)
+    assert found == (expected, len("config.jsonb/weightsb.txtB"))
+    (folder / "empty").mkdir()
+    assert digest(folder) == found, "a store of objects has no empty folders"
+    (folder / "b/weights").rename(folder / "b/weight")
+    assert digest(folder) != found, "names count"
+    assert digest(folder / "B") == (sha256(folder / "B"), 1)

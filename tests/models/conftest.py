@@ -12,14 +12,24 @@ def family_bundles(
     small_showers: Path, small_prepared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     """One bundle per family, each trained for a few steps."""
-    from caloforge.models.families import FAMILIES
+    from caloforge.models.configuration import TrainingRequest
+    from caloforge.models.registries import FAMILIES
     from caloforge.models.training.train import train
 
     folder = tmp_path_factory.mktemp("families")
     stage = {"steps": 4, "batch_size": 32}
     for name in FAMILIES:
-        model = QUICK_MODEL | ({"steps": 3} if name in ("diffusion", "flow_matching") else {})
-        model |= {"couplings": 2, "bins": 4} if name == "coupling_flow" else {}
+        model = QUICK_MODEL | ({"couplings": 2, "bins": 4} if name == "coupling_flow" else {})
         overrides = {"training": stage, "energies": stage, "model": model}
-        train(small_showers, small_prepared, folder / name, family=name, overrides=overrides, seed=3)
+        overrides |= {"sampler": {"steps": 3}} if name in ("diffusion", "flow_matching") else {}
+        train(
+            TrainingRequest(
+                showers=small_showers,
+                prepared=small_prepared,
+                output=folder / name,
+                family=name,
+                overrides=overrides,
+                seed=3,
+            )
+        )
     return {name: folder / name for name in FAMILIES}

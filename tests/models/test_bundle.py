@@ -47,5 +47,5 @@ def test_other_folders_and_formats(bundle: Path, tmp_path: Path) -> None:
         load_bundle(tmp_path)
     config = json.loads((bundle / "config.json").read_text())
     (bundle / "config.json").write_text(json.dumps(config | {"format": 99}))
-    with pytest.raises(InputError, match="not a bundle of format 1"):
+    with pytest.raises(InputError, match="not a bundle of format 2"):
         load_bundle(bundle)

@@ -10,9 +10,10 @@ import pytest
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer
 from caloforge.models.bundle import load_bundle
+from caloforge.models.configuration import TrainingRequest
 from caloforge.models.export import export, run_onnx
-from caloforge.models.families import FAMILIES
 from caloforge.models.generate import generate
+from caloforge.models.registries import FAMILIES
 from caloforge.models.training.train import train
 from caloforge.preprocessing.prepare import prepare
 from caloforge.showers import Conditions, open_showers, write_showers
@@ -44,7 +45,15 @@ def test_angles_condition_a_flat_detector(family: str, tilted_showers: Path, tmp
     assert not prepared.phi_symmetric
     model = {"network": {"width": 16, "blocks": 1}}
     overrides = {"training": STAGE, "energies": STAGE, "model": model}
-    train(tilted_showers, tmp_path / "prepared", tmp_path / "bundle", family=family, overrides=overrides)
+    train(
+        TrainingRequest(
+            showers=tilted_showers,
+            prepared=tmp_path / "prepared",
+            output=tmp_path / "bundle",
+            family=family,
+            overrides=overrides,
+        )
+    )
     generator = load_bundle(tmp_path / "bundle")
     assert generator.condition_names == ("incident_energy", "theta", "phi")
     with pytest.raises(InputError, match="missing: theta, phi"):
@@ -63,7 +72,15 @@ def test_angles_reach_the_onnx_file(tilted_showers: Path, tmp_path: Path) -> Non
     showers = open_showers(tilted_showers)
     prepare(showers, tmp_path / "prepared")
     overrides = {"training": STAGE, "energies": STAGE, "model": {"network": {"width": 16, "blocks": 1}}}
-    train(tilted_showers, tmp_path / "prepared", tmp_path / "bundle", family="vae", overrides=overrides)
+    train(
+        TrainingRequest(
+            showers=tilted_showers,
+            prepared=tmp_path / "prepared",
+            output=tmp_path / "bundle",
+            family="vae",
+            overrides=overrides,
+        )
+    )
     export(tmp_path / "bundle", tmp_path / "exported")
     conditions = showers.conditions.take(slice(0, 20))
     ours = load_bundle(tmp_path / "exported").sample(conditions, seed=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import torch
 
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer
+from caloforge.models.batch import Batch
 from caloforge.models.bundle import load_bundle
 from caloforge.models.export import export, run_onnx
-from caloforge.models.families import FAMILIES
-from caloforge.models.presets import PRESETS, resolve
+from caloforge.models.presets import resolve
+from caloforge.models.registries import FAMILIES, PRESETS
+from caloforge.models.voxel_family import VoxelModel
 from caloforge.preprocessing.draws import Draws
 from caloforge.showers import Conditions
 
@@ -23,21 +26,30 @@ SMALL = Geometry("small", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0,), 1), La
 ENERGIES = Conditions(np.geomspace(2000.0, 90000.0, 40))
 
 
-def build(name: str, backbone: str, geometry: Geometry = SMALL) -> torch.nn.Module:
-    config = resolve(name, "demo", {"model": {"network": {"backbone": backbone, "width": 16, "blocks": 1, "heads": 2}}})
+def build(name: str, backbone: str, geometry: Geometry = SMALL, **overrides: Any) -> VoxelModel:
+    size = {"width": 16, "blocks": 1} | ({"heads": 2} if backbone == "layers" else {})
+    config = resolve(name, "demo", {"model": {"network": {"backbone": backbone, **size}}, **overrides})
     torch.manual_seed(0)
-    return FAMILIES[name](geometry, 7, config.model)
+    return VoxelModel(FAMILIES.get(name).architecture(geometry, 7, config.model), config)
+
+
+def coded_batch(n: int) -> Batch:
+    batch = Batch(
+        SMALL, 0.1, raw_conditions=torch.ones(n, 1), layer_energy=torch.ones(n, 2), voxels=lambda: torch.empty(0)
+    )
+    x = torch.randn(n, SMALL.n_voxels)
+    return batch.seen_as(torch.randn(n, 7), lambda _: x)
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "layers"])
 @pytest.mark.parametrize("name", ALL)
 def test_loss_is_finite_and_gradients_reach_every_parameter(name: str, backbone: str) -> None:
     model = build(name, backbone)
-    x, condition = torch.randn(8, SMALL.n_voxels), torch.randn(8, 7)
+    batch = coded_batch(8)
     reached = set()
     for part in dict.fromkeys(model.parts):
         model.zero_grad()
-        loss = model(part, x, condition, Draws(torch.Generator().manual_seed(1)))
+        loss = model(part, batch, Draws(torch.Generator().manual_seed(1)))
         assert loss.ndim == 0
         loss.backward()
         own = {id(p) for p in model.parameters_of(part)}
@@ -140,11 +152,11 @@ def test_unknown_names_offer_the_nearest() -> None:
         resolve("vea", "demo")
     with pytest.raises(InputError, match=r"unknown preset 'dmo'; did you mean 'demo'"):
         resolve("vae", "dmo")
-    with pytest.raises(InputError, match=r"unknown key 'batch_sise'; did you mean 'batch_size'"):
+    with pytest.raises(InputError, match=r"unknown key 'training.batch_sise'; did you mean 'training.batch_size'"):
         resolve("vae", "demo", {"training": {"batch_sise": 3}})
     with pytest.raises(InputError, match=r"unknown override 'trainign'; did you mean 'training'"):
         resolve("vae", "demo", {"trainign": {}})
-    with pytest.raises(InputError, match=r"unknown key 'network.widht'; did you mean 'network.width'"):
+    with pytest.raises(InputError, match=r"unknown key 'model.network.widht'; did you mean 'model.network.width'"):
         resolve("vae", "demo", {"model": {"network": {"widht": 3}}})
 
 

@@ -22,7 +22,7 @@ def _steps(pipeline: dict[str, Any]) -> Any:
 
 
 def _loop(pipeline: dict[str, Any]) -> Any:
-    return pipeline["components"]["comp-for-loop-1"]
+    return pipeline["components"]["comp-families"]
 
 
 def _container(pipeline: dict[str, Any], name: str) -> Any:
@@ -64,23 +64,23 @@ def _platform_for_nobody(_: Any, k: Any) -> None:
 
 
 def _producer_gone(p: Any, _: Any) -> None:
-    _steps(p)["compare"]["inputs"]["artifacts"]["judgement"]["taskOutputArtifact"]["producerTask"] = "judge"
+    _steps(p)["overview"]["inputs"]["artifacts"]["judgement"]["taskOutputArtifact"]["producerTask"] = "judge"
 
 
 def _output_gone(p: Any, _: Any) -> None:
-    _steps(p)["compare"]["inputs"]["artifacts"]["judgement"]["taskOutputArtifact"]["outputArtifactKey"] = "verdict"
+    _steps(p)["overview"]["inputs"]["artifacts"]["judgement"]["taskOutputArtifact"]["outputArtifactKey"] = "verdict"
 
 
 def _result_gone(p: Any, _: Any) -> None:
-    p["root"]["dag"]["outputs"]["artifacts"]["winner"]["artifactSelectors"][0]["outputArtifactKey"] = "loser"
+    p["root"]["dag"]["outputs"]["artifacts"]["index"]["artifactSelectors"][0]["outputArtifactKey"] = "loser"
 
 
 def _not_waited_for(p: Any, _: Any) -> None:
-    _steps(p)["compare"]["dependentTasks"].remove("validate")
+    _steps(p)["overview"]["dependentTasks"].remove("validate")
 
 
 def _waits_for_nobody(p: Any, _: Any) -> None:
-    _steps(p)["compare"]["dependentTasks"].append("nobody")
+    _steps(p)["overview"]["dependentTasks"].append("nobody")
 
 
 def _circle(p: Any, _: Any) -> None:
@@ -88,17 +88,17 @@ def _circle(p: Any, _: Any) -> None:
 
 
 def _input_missing(p: Any, _: Any) -> None:
-    del _steps(p)["compare"]["inputs"]["artifacts"]["judgement"]
+    del _steps(p)["overview"]["inputs"]["artifacts"]["judgement"]
 
 
 def _input_unknown(p: Any, _: Any) -> None:
-    _steps(p)["compare"]["inputs"]["parameters"]["colour"] = {"runtimeValue": {"constant": "red"}}
+    _steps(p)["overview"]["inputs"]["parameters"]["colour"] = {"runtimeValue": {"constant": "red"}}
 
 
 def _loop_is_not_told(p: Any, _: Any) -> None:
     """What kfp 2.17 compiles where nobody registers the parameter of a resource with the task."""
     del _loop(p)["inputDefinitions"]["parameters"]["pipelinechannel--train_gpus"]
-    del _steps(p)["for-loop-1"]["inputs"]["parameters"]["pipelinechannel--train_gpus"]
+    del _steps(p)["families"]["inputs"]["parameters"]["pipelinechannel--train_gpus"]
 
 
 def _gpus_as_a_number(p: Any, _: Any) -> None:
@@ -119,7 +119,7 @@ def _latest(p: Any, _: Any) -> None:
 
 
 def _no_memory(p: Any, _: Any) -> None:
-    del _container(p, "exec-compare")["resources"]["resourceMemoryRequest"]
+    del _container(p, "exec-overview")["resources"]["resourceMemoryRequest"]
 
 
 def _no_description(p: Any, _: Any) -> None:
@@ -136,20 +136,20 @@ def _no_description(p: Any, _: Any) -> None:
         (_executor_gone, r"comp-validate: executor 'exec-validate' is missing"),
         (_executor_for_nobody, r"exec-other: no component uses it"),
         (_platform_for_nobody, r"platforms: executor 'exec-other' is missing"),
-        (_producer_gone, r"task 'compare': 'judgement' comes from task 'judge', which is not there"),
+        (_producer_gone, r"task 'overview': 'judgement' comes from task 'judge', which is not there"),
         (_output_gone, r"'judgement' comes from output 'verdict' of 'validate', which has none of that name"),
-        (_result_gone, r"root: 'winner' comes from output 'loser'"),
+        (_result_gone, r"root: 'index' comes from output 'loser'"),
         (_not_waited_for, r"'judgement' comes from 'validate', for which it does not wait"),
         (_waits_for_nobody, r"waits for 'nobody', which is not there"),
-        (_circle, r"tasks compare, deploy, export, validate wait for each other"),
-        (_input_missing, r"does not give 'judgement', which 'comp-compare' needs"),
-        (_input_unknown, r"gives 'colour', which 'comp-compare' does not take"),
-        (_loop_is_not_told, r"comp-for-loop-1: task 'train': .*train_gpus', which is not an input here"),
+        (_circle, r"tasks deploy, export, overview, validate wait for each other"),
+        (_input_missing, r"does not give 'judgement', which 'comp-overview' needs"),
+        (_input_unknown, r"gives 'colour', which 'comp-overview' does not take"),
+        (_loop_is_not_told, r"comp-families: task 'train': .*train_gpus', which is not an input here"),
         (_gpus_as_a_number, r"needs? 'pipelinechannel--train_gpus' as STRING, not NUMBER_INTEGER"),
         (_gpus_from_nowhere, r"its resources need 'pipelinechannel--train_gpus', which it is not given"),
         (_text_from_nowhere, r"task 'train': 'preset' needs 'pipelinechannel--cores', which it is not given"),
         (_latest, r"exec-train: image .* has no tag of its own"),
-        (_no_memory, r"exec-compare: no resourceMemoryRequest"),
+        (_no_memory, r"exec-overview: no resourceMemoryRequest"),
         (_no_description, r"parameter 'seed' has no description"),
     ],
 )

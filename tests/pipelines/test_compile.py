@@ -8,7 +8,7 @@ import pytest
 import yaml
 from kfp import dsl
 
-from caloforge.components.deploy import deploy
+from caloforge.components.preprocess import preprocess
 from caloforge.errors import InputError
 from caloforge.pipelines.build import build_pipeline
 from caloforge.pipelines.check import PipelineError
@@ -51,9 +51,83 @@ def _tasks(compiled: str) -> dict[str, Any]:
 def test_the_version_of_the_code_is_in_every_cache_key(compiled: str) -> None:
     sources = {name: task["inputs"]["parameters"].get("code_version") for name, task in _tasks(compiled).items()}
     assert sources.pop("notify") is None  # never cached
-    sources.pop("importer")
     assert {*sources} == {*STEPS} - {"notify"}
-    assert all("code_version" in source["componentInputParameter"] for source in sources.values())
+    assert {source["runtimeValue"]["constant"] for source in sources.values()} == {"golden"}
+
+
+def test_the_data_is_in_the_cache_key_of_every_step_that_fetches_it(compiled: str) -> None:
+    for name, task in _tasks(compiled).items():
+        given = {key for key in task["inputs"]["parameters"] if key.startswith("data")}
+        assert given == ({"data", "data_sha256"} if name in ("preprocess", "tune", "train", "validate") else set()), (
+            name
+        )
+
+
+def test_nothing_is_imported(compiled: str) -> None:
+    content = next(yaml.load_all(compiled, Loader=yaml.CSafeLoader))
+    assert not [name for name, executor in content["deploymentSpec"]["executors"].items() if "importer" in executor]
+    assert not content["root"]["inputDefinitions"].get("artifacts")
+
+
+def test_only_what_belongs_to_one_run_is_never_cached(compiled: str) -> None:
+    cached = {name for name, task in _tasks(compiled).items() if task["cachingOptions"].get("enableCache")}
+    assert {*STEPS} - cached == {"deploy", "overview", "notify"}
+
+
+def _pods(content: dict[str, Any], families: int) -> int:
+    """Count as Kubeflow does: a driver for each task and each iteration, and a pod of its own for what runs a container."""
+
+    def of(component: dict[str, Any]) -> int:
+        count = 0
+        for task in component["dag"]["tasks"].values():
+            inner = content["components"][task["componentRef"]["name"]]
+            if "dag" not in inner:
+                count += 2
+            elif "parameterIterator" in task:
+                count += 1 + families * (1 + of(inner))
+            else:
+                count += 1 + of(inner)
+        return count
+
+    return 1 + of(content["root"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "two", "five"),
+    [
+        ({}, 20, 35),  # 29 and 50 before this graph, as a cluster showed
+        ({"deploy": "calo"}, 22, 37),
+        ({"tuning": {"trials": 4}}, 24, 45),
+        ({"webhook": {"secret": "hook", "key": "url"}}, 23, 38),
+    ],
+)
+def test_the_number_of_pods(settings: dict[str, Any], two: int, five: int, tmp_path: Path) -> None:
+    compile_pipeline(PipelineSettings.parse(settings, where="test"), tmp_path / "pipeline.yaml")
+    content = next(yaml.load_all((tmp_path / "pipeline.yaml").read_text(), Loader=yaml.CSafeLoader))
+    assert (_pods(content, 2), _pods(content, 5)) == (two, five)
+
+
+@pytest.mark.parametrize("settings", [{}, {"deploy": "calo", "tuning": {"trials": 4}}])
+def test_the_form_asks_a_dozen_questions_at_most(settings: dict[str, Any], tmp_path: Path) -> None:
+    compile_pipeline(PipelineSettings.parse(settings, where="test"), tmp_path / "pipeline.yaml")
+    content = next(yaml.load_all((tmp_path / "pipeline.yaml").read_text(), Loader=yaml.CSafeLoader))
+    asked = {*content["root"]["inputDefinitions"]["parameters"]}
+    assert len(asked) <= 12
+    assert ("deploy" in asked, "tune_trials" in asked) == (bool(settings), bool(settings))
+
+
+def test_what_people_see_has_names_of_ours(compiled: str, tmp_path: Path) -> None:
+    compile_pipeline(PipelineSettings(), tmp_path / "pipeline.yaml")
+    for text in (compiled, (tmp_path / "pipeline.yaml").read_text()):
+        content = next(yaml.load_all(text, Loader=yaml.CSafeLoader))
+        seen = []
+        for name, component in {"root": content["root"], **content["components"]}.items():
+            seen += [name, *component.get("dag", {}).get("tasks", {})]
+            for side in ("inputDefinitions", "outputDefinitions"):
+                seen += component.get(side, {}).get("artifacts", {})
+        assert not [name for name in seen if "pipelinechannel" in name or "for-loop" in name]
+    first = content["root"]["dag"]["tasks"]
+    assert list(first) == ["export", "families", "overview", "preprocess", "validate"], "no box around the steps"
 
 
 def test_the_end_of_a_run_is_told_in_any_case(compiled: str) -> None:
@@ -72,10 +146,10 @@ def test_a_run_needs_nothing_but_data(compiled: str) -> None:
 def test_what_kubeflow_could_not_run_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @dsl.pipeline(name="careless")
     def careless(seed: int = 0) -> None:
-        deploy(bundle=dsl.importer(artifact_uri="s3://a/b", artifact_class=dsl.Model).output, seed=seed)
+        preprocess(data="s3://a/b", seed=seed)
 
     monkeypatch.setattr("caloforge.pipelines.compile.build_pipeline", lambda settings: careless)
-    with pytest.raises(PipelineError, match=r"'seed' has no description; exec-deploy: no resourceCpuRequest"):
+    with pytest.raises(PipelineError, match=r"'seed' has no description; exec-preprocess: no resourceCpuRequest"):
         compile_pipeline(PipelineSettings(), tmp_path / "pipeline.yaml")
     assert not list(tmp_path.iterdir())
 
@@ -120,14 +194,12 @@ def test_settings_reach_the_executors(tmp_path: Path) -> None:
     resources = containers["exec-generate"]["resources"]
     assert resources["accelerator"]["resourceCount"] == "2"
     assert resources["resourceMemoryLimit"] == "64G"
-    assert "accelerator" not in containers["exec-compare"]["resources"]
+    assert "accelerator" not in containers["exec-overview"]["resources"]
     assert content["root"]["inputDefinitions"]["parameters"]["train_gpus"]["defaultValue"] == "1"
     kubernetes = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert {config["secretAsVolume"][0]["mountPath"] for config in kubernetes.values()} == {"/krb5"}
     assert "retryPolicy" not in path.read_text()
-    assert content["root"]["dag"]["tasks"]["caloforge-steps"]["componentRef"]["name"] == "comp-caloforge-steps"
-    tasks = content["components"]["comp-caloforge-steps"]["dag"]["tasks"]
-    assert "enableCache" not in tasks["validate"]["cachingOptions"]
+    assert "enableCache" not in content["root"]["dag"]["tasks"]["validate"]["cachingOptions"]
 
 
 def test_an_amount_that_kubeflow_does_not_know_names_the_step() -> None:

@@ -8,7 +8,7 @@ from kfp_api import KfpApi
 
 from caloforge.errors import InputError
 from caloforge.pipelines import kubeflow
-from caloforge.pipelines.kubeflow import COOKIES, HOST, TOKEN, Refused, connect
+from caloforge.pipelines.kubeflow import COOKIES, HOST, TOKEN, Kubeflow, Refused, connect
 
 SECRET = "planted-token-0123456789"
 
@@ -104,3 +104,58 @@ def test_an_address_of_something_else(api: KfpApi, fault: int | str, message: st
     api.script = [fault]
     with pytest.raises(Refused, match=message):
         connect(api.url)
+
+
+def _with_log(api: KfpApi) -> Kubeflow:
+    api.token = ""
+    api.add("runs", {"display_name": "first"})
+    api.logs["w-7"] = "08:00:00  \N{GREEK SMALL LETTER PHI}\n"
+    return connect(api.url, poll_seconds=0.01, patience=1.0)
+
+
+def test_the_log_of_a_node(api: KfpApi) -> None:
+    connected = _with_log(api)
+    assert connected.step_log("runs-1", "w-7") == "08:00:00  \N{GREEK SMALL LETTER PHI}\n"
+    api.logs["w-retry-system-container-impl-8"] = "{}"
+    assert connected.step_log("runs-1", "w-8") == "{}", "what runs goes by its pod's name"
+    assert connected.step_log("runs-1", "w-9") is None
+
+
+def test_a_log_goes_with_the_token(api: KfpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    connected = _with_log(api)
+    api.token = SECRET
+    with pytest.raises(Refused, match="missing or expired"):
+        connected.step_log("runs-1", "w-7")
+    monkeypatch.setenv(TOKEN, SECRET)
+    assert connect(api.url).step_log("runs-1", "w-7")
+
+
+@pytest.mark.parametrize("fault", ["reset", "lost"])
+def test_a_log_bears_a_broken_connection(api: KfpApi, fault: str) -> None:
+    connected = _with_log(api)
+    api.script = [fault, fault]
+    assert connected.step_log("runs-1", "w-7")
+    api.script = [fault] * 12
+    assert connected.step_log("runs-1", "w-7") is None
+
+
+def test_a_login_page_is_no_log(api: KfpApi) -> None:
+    connected = _with_log(api)
+    api.script = ["html"]
+    with pytest.raises(Refused, match="a web page answers"):
+        connected.step_log("runs-1", "w-7")
+
+
+def test_the_specification_of_a_run_is_in_the_run_or_in_its_version(api: KfpApi) -> None:
+    connected = _with_log(api)
+    spec = {"pipelineInfo": {"name": "mine"}}
+    api.add("versions", {"pipeline_id": "p", "pipeline_spec": spec})
+    reference = {"pipeline_id": "p", "pipeline_version_id": "versions-1"}
+    api.add("runs", {"pipeline_version_reference": reference})
+    api.add("runs", {"pipeline_spec": {"pipelineInfo": {"name": "its own"}}})
+    assert connected.specification(connected.run("runs-2")) == spec
+    assert connected.specification(connected.run("runs-3")) == {"pipelineInfo": {"name": "its own"}}
+    assert connected.specification(connected.run("runs-1")) == {}
+    api.objects["versions"].clear()
+    with pytest.raises(Refused, match="cannot read version 'versions-1' of pipeline 'p': not there"):
+        connected.specification(connected.run("runs-2"))

@@ -13,6 +13,7 @@ FAILED_TRAINING = """\
 2\t    08:00:03  wgan: 50%
 1\t    Traceback (most recent call last):
 2\t    08:00:03  WARNING: wgan: slow
+1\t    caloforge-end: {"step": "train", "family": "vae", "state": "failed", "cause": "no"}
 1\t      File "x.py", line 1, in train
 1\t    {error}
 1\t08:00:04.000 - ERROR - Task \x1b[96m'train'\x1b[0m finished with status \x1b[91mFAILURE\x1b[0m
@@ -37,6 +38,24 @@ def test_the_failed_task_is_named_with_its_traceback_only() -> None:
         "ValueError: no",
     ]
     assert log.input_error is None
+    assert log.cause == "no"
+
+
+def test_a_family_that_failed_in_a_run_that_goes_on_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    log = RunLog(io.StringIO())
+    with caplog.at_level("INFO", logger="caloforge"):
+        for line in (
+            "1\t08:00:01.000 - INFO - Executing task 'train'",
+            "1\t    08:00:02  train vae: started",
+            '1\t    caloforge-end: {"step": "train", "family": "vae", "state": "failed", "cause": "diverged"}',
+            "1\t08:00:04.000 - INFO - Task 'train' finished with status SUCCESS",
+            "1\t08:00:05.000 - INFO - Executing task 'generate'",
+            '1\t    caloforge-end: {"step": "generate", "family": "vae", "state": "succeeded"}',
+            "1\t08:00:06.000 - INFO - Task 'generate' finished with status SUCCESS",
+        ):
+            log.feed(line)
+    assert caplog.messages == ["train vae: started", "train vae: failed, and the run goes on: diverged"]
+    assert log.failed is None
 
 
 def test_the_users_error_is_found() -> None:
@@ -55,6 +74,7 @@ def test_only_our_lines_are_shown_and_all_are_kept(caplog: pytest.LogCaptureFixt
         ("ERROR", "train vae: failed"),
     ]
     assert "executor_input" in written
+    assert "caloforge-end" in written
     assert "\x1b" not in written
 
 

@@ -4,17 +4,8 @@ from typing import Any
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.models.families import FAMILIES as MODEL_FAMILIES
-from caloforge.models.presets import PRESETS as MODEL_PRESETS
-from caloforge.pipelines.settings import FAMILIES, PRESETS, PROTOCOLS, PipelineSettings
+from caloforge.pipelines.settings import PipelineSettings
 from caloforge.serving.inference_service import ServiceSettings
-from caloforge.validation.protocols import PROTOCOLS as VALIDATION_PROTOCOLS
-
-
-def test_names_are_those_of_the_models() -> None:
-    assert tuple(MODEL_FAMILIES) == FAMILIES
-    assert set(PRESETS) == set(MODEL_PRESETS)
-    assert tuple(VALIDATION_PROTOCOLS) == PROTOCOLS
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,24 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from caloforge.pipelines.settings import Backoff, Distributed, PipelineSettings
+from caloforge.pipelines.settings import Backoff, Distributed, FetchCache, PipelineSettings
 from caloforge.pods import Pod, SecretKey, Toleration
 from caloforge.serving.inference_service import ServiceSettings
 from caloforge.tuning.settings import TuneSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 GOLDEN = Path(__file__).parent / "golden.yaml"
-CLASSES = (PipelineSettings, Pod, Toleration, SecretKey, Backoff, Distributed, TuneSettings, ServiceSettings)
+CLASSES = (
+    PipelineSettings,
+    Pod,
+    Toleration,
+    SecretKey,
+    FetchCache,
+    Backoff,
+    Distributed,
+    TuneSettings,
+    ServiceSettings,
+)
 
 
 def _descriptions(cls: type[BaseModel]) -> dict[str, str]:

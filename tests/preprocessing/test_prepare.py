@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -7,10 +10,11 @@ import numpy as np
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.files import read_json
+from caloforge.files import read_json, write_json
 from caloforge.preprocessing.prepare import PrepareSettings, prepare
 from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.showers import open_showers
+from caloforge.source import Source
 
 
 def damaged(source: Path, path: Path) -> Path:
@@ -54,6 +58,54 @@ def test_no_shower_is_copied(small_showers: Path, small_prepared: Path) -> None:
     record = read_json(small_prepared / "prepared.json")
     assert record["provenance"]["inputs"]["showers"]["file"] == "small.hdf5"
     assert record["phi_symmetric"] is True
+
+
+def test_conditions_are_kept_for_what_is_generated(small_showers: Path, tmp_path: Path) -> None:
+    path = tmp_path / "angles.hdf5"
+    path.write_bytes(small_showers.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["incident_theta"] = np.linspace(0.1, 3, 300)[:, None]
+        file["incident_phi"] = np.linspace(-3, 3, 300, dtype=np.float32)[:, None]
+    for showers in (small_showers, path):
+        folder = tmp_path / f"prepared-{showers.stem}"
+        prepared = prepare(open_showers(showers), folder, seed=1)
+        for split in ("test", "validation"):
+            kept, read = prepared.conditions_of(split), open_split(showers, folder, split).conditions
+            assert kept.names == read.names == prepared.conditions
+            for name in read.names:
+                np.testing.assert_array_equal(getattr(kept, name), getattr(read, name))
+    with pytest.raises(InputError, match="unknown split with conditions 'train'"):
+        prepared.conditions_of("train")
+    (folder / "conditions.npz").unlink()
+    with pytest.raises(InputError, match=r"prepared by an older version; run caloforge preprocess again"):
+        load_prepared(folder).conditions_of("test")
+
+
+def test_where_the_showers_came_from(small_showers: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(small_showers.read_bytes()).hexdigest()
+    size = small_showers.stat().st_size
+    source = Source("s3://bucket/small.hdf5", size, digest, "2026-11-26T03:00:00+00:00", 1.5)
+    prepare(open_showers(small_showers), tmp_path / "a", source=source)
+    assert load_prepared(tmp_path / "a").source == source
+    prepare(open_showers(small_showers), tmp_path / "b", source=replace(source, sha256=""))
+    assert load_prepared(tmp_path / "b").source == source, "a path's checksum is worked out when it is read"
+    plain = prepare(open_showers(small_showers), tmp_path / "c").source
+    assert plain is not None
+    assert (plain.address, plain.size, plain.sha256) == ("small.hdf5", size, digest)
+    with pytest.raises(InputError, match=r"is damaged, or was changed: its SHA-256 is .* fetched from s3://bucket"):
+        prepare(open_showers(small_showers), tmp_path / "d", source=replace(source, sha256="0" * 64))
+    assert not (tmp_path / "d").exists()
+    record = read_json(tmp_path / "a" / "prepared.json")
+    write_json(tmp_path / "a" / "prepared.json", {key: record[key] for key in record if key != "source"})
+    assert load_prepared(tmp_path / "a").source is None
+
+
+def test_a_split_says_how_much_is_read(
+    small_showers: Path, small_prepared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="caloforge"):
+        open_split(small_showers, small_prepared, "test")
+    assert re.search(r"the test split is 60 of 300 showers of small.hdf5 \(about 0\.\d of 0\.\d MB\)", caplog.text)
 
 
 def test_a_lopsided_sample_is_not_called_symmetric(small_showers: Path, tmp_path: Path) -> None:

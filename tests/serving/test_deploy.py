@@ -16,9 +16,9 @@ from kubernetes_api import KubernetesApi, running
 from caloforge.cli import main
 from caloforge.components.deploy import deploy as component
 from caloforge.errors import InputError
+from caloforge.models.agreement import TOLERANCE
 from caloforge.serving.deploy import AUTHORIZATION, deploy
 from caloforge.serving.inference_service import ServiceSettings
-from caloforge.serving.smoke import TOLERANCE
 
 SECRET = "Bearer planted-2b1f"
 

@@ -20,8 +20,12 @@ Object = dict[str, Any]
 
 PREFIX = "/apis/v2beta1/"
 NOW = "2026-01-02T03:04:05Z"
-NEVER = "1970-01-01T00:00:00Z"
+LATER = "2026-01-02T03:05:05Z"
+NEVER = "0001-01-01T00:00:00Z"
 """What the real server says of a task that has not ended."""
+
+WORKFLOW = "caloforge-zszzx"
+_LOG = re.compile(r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log")
 
 _KINDS = {
     "experiments": "experiment_id", "pipelines": "pipeline_id", "versions": "pipeline_version_id",
@@ -42,6 +46,7 @@ class KfpApi:
             login page of a proxy, seconds of delay (a float), ``"reset"`` for a connection that breaks before the work is done,
             ``"lost"`` for one that breaks after it.
         requests: (method, path, query, headers, content) of all requests.
+        logs: Argo's identifier of a node to the log of its container.
         version: which the older API tells.
     """
 
@@ -51,6 +56,7 @@ class KfpApi:
         self.play: Callable[[Object], None] = lambda run: None
         self.script: list[int | float | str] = []
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str], Any]] = []
+        self.logs: dict[str, str] = {}
         self.url, self.version = "", "2.15.0"
         self._lock = threading.Lock()
 
@@ -65,19 +71,27 @@ class KfpApi:
         if kind == "runs":
             made.setdefault("state", "PENDING")
             made["run_details"] = {"task_details": []}
-            reference = made.get("pipeline_version_reference")
-            if reference is not None:
-                version = self._find("versions", reference["pipeline_version_id"])
-                assert version is not None
-                made["pipeline_spec"] = version["pipeline_spec"]
+            if (reference := made.get("pipeline_version_reference")) is not None:  # the run does not repeat it
+                assert self._find("versions", reference["pipeline_version_id"]) is not None
         self.objects[kind].append(made)
         return made
 
     def _find(self, kind: str, identifier: str) -> Object | None:
         return next((one for one in self.objects[kind] if one[_KINDS[kind]] == identifier), None)
 
-    def answer(self, method: str, path: str, query: dict[str, str], content: Any) -> tuple[int, Object]:
+    def replay(self, run: Object, specification: Object) -> str:
+        """Put a recorded run there, and the version that it was started from; return its identifier."""
+        reference = run["pipeline_version_reference"]
+        self.objects["versions"].append({**reference, "pipeline_spec": specification})
+        self.objects["runs"].append(run)
+        return str(run["run_id"])
+
+    def answer(self, method: str, path: str, query: dict[str, str], content: Any) -> tuple[int, Object | str]:
         """Return status and content of an answer."""
+        if match := _LOG.fullmatch(path):
+            if self._find("runs", match[1]) is None or match[2] not in self.logs:
+                return 500, {"error_message": "Failed to read log"}
+            return 200, self.logs[match[2]]
         if path == "/apis/v1beta1/healthz" and self.version:
             return 200, {"tag_name": self.version, "multi_user": self.multi_user}
         if not path.startswith(PREFIX):
@@ -90,6 +104,11 @@ class KfpApi:
         if match := re.fullmatch(r"pipelines/([^/]+)/versions", place):
             versions = [one for one in self.objects["versions"] if one["pipeline_id"] == match[1]]
             return 200, {"pipeline_versions": [one for one in versions if _fits(one, query)]}
+        if match := re.fullmatch(r"pipelines/([^/]+)/versions/([^/]+)", place):
+            version = self._find("versions", match[2])
+            if version is None or version["pipeline_id"] != match[1]:
+                return 404, {"message": f"PipelineVersion {match[2]} not found"}
+            return 200, version
         kind, _, identifier = place.partition("/")
         if kind not in self.objects:
             return 404, {"message": f"no {kind}"}
@@ -147,17 +166,54 @@ class KfpApi:
                 return
         if isinstance(fault, float):
             time.sleep(fault)
-        if code == 502:
+        if isinstance(answer, str):
+            _send(handler, code, answer.encode(), "text/plain; charset=utf-8")
+        elif code == 502:
             _send(handler, code, b"<html>a proxy's page</html>", "text/html")
         else:
             _send(handler, code, json.dumps(answer).encode(), "application/json")
 
 
-def task(name: str, state: str, *, error: str = "", identifier: str = "") -> Object:
-    """Return a task of a run as the real server describes it."""
+def node_id(path: str) -> str:
+    """Return what Argo calls a node, by its name below the workflow: ``root(0).train(0).executor(0)``."""
+    code = 0x811C9DC5
+    for letter in f"{WORKFLOW}(0).{path}".encode():
+        code = ((code ^ letter) * 0x01000193) & 0xFFFFFFFF
+    return f"{WORKFLOW}-{code}"
+
+
+def step_nodes(path: tuple[str, ...], state: str, *, attempts: int = 1, error: str = "") -> list[Object]:
+    """Return the nodes by which the real server tells of one step; ``SKIPPED`` is one that the cache had.
+
+    Args:
+        path: names of the groups around the step and its own: ``("root", "train")``.
+        state: of the step's container.
+        attempts: how many containers there were.
+        error: what the step's node says.
+    """
+    key, full = path[-1], "(0).".join(path)
+    driver, container = f"{full}-driver(0)", f"{full}(0).executor"
+    group = "SUCCEEDED" if state == "SKIPPED" else "RUNNING" if state == "PENDING" else state
+    nodes = [
+        _node(f"{key}-driver", "SUCCEEDED", driver),
+        _node(f"{key}-driver(0)", "SUCCEEDED", f"{full}"),
+        _node(key, group, f"{full}(0)", error=error),
+        _node(f"{key}(0)", group, container, f"{full}-elsewhere(0)"),
+    ]
+    if state == "SKIPPED":
+        return [*nodes, _node("executor", "SKIPPED")]
+    tries = [f"{container}({number})" for number in range(attempts)]
+    before = [_node(f"executor({number})", "FAILED") for number in range(attempts - 1)]
+    last = _node(f"executor({attempts - 1})", state)
+    return [*nodes, _node("executor", group, *tries), *before, last]
+
+
+def _node(name: str, state: str, *children: str, error: str = "") -> Object:
     described: Object = {
-        "task_id": identifier or name, "display_name": name, "state": state, "start_time": NOW,
-        "end_time": NEVER if state == "RUNNING" else "2026-01-02T03:05:05Z",
+        "task_id": f"{name} of {children}", "display_name": name, "state": state, "start_time": NOW,
+        "end_time": NEVER if state in ("RUNNING", "PENDING") else LATER,
+        "child_tasks": [{"pod_name": node_id(child)} for child in children],
+        "state_history": [{"update_time": NOW, "state": state}],
     }  # fmt: skip
     return {**described, "error": {"code": 13, "message": error}} if error else described
 

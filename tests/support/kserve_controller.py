@@ -11,6 +11,8 @@ from caloforge.pods import digest_of
 
 Object = dict[str, Any]
 
+TIME = "2026-01-01T00:00:00Z"
+
 
 @dataclass
 class _Revision:
@@ -35,6 +37,8 @@ class KServe:
         urls: where those of a storageUri answer, if elsewhere.
         broken: storageUris whose servers do not come up.
         waiting: what their container says.
+        died: how it ended the time before, as Kubernetes writes it.
+        model: KServe's ``modelStatus``; of a model that is loaded without it.
         looks: how often one must look until servers are ready.
         knative: whether there are revisions and traffic.
         ready_at_all: whether a service gets its condition.
@@ -45,6 +49,8 @@ class KServe:
         self.urls: dict[str, str] = {}
         self.broken: set[str] = set()
         self.waiting: Object = {"reason": "ContainerCreating"}
+        self.died: Object = {}
+        self.model: Object = {}
         self.restarts = 0
         self.looks = 3
         self.revisions: list[_Revision] = []
@@ -77,12 +83,32 @@ class KServe:
     def _status(self, item: Object, ready: list[_Revision]) -> Object:
         name = item["metadata"]["name"]
         message = {} if ready else {"reason": "MinimumReplicasUnavailable", "message": "no server yet"}
-        condition = {"type": "Ready", "status": str(bool(ready)), **message}
-        status: Object = {"observedGeneration": item["metadata"]["generation"], "conditions": [condition]}
+        condition = {"lastTransitionTime": TIME, "status": str(bool(ready)), **message}
+        loaded = {
+            "copies": {"failedCopies": 0, "totalCopies": 1},
+            "states": {"activeModelState": "Loaded", "targetModelState": "Loaded"},
+            "transitionStatus": "UpToDate",
+        }
+        status: Object = {
+            "observedGeneration": item["metadata"]["generation"],
+            "conditions": [
+                {**condition, "type": "PredictorReady"},
+                {**condition, "type": "Ready"},
+                {"type": "Stopped", "status": "False", "severity": "Info", "lastTransitionTime": TIME},
+            ],
+            "modelStatus": self.model or loaded,
+        }
         if not ready:
             return status
         if not self.knative:
-            return {**status, "url": self._url(ready[-1]), "deploymentMode": "RawDeployment"}
+            host = f"{name}-predictor"
+            return {
+                **status,
+                "url": self._url(ready[-1]),
+                "address": {"url": f"http://{host}.{item['metadata']['namespace']}.svc.cluster.local"},
+                "components": {"predictor": {"url": f"http://{host}-{item['metadata']['namespace']}.example.com"}},
+                "deploymentMode": "Standard",
+            }
         assert self.rolled_out is not None
         newest = self.revisions[-1]
         entry = {"latestRevision": True, "tag": "latest", "url": self._url(ready[-1])}
@@ -105,10 +131,20 @@ class KServe:
         newest = self.revisions[-1]
         for revision in [*ready[-1:], *([] if newest.ready else [newest])]:
             state = {"running": {}} if revision.ready else {"waiting": self.waiting}
+            died = {"lastState": {"terminated": self.died}} if self.died and not revision.ready else {}
             pod = {
                 "metadata": {
                     "name": f"{name}-predictor-{revision.number}",
                     "labels": {**revision.labels, "serving.kserve.io/inferenceservice": name},
+                },
+                "spec": {
+                    "containers": [
+                        {
+                            "name": "kserve-container",
+                            "ports": [{"containerPort": 8080, "protocol": "TCP"}],
+                            "resources": {"limits": {"memory": "4G"}},
+                        }
+                    ]
                 },
                 "status": {
                     "phase": "Running",
@@ -119,6 +155,7 @@ class KServe:
                             "ready": revision.ready,
                             "restartCount": self.restarts,
                             "state": state,
+                            **died,
                         }
                     ],
                 },

@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import port_forward
+import yaml
 from kubernetes import client
 from local_server import QuietHandler, listening
 
@@ -24,7 +27,7 @@ Controller = Callable[[Object], None]
 
 _ADDRESS = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[^/]+)"
-    r"(?:/(?P<name>[^/]+))?(?:/(?P<part>status|log))?"
+    r"(?:/(?P<name>[^/]+))?(?:/(?P<part>status|log|portforward))?"
 )
 
 
@@ -37,14 +40,19 @@ class KubernetesApi:
         controllers: plural to what happens to an object whenever somebody reads it, as a
             controller would change its status.
         admission: plural to what happens to an object before it is made.
+        updates: plural to why an object (as it is, as it shall be) may not be changed, empty if it may.
         script: what goes wrong, one entry for each request: ``"none"``, an HTTP status, ``"reset"``
             for a connection that breaks before the work is done, ``"lost"`` for one that breaks after it.
         requests: (method, path with query, headers) of all requests.
         bodies: (method, path with query, text) of those that have a body.
         logs: name of a pod to its log.
         groups: name of an API group to the versions that are served, and their kinds.
+        openapi: what is served below ``/openapi/v3``.
         denied: (who, verb, resource) that may not be done; who is empty for the one who asks.
         reviewable: whether one may ask what others may do.
+        forwards: (pod, port) to the address where it really listens.
+        away_at: number of requests answered after which the server goes away for ``away_seconds``: it hangs up
+            and listens no more.
     """
 
     def __init__(self, *kinds: str) -> None:
@@ -52,13 +60,19 @@ class KubernetesApi:
         self.objects: dict[tuple[str, str, str], Object] = {}
         self.controllers: dict[str, Controller] = {}
         self.admission: dict[str, Controller] = {}
+        self.updates: dict[str, Callable[[Object, Object], str]] = {}
         self.script: list[int | str] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.bodies: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
         self.groups: dict[str, dict[str, list[str]]] = {}
+        self.openapi: dict[str, Object] = {}
         self.denied: set[tuple[str, str, str]] = set()
         self.reviewable = True
+        self.forwards: dict[tuple[str, int], tuple[str, int]] = {}
+        self.away_at: int | None = None
+        self.away_seconds = 0.0
+        self.came_back = threading.Event()
         self.url = ""
         self._lock = threading.Lock()
 
@@ -91,6 +105,9 @@ class KubernetesApi:
         if found is None or found["plural"] not in self.kinds:
             return 404, _status(404, f"the server could not find {parts.path}")
         plural, namespace, name = found["plural"], found["namespace"] or "", found["name"]
+        if found["part"] == "portforward":
+            known = any(pod == name for pod, _ in self.forwards)
+            return (101, name) if known else (404, _status(404, f"pods {name!r} not found"))
         if found["part"] == "log":
             return (200, self.logs[name]) if name in self.logs else (404, _status(404, f"no pod {name}"))
         if method == "POST":
@@ -117,8 +134,10 @@ class KubernetesApi:
         if method in ("PATCH", "PUT"):
             assert body is not None
             old = self.objects[key]
-            self.objects[key] = _merged(old, body) if method == "PATCH" else {**body, "metadata": old["metadata"]}
-            new = self.objects[key]
+            new = _merged(old, body) if method == "PATCH" else {**body, "metadata": old["metadata"]}
+            if refused := self.updates.get(plural, lambda *_: "")(old, new):
+                return 400, _status(400, refused)
+            self.objects[key] = new
             new["metadata"] = {**new["metadata"], "resourceVersion": str(int(old["metadata"]["resourceVersion"]) + 1)}
             if new.get("spec") != old.get("spec"):
                 new["metadata"]["generation"] = old["metadata"]["generation"] + 1
@@ -128,6 +147,8 @@ class KubernetesApi:
         """Return what the server says of itself."""
         if path == "/version":
             return {"gitVersion": "v1.32.1"}
+        if path.startswith("/openapi/v3/"):
+            return self.openapi.get(path.removeprefix("/openapi/v3/"))
         group, _, version = path.removeprefix("/apis/").partition("/")
         if path.startswith("/apis/") and group in self.groups:
             if not version:
@@ -179,6 +200,10 @@ class KubernetesApi:
                 handler.close_connection = True
                 return
             text = answer if isinstance(answer, str) else json.dumps(answer)
+        if code == 101:
+            port = int(parse_qs(urlsplit(handler.path).query)["ports"][0])
+            port_forward.serve(handler, port, self.forwards[str(answer), port])
+            return
         content = (b"<html>a proxy's page</html>") if fault == 502 else text.encode()
         handler.send_response(code)
         handler.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
@@ -231,15 +256,55 @@ def _merged(old: Any, changes: Any) -> Any:
 @contextmanager
 def running(api: KubernetesApi) -> Iterator[KubernetesApi]:
     """Serve the cluster on a free port of this machine; its address is ``api.url``."""
+    started, gone, over = threading.Event(), threading.Event(), threading.Event()
 
     class Handler(QuietHandler):
         def _serve(self) -> None:
-            api.respond(self)
+            if api.away_at is not None and len(api.requests) >= api.away_at:
+                api.away_at = None
+                gone.set()
+            if gone.is_set():
+                self.close_connection = True
+            else:
+                api.respond(self)
 
         do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve
 
-    with listening(Handler) as api.url:
+    def come_and_go() -> None:
+        """Close the port when the server is to go away, and open the same one again later."""
+        port = 0
+        while not over.is_set():
+            with listening(Handler, port=port) as api.url:
+                port = int(api.url.rpartition(":")[2])
+                started.set()
+                while not gone.wait(0.01) and not over.is_set():
+                    pass
+            if gone.is_set():
+                over.wait(api.away_seconds)
+                gone.clear()
+                api.came_back.set()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    started.wait()
+    try:
         yield api
+    finally:
+        over.set()
+        thread.join()
+
+
+def kubeconfig(api: KubernetesApi, folder: Path, *, namespace: str = "default", token: str = "none") -> str:
+    """Write a kubeconfig whose only context, ``here``, is a running cluster; returns its path."""
+    config = {
+        "current-context": "here",
+        "clusters": [{"name": "here", "cluster": {"server": api.url}}],
+        "users": [{"name": "me", "user": {"token": token}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": namespace}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
 from caloforge.models.presets import resolve
 from caloforge.tuning.local import run_experiment
-from caloforge.tuning.objective import TrialFailed
-from caloforge.tuning.result import write_tuning
+from caloforge.tuning.plots import plots_html
+from caloforge.tuning.result import Tuning, tuning_markdown, write_tuning
 
 Toy = Callable[..., dict[str, Any]]
 
@@ -25,12 +27,16 @@ def test_the_best_of_some_trials(toy: Toy, tmp_path: Path) -> None:
     assert [trial.state for trial in tuning.trials] == ["succeeded"] * 6
     values = [trial.metrics["fpd"] for trial in tuning.trials]
     assert tuning.ranked[0].metrics["fpd"] == min(values)
+    assert not tuning.ended
     write_tuning(tuning, tmp_path)
     overrides = yaml.safe_load((tmp_path / "overrides.json").read_text())
     config = resolve("vae", "demo", overrides)
     assert config.training.batch_size == tuning.ranked[0].parameters["training.batch_size"]
     assert config.training.learning_rate == tuning.ranked[0].parameters["training.learning_rate"]
-    rows = (tmp_path / "tuning.md").read_text().splitlines()[2:]
+    lines = (tmp_path / "tuning.md").read_text().splitlines()
+    header, _, *rows = lines[2:]
+    assert header.split(" | ")[:2] == ["| trial", "fpd"]
+    assert {row.count("|") for row in (header, *rows)} == {3 + len(tuning.ranked[0].parameters)}
     assert [row.split("|")[1].strip() for row in rows] == [trial.name for trial in tuning.ranked]
     for name in ("history.png", "parallel_coordinates.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -66,15 +72,33 @@ def test_more_trials_go_on_from_the_first(toy: Toy, tmp_path: Path) -> None:
     ("mode", "message"), [("fails", "ended with code 1"), ("nan", "printed no fpd"), ("silent", "printed no fpd")]
 )
 def test_failing_trials(mode: str, message: str, toy: Toy, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(TrialFailed, match=message):
-        run_experiment(toy(mode=mode, max_failed=1), tmp_path)
+    """So many end the search as end Katib's: one more than run at a time, here."""
+    tuning = run_experiment(toy(mode=mode, max_failed=1, trials=9), tmp_path)
+    assert re.match(r"[34] trials failed; the last one, toy-000[23], ", tuning.ended), "two may end at once"
+    assert message in tuning.ended
+    assert {(trial.state, trial.cause.startswith(message)) for trial in tuning.trials} == {("failed", True)}
+    assert 3 <= len(tuning.trials) <= 4
+    assert tuning.best is None
     if mode == "fails":
         assert "out of memory" in caplog.text
 
 
 def test_a_single_trial_that_fails(toy: Toy, tmp_path: Path) -> None:
-    with pytest.raises(TrialFailed, match="no trial succeeded"):
-        run_experiment(toy(mode="fails", trials=1, max_failed=1), tmp_path)
+    tuning = run_experiment(toy(mode="fails", trials=1, max_failed=1), tmp_path)
+    assert tuning.ended.startswith("1 trials failed; the last one, toy-0000, ended with code 1: see ")
+
+
+def test_nothing_found_is_written_too(toy: Toy, tmp_path: Path) -> None:
+    tuning = replace(run_experiment(toy(mode="fails", trials=1), tmp_path), fixed={"training.steps": 4})
+    write_tuning(tuning, tmp_path / "out")
+    assert read_json(tmp_path / "out" / "overrides.json") == {"training": {"steps": 4}}
+    table = (tmp_path / "out" / "tuning.md").read_text()
+    assert table.startswith("No trial gave fpd: the family keeps its own parameters; ended early: 1 trials failed")
+    assert "| toy-0000 | failed: ended with code 1 |" in table
+    assert (tmp_path / "out" / "history.png").read_bytes().startswith(b"\x89PNG")
+    empty = Tuning("fpd", False, [], ended="the cluster is away")
+    assert tuning_markdown(empty).count("\n") == 1
+    assert plots_html(empty).count("data:image/png") == 2
 
 
 def test_hopeless_trials_are_stopped(toy: Toy, tmp_path: Path) -> None:
@@ -97,8 +121,9 @@ def test_the_time_is_up(toy: Toy, tmp_path: Path) -> None:
     experiment = toy(mode="second_sleeps", trials=3, parallel=1)
     (done,) = run_experiment(experiment, tmp_path, timeout=3).trials
     assert done.state == "succeeded"
-    with pytest.raises(TrialFailed, match=r"no trial was done in time; see .*toy-0000/log"):
-        run_experiment(toy(mode="sleeps"), tmp_path / "other", timeout=0.5)
+    nothing = run_experiment(toy(mode="sleeps"), tmp_path / "other", timeout=0.5)
+    assert nothing.best is None
+    assert re.fullmatch(r"the time is up after 0 of 4 trials, see .*toy-0000/log", nothing.ended)
     assert not _processes_with(str(tmp_path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -19,9 +20,8 @@ from caloforge import cli
 from caloforge.cluster import Cluster
 from caloforge.errors import InputError
 from caloforge.files import read_json
-from caloforge.models.families import FAMILIES
+from caloforge.models.registries import FAMILIES
 from caloforge.tuning.experiment import TrialPod
-from caloforge.tuning.objective import TrialFailed
 from caloforge.tuning.optimization_job import assigned, build_optimization_job, check_optimization_job
 from caloforge.tuning.space import load_space, parse_space
 from caloforge.tuning.trainer import run_on_trainer, tell_trainer
@@ -187,6 +187,7 @@ def test_a_failed_trial_ends_the_search_with_what_there_is(
     Trainer(api).outcome = "Failed"
     tuning = run_on_trainer(build(), cluster)
     assert [trial.state for trial in tuning.trials] == ["failed", "succeeded"]
+    assert tuning.ended == "TrialFailed: 1 trial(s) failed"
     assert "1 trial(s) failed" in caplog.text
 
 
@@ -194,9 +195,31 @@ def test_a_failed_trial_ends_the_search_with_what_there_is(
 def test_no_figures(outcome: str, why: str, api: KubernetesApi, cluster: Cluster) -> None:
     trainer = Trainer(api)
     trainer.outcome, trainer.told = outcome, False
-    with pytest.raises(TrialFailed, match=why):
-        run_on_trainer(build(), cluster, timeout=0.1 if outcome == "never" else None)
+    tuning = run_on_trainer(build(), cluster, timeout=0.1 if outcome == "never" else None)
+    assert tuning.best is None
+    assert re.search(why, tuning.ended)
     assert not api.of("optimizationjobs")
+
+
+@pytest.mark.parametrize("requests", [0, 1, 2, 3])
+def test_a_server_that_is_away_for_a_minute(requests: int, api: KubernetesApi, cluster: Cluster) -> None:
+    """A minute is 0.3 s here, and patience 1.5 s."""
+    Trainer(api)
+    cluster.patience = 1.5
+    api.away_at, api.away_seconds = requests, 0.3
+    tuning = run_on_trainer(build(), cluster)
+    assert api.came_back.is_set(), "it was away"
+    assert (len(tuning.ranked), tuning.ended) == (2, "")
+    assert not api.of("optimizationjobs")
+
+
+def test_a_server_that_stays_away(api: KubernetesApi, cluster: Cluster) -> None:
+    Trainer(api)
+    cluster.patience = 0.1
+    api.script = ["none", *[503] * 1000]
+    tuning = run_on_trainer(build(), cluster)
+    assert tuning.best is None
+    assert "not answered for 0.1 s" in tuning.ended
 
 
 @pytest.mark.parametrize(("fault", "message"), [(403, "forbidden"), (404, "Trainer with OptimizationJobs is not")])

@@ -11,7 +11,8 @@ from object_store import ObjectStore, serving
 from caloforge import cli
 from caloforge.errors import InputError
 from caloforge.files import read_json
-from caloforge.tuning.objective import objective_names
+from caloforge.models.configuration import TrainingRequest
+from caloforge.tuning.objective import TrialFailed, objective_names
 from caloforge.tuning.result import Trial, Tuning
 from caloforge.tuning.rules import check_experiment
 from caloforge.tuning.trial import run_trial
@@ -47,7 +48,10 @@ def test_looks_change_nothing(small_showers: Path, small_prepared: Path, tmp_pat
     seen: list[dict[str, float]] = []
     results = [
         run_trial(
-            small_showers, small_prepared, tmp_path / str(looks), family="flow_matching", overrides=settings, seed=1,
+            TrainingRequest(
+                showers=small_showers, prepared=small_prepared, output=tmp_path / str(looks), family="flow_matching",
+                overrides=settings, seed=1,
+            ),
             objective="fpd", looks=looks, report=lambda figures: seen.append(dict(figures)),
         ) for looks in (0, 3)
     ]  # fmt: skip
@@ -124,7 +128,7 @@ def test_on_a_cluster_the_pods_prepare_and_write_for_themselves(
     job = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
     words = [*job["containers"][0]["command"], *job["containers"][0]["args"]]
     assert {
-        "--data=s3://physics/showers.hdf5", "--geometry=dataset_2", "--output=/scratch/${trialParameters.trial}",
+        "--data=s3://physics/showers.hdf5", "--geometry=dataset_2", "--output=/tmp/${trialParameters.trial}",
         "--set=training.batch_size=16", "--objective=fpd", "--looks=9",
     } <= set(words)  # fmt: skip
     assert "training-batch_size" not in [one["name"] for one in experiment["spec"]["parameters"]], "it is given"
@@ -133,6 +137,34 @@ def test_on_a_cluster_the_pods_prepare_and_write_for_themselves(
     best = read_json(tmp_path / "out" / "overrides.json")
     assert best["model"] == {"network": {"width": 96}}
     assert best["training"] == {"batch_size": 16, "learning_rate": 0.001}, "what was given wins"
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_search_that_finds_nothing(
+    required: bool,
+    small_showers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failed = Trial("tune-vae-x7", "failed", {"model.beta": 0.5}, {}, None, cause="OOMKilled: memory is 3Gi")
+    nothing = Tuning("fpd", False, [failed], ended="ExperimentFailed: max failed count has reached")
+    monkeypatch.setattr("caloforge.cluster.connect", lambda namespace: SimpleNamespace(namespace=namespace or "mine"))
+    monkeypatch.setattr("caloforge.tuning.katib.run_on_katib", lambda *_, **__: nothing)
+    options: dict[str, Any] = {
+        "family": "vae", "trials": 3, "backend": "katib", "overrides": {"training": {"batch_size": 16}},
+        "required": required,
+    }  # fmt: skip
+    if required:
+        with pytest.raises(TrialFailed, match="no trial gave fpd: ExperimentFailed: max failed count has reached"):
+            tune("s3://physics/showers.hdf5", tmp_path / "out", **options)
+    else:
+        result = tune("s3://physics/showers.hdf5", tmp_path / "out", **options)
+        assert result.overrides() == {"training": {"batch_size": 16}}, "what was given"
+        (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert line.startswith("tune vae: no trial gave fpd: the family keeps its own parameters; ended early: Exp")
+    assert read_json(tmp_path / "out" / "trials.json")[0]["cause"] == "OOMKilled: memory is 3Gi"
+    assert "| tune-vae-x7 | failed: OOMKilled: memory is 3Gi |" in (tmp_path / "out" / "tuning.md").read_text()
 
 
 def test_wrong_options_start_nothing(small_showers: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from caloforge.geometry import Geometry, Layer
 from caloforge.showers import Conditions, Showers, open_showers, write_showers
+from caloforge.source import Source
 from caloforge.validation.validate import validate
 
 R_EDGES = (0.0, 5.0, 10.0, 20.0)
@@ -86,6 +87,9 @@ BAD = "</script><b>$bad"
 """Name of a generator that HTML and mathtext could take for code."""
 
 
+SOURCE = Source("s3://bucket/<geant4>.hdf5", 12_300_000, "", "2026-11-26T03:40:00+00:00")
+
+
 @pytest.fixture(scope="session")
 def judged(
     mesh: Geometry, toy_showers: Callable[..., tuple[np.ndarray, np.ndarray]], tmp_path_factory: pytest.TempPathFactory
@@ -101,5 +105,7 @@ def judged(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("caloforge.validation.plot_style.DPI", 50)  # seconds saved
         output, timings = folder / "out", {"good": 1.5}
-        metrics = validate(reference, {"good": good, BAD: bad}, output, floor=floor, timings=timings, seed=3)
+        metrics = validate(
+            reference, {"good": good, BAD: bad}, output, floor=floor, timings=timings, seed=3, source=SOURCE
+        )
     return metrics, output

@@ -10,7 +10,7 @@ from caloforge.errors import InputError
 from caloforge.geometry import load_geometry
 from caloforge.validation.challenge import SPLITS, THRESHOLDS, dataset_of, separations
 from caloforge.validation.metrics import Sample
-from caloforge.validation.protocols import PROTOCOLS
+from caloforge.validation.registries import PROTOCOLS
 from caloforge.validation.result import Result
 from caloforge.validation.summary import summarise
 from caloforge.validation.training import Training
@@ -93,7 +93,7 @@ def test_which_networks_a_protocol_trains(protocol, photons, monkeypatch):
     # The real ones take minutes, and have tests of their own.
     monkeypatch.setattr("caloforge.validation.challenge_classifiers.classifier_results", record)
     x, y = (Sample(s, summarise(s, threshold=1.0)) for s in (photons("a", 1), photons("b", 2)))
-    found = PROTOCOLS[protocol].compare(x, y, seed=7).features
+    found = PROTOCOLS.get(protocol).compare(x, y, seed=7).features
     repeats = {"challenge": 1, "challenge-ten-trainings": 10, "challenge-no-networks": 0}[protocol]
     # All else is what the challenge's script has by default.
     published = Training(epochs=50, batch_size=1000, learning_rate=2e-4, split=(80_000, 20_000, 21_000))

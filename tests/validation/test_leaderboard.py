@@ -38,12 +38,25 @@ def test_ties_go_to_the_lower_fpd_then_to_the_faster():
     assert [row["generator"] for row in leaderboard({"generators": equal})["rows"]] == ["fast", "slow", "none"]
 
 
-def test_markdown_has_a_row_for_each_and_the_rule():
+def test_markdown_has_a_row_for_each_and_fits_a_side_panel():
     board = leaderboard({"generators": {"a": generator(0.6, 1, 1, 2.5), "b": generator(0.7, 1, 1)}})
     text = leaderboard_markdown(board)
-    assert "| 1 | a |" in text
-    assert "| 2 | b |" in text
+    header, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows] == ["a", "b", "*Geant4 itself*"]
+    assert {line.count("|") for line in (header, *rows)} == {6}
+    assert "| 0.6 ± 0.1 | 1 ± 0.1 | 1 ± 0.1 | 2.5 |" in text
+    assert "| 0.01 | 0.01 | 0.01 | - |" in text
     assert board["rule"] in text
+
+
+def test_it_says_where_the_data_came_from():
+    source = {"address": "s3://bucket/a.hdf5", "size": 12_300_000, "sha256": "0123456789abcdef", "seconds": 1.0,
+              "fetched": "2026-11-26T03:40:00+00:00"}  # fmt: skip
+    board = leaderboard({"generators": {"a": generator(0.6, 1, 1)}, "source": source})
+    assert board["source"] == source
+    line = "Data: s3://bucket/a.hdf5 (12.3 MB, SHA-256 0123456789ab, 2026-11-26 03:40:00 UTC)"
+    assert line in leaderboard_markdown(board).splitlines()
+    assert "Data" not in leaderboard_markdown(leaderboard({"generators": {"a": generator(0.6, 1, 1)}}))
 
 
 def test_no_generator():

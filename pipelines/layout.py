@@ -1,0 +1,185 @@
+"""What the folder of a finished run holds: one table, for a run on this machine and for one on Kubeflow."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caloforge.errors import InputError
+from caloforge.files import atomic_directory, atomic_file, digest, read_json, write_json
+
+RECORD = ".caloforge-results.json"
+"""File in the folder that says what was put there, so that nothing else is ever replaced."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a user finds an artifact, or a part of one.
+
+    Attributes:
+        step: that wrote it.
+        artifact: name of the step's output.
+        name: within the folder; ``{family}`` stands for the family.
+        part: file or folder within the artifact; empty: all of it.
+    """
+
+    step: str
+    artifact: str
+    name: str
+    part: str = ""
+
+
+PLACES = (
+    Place("overview", "page", "overview.html"),
+    Place("validate", "report", "report.html"),
+    Place("validate", "leaderboard", "leaderboard.json"),
+    Place("validate", "ranking", "leaderboard.md"),
+    Place("validate", "judgement", "metrics.json", part="metrics.json"),
+    Place("validate", "judgement", "summary.md", part="summary.md"),
+    Place("validate", "judgement", "tables.csv", part="tables.csv"),
+    Place("validate", "judgement", "plots", part="plots"),
+    Place("preprocess", "quality", "quality.md"),
+    Place("export", "exported", "bundle"),
+    Place("train", "bundle", "bundles/{family}"),
+    Place("generate", "generated", "generated/{family}.hdf5"),
+    Place("tune", "tuning", "tuning/{family}"),
+    # Versions before the index had a step for it.
+    Place("compare", "leaderboard", "leaderboard.json"),
+    Place("compare", "summary", "leaderboard.md"),
+)
+
+
+def names(step: str, artifact: str, family: str | None) -> dict[str, str]:
+    """Return where an artifact goes: name in the folder to the part of it; empty if users do not ask for it.
+
+    Raises:
+        InputError: it goes to a place for each family, and is of none.
+    """
+    found = [place for place in PLACES if (place.step, place.artifact) == (step, artifact)]
+    if family is None and any("{family}" in place.name for place in found):
+        raise InputError(f"{step}: {artifact}: of no family")
+    return {place.name.format(family=family): place.part for place in found}
+
+
+class ResultFolder:
+    """The folder that a user looks into after a run.
+
+    What is laid there is written whole or not at all, and without a second copy on the disk where
+    that can be. What somebody else put there, or has changed since, is never replaced.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path, *, run: str = "") -> None:
+        """Look at what is there.
+
+        Args:
+            path: the folder; it need not be there yet.
+            run: identifier of the run on Kubeflow; empty for one on this machine.
+
+        Raises:
+            InputError: it holds the results of another run.
+        """
+        self.path = path
+        self._run = run
+        found: dict[str, Any] = read_json(path / RECORD) if (path / RECORD).is_file() else {"run": run, "laid": {}}
+        if found["run"] != run:
+            whose = f"run {found['run']}" if found["run"] else "a run on this machine"
+            raise InputError(f"{path}: holds the results of {whose}; choose another folder")
+        self._laid: dict[str, list[str]] = found["laid"]
+
+    def refuse_others(self, wanted: Iterable[str]) -> None:
+        """Make sure that nothing is in the way.
+
+        Raises:
+            InputError: something is that was not laid, or was changed since.
+        """
+        in_the_way = [name for name in wanted if self._is_others(name)]
+        if in_the_way:
+            text = (
+                f"{self.path}: {', '.join(in_the_way)}: there already, and not as caloforge left it; "
+                "move it away or choose another folder"
+            )
+            raise InputError(text)
+
+    def holds(self, name: str, sha256: str) -> bool:
+        """Return whether something is there with this digest."""
+        path = self.path / name
+        return path.exists() and digest(path)[0] == sha256
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield a folder on the same disk, for what is not checked yet."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.path, prefix=".fetched-") as scratch:
+            yield Path(scratch)
+
+    def lay(self, step: str, artifact: str, source: Path, *, family: str | None = None) -> list[str]:
+        """Put an artifact where users look for it.
+
+        Args:
+            step: that wrote it.
+            artifact: name of the step's output.
+            source: the file or folder.
+            family: that the step worked on.
+
+        Returns:
+            The names that it got.
+
+        Raises:
+            InputError: something that is not ours is in the way, or the folder cannot be written.
+        """
+        pieces = {name: source / part for name, part in names(step, artifact, family).items()}
+        pieces = {name: piece for name, piece in pieces.items() if piece.exists()}
+        self.refuse_others(pieces)
+        digests = {name: digest(piece)[0] for name, piece in pieces.items()}
+        # Written first, so that a run that is killed in between knows its own files again.
+        self._note({name: [*self._laid.get(name, []), sha256] for name, sha256 in digests.items()})
+        for name, piece in pieces.items():
+            (link_folder if piece.is_dir() else link_file)(piece, self.path / name)
+        self._note({name: [sha256] for name, sha256 in digests.items()})
+        return list(pieces)
+
+    def keep_only(self, wanted: Iterable[str]) -> None:
+        """Remove what an earlier run laid and this one has not; what somebody has changed since stays."""
+        for name in self._laid.keys() - set(wanted):
+            path = self.path / name
+            if not self._is_others(name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            del self._laid[name]
+        self._note({})
+
+    def _is_others(self, name: str) -> bool:
+        path = self.path / name
+        if not path.exists():
+            return path.is_symlink()
+        return digest(path)[0] not in self._laid.get(name, [])
+
+    def _note(self, laid: Mapping[str, list[str]]) -> None:
+        self._laid.update(laid)
+        write_json(self.path / RECORD, {"run": self._run, "laid": self._laid})
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Put a file at another place of the same disk, atomically and without a second copy where that can be."""
+    with atomic_file(target) as temporary:
+        temporary.unlink()
+        _link(str(source), str(temporary))
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """Put a folder at another place as :func:`link_file` does; what was there before goes."""
+    with atomic_directory(target) as temporary:
+        shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)

@@ -1,0 +1,122 @@
+"""What all places have in common from which files are fetched: what is there, how it is read, what may go wrong."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from caloforge.errors import InputError
+
+BLOCK_BYTES = 2**20
+"""How much of a file is in memory at a time."""
+
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+"""How long a connection and the next bytes may take."""
+
+
+class Away(Exception):
+    """The store does not answer, or broke off; it may be back in a while."""
+
+
+class Unreachable(InputError):
+    """The store did not come back in time."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is at an address.
+
+    Attributes:
+        address: without secrets.
+        size: bytes; None where the server does not say, and for a folder.
+        marks: what tells whether it has changed: ETag, time, size.
+        folder: whether it is a folder.
+    """
+
+    address: str
+    size: int | None
+    marks: Mapping[str, str]
+    folder: bool = False
+
+
+class Store(Protocol):
+    """A place, opened at one address.
+
+    Each method raises :class:`InputError` for what another attempt would meet too, :class:`Away` for
+    the rest.
+    """
+
+    shown: str
+    """The address as it may be shown."""
+
+    def look(self) -> Found:
+        """Say what is there; nothing is downloaded."""
+        ...
+
+    def read(self, found: Found, start: int) -> tuple[int, Generator[bytes, None, None]]:
+        """Return where the bytes begin that come, ``start`` or 0, and the bytes in blocks.
+
+        ``found`` is what was seen before: another version is not to be mixed with it.
+        """
+        ...
+
+    def files(self) -> list[str]:
+        """Return the paths of the files below a folder, oldest first."""
+        ...
+
+    def at(self, below: str) -> Store:
+        """Return the place of a file below a folder; it lives as long as this one."""
+        ...
+
+    def close(self) -> None:
+        """End the connections."""
+        ...
+
+
+def without_secrets(address: str) -> str:
+    """Return an address as it may be shown: without a password, and without a signature."""
+    scheme, _, rest = address.partition("://")
+    if scheme in ("s3", "minio"):  # a key may hold any character
+        return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}{''.join(rest.partition('/')[1:])}"
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def explained(error: BaseException, address: str, shown: str) -> InputError | Away:
+    """Return what an error of a connection means: something to mend, or something that may pass."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return InputError(
+                f"{shown}: the server's certificate is not trusted ({cause.verify_message}); name your site's "
+                "certificates in SSL_CERT_FILE (S3: AWS_CA_BUNDLE)"
+            )
+        if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+            return _UnknownHost(f"{shown}: there is no host of that name ({_line(error, address, shown)})")
+    return Away(_line(error, address, shown))
+
+
+class _UnknownHost(InputError, Away):
+    """At the first look a wrong name; later a store that is being started again."""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: list[BaseException | None] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or one in seen:
+            continue
+        seen.append(one)
+        yield one
+        # botocore and urllib3 keep the error before in fields of their own.
+        inner = (getattr(one, "kwargs", None) or {}).get("error") if hasattr(one, "kwargs") else None
+        others = (one.__cause__, one.__context__, getattr(one, "reason", None), inner)
+        waiting += [other for other in others if isinstance(other, BaseException)]
+
+
+def _line(error: BaseException, address: str, shown: str) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).replace(address, shown)
