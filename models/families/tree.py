@@ -233,7 +233,7 @@ class Tree(Family):
         about = self._about(encoded, energy, hits, shower)
         self.ring_splits.draw(self.state, state, about, for_rings, [self.rings])
         self.cell_splits.draw(self.state, state, about, for_cells, [self.cells, self.early])
-        cells = state[ENERGY, self.state.cell].T
+        cells = state[self.state.cell, ENERGY].T
         # Rounding may leave a hit at the threshold just under it.
         return torch.where(cells > 0, cells.clamp_min(self.data.threshold), cells)
 
@@ -242,7 +242,7 @@ class Tree(Family):
     def _seen(self, conditions: Tensor, voxels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return state, features, and layers' energies and hits (B, L) of whole showers."""
         state = self.state.of_showers(voxels)
-        energy, hits = (state[plane, self.state.layer].T for plane in (ENERGY, HITS))
+        energy, hits = (state[self.state.layer, plane].T for plane in (ENERGY, HITS))
         about = self._about(self.encoder(conditions), energy, hits, self._shower(conditions, hits, energy))
         return state, about, energy, hits
 

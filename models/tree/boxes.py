@@ -80,13 +80,13 @@ class BoxSplits(nn.Module):
             about: (L, B, n_about).
             early: only the splits of the first layers, or only those of the others; None for all.
         """
-        wanted = state[HITS, self.node] > 0
+        wanted = state[self.node, HITS] > 0
         if early is not None:
             wanted &= (self.early == early)[:, None]
         split, shower = wanted.nonzero(as_tuple=True)
         node, first = self.node[split], self.first[split]
-        rows = self._rows(state, about, split, shower, state[ENERGY, node, shower], state[HITS, node, shower])
-        return Observed(rows, state[HITS, first, shower], state[ENERGY, first, shower], shower, state.shape[2])
+        rows = self._rows(state, about, split, shower, state[node, ENERGY, shower], state[node, HITS, shower])
+        return Observed(rows, state[first, HITS, shower], state[first, ENERGY, shower], shower, state.shape[2])
 
     def draw(
         self, tree: TreeState, state: Tensor, about: Tensor, noise: Tensor, networks: Sequence[SplitNetworks]
@@ -100,17 +100,32 @@ class BoxSplits(nn.Module):
             noise: (B, 2 S) standard normal numbers: for hits and for energy of each split.
             networks: those of most layers, then those of the first layers.
         """
-        flat, width = noise.reshape(-1), noise.shape[1]
         for start, stop, which in self.waves:
-            nodes = self.node[start:stop]
-            energy, hits = state[ENERGY, nodes], state[HITS, nodes]  # (W, B)
-            place, shower = (hits > 0).nonzero(as_tuple=True)
-            split = start + place
-            rows = self._rows(state, about, split, shower, energy[place, shower], hits[place, shower])
-            at = torch.add(2 * split, shower, alpha=width)
-            first_hits, *energies = networks[which].draw(rows, flat[at], flat[at + 1])
-            left, right, k = (_scatter(values, place, shower, hits) for values in (*energies, first_hits))
-            tree.fill(state, self.halves[2 * start : 2 * stop], torch.cat([left, right]), torch.cat([k, hits - k]))
+            split = torch.arange(start, stop, device=state.device)
+            halves = self.halves[2 * start : 2 * stop]
+            self.wave(tree, state, about, noise, split, self.node[start:stop], halves, networks[which])
+
+    def wave(
+        self,
+        tree: TreeState,
+        state: Tensor,
+        about: Tensor,
+        noise: Tensor,
+        split: Tensor,
+        node: Tensor,
+        halves: Tensor,
+        networks: SplitNetworks,
+    ) -> Tensor:
+        """Return the state with some splits (W,) of nodes (W,) done: their halves (2 W,) filled; otherwise as draw."""
+        energy, hits = state[node, ENERGY], state[node, HITS]  # (W, B)
+        place, shower = (hits > 0).nonzero(as_tuple=True)
+        chosen = split[place]
+        rows = self._rows(state, about, chosen, shower, energy[place, shower], hits[place, shower])
+        at = torch.add(2 * chosen, shower, alpha=noise.shape[1])
+        flat = noise.reshape(-1)
+        first_hits, *energies = networks.draw(rows, flat[at], flat[at + 1])
+        left, right, k = (_scatter(values, place, shower, hits) for values in (*energies, first_hits))
+        return tree.fill(state, halves, torch.cat([left, right]), torch.cat([k, hits - k]))
 
     def _rows(self, state: Tensor, about: Tensor, split: Tensor, shower: Tensor, energy: Tensor, hits: Tensor) -> Rows:
         x = self.context(state, split, shower, energy, hits, about)
@@ -119,6 +134,4 @@ class BoxSplits(nn.Module):
 
 def _scatter(values: Tensor, row: Tensor, column: Tensor, like: Tensor) -> Tensor:
     """Return a table like another, zero but for some values."""
-    table = torch.zeros_like(like)
-    table[row, column] = values
-    return table
+    return torch.zeros_like(like).index_put((row, column), values)

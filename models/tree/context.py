@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.tree.layout import Layout, Splits
-from caloforge.models.tree.state import ENERGY, HITS, INNER_ENERGY, PAST_ENERGY, PAST_HITS
+from caloforge.models.tree.state import ENERGY, HITS, INNER_ENERGY, PAST_ENERGY, PAST_HITS, PLANES
 
 DEPTH_SCALES = (2.0, 6.0)
 """Layers over which the depth features exp(-layer / scale) fall."""
@@ -70,7 +70,7 @@ class SplitContext(nn.Module):
         for plane, column in energies + hits:
             before = splits.names[column].startswith("before/")
             seen = (source if before else own)[node[:, column]]
-            index.append(plane * (layout.nothing + 1) + seen)
+            index.append(PLANES * seen + plane)
             weight.append((share if before else whole)[node[:, column]])
         capacity = torch.cat([torch.as_tensor(layout.capacity).float(), torch.ones(1)])
         self.n_energies = len(energies)
@@ -94,7 +94,7 @@ class SplitContext(nn.Module):
         """Return rows (R, n_features).
 
         Args:
-            state: (planes, M + 1, B).
+            state: (M + 1, 5, B).
             split: (R,) number of the split.
             shower: (R,) number of the shower in the batch.
             energy: (R,) MeV of the node that is split.

@@ -98,21 +98,29 @@ class LayerSplits(TrainableModel):
             shower: (B, n_shower) features.
             noise: (B, 2 (L - 1)) standard normal numbers.
         """
-        batch = len(energy)
-        e, n = (energy.new_zeros(batch, self.n_layers) for _ in range(2))
-        u = splits.uniform(noise)
-        for i in range(self.n_layers - 1):
-            x = self._features_at(i, e, n, energy, hits, shower)
-            low, high = self._bounds(hits, torch.tensor(i, device=energy.device))
-            k = splits.many_draw(self.counts(x), low, high, u[:, 2 * i])
-            inside = k.clamp_min(1), hits.clamp_min(2)  # what rows without a choice get does not matter
-            inside = torch.minimum(inside[0], inside[1] - 1), inside[1]
-            y = splits.share_draw(*self._shares(x, energy, inside[1], inside[0]), u[:, 2 * i + 1])
-            here, energy = splits.divide(energy, hits, k, y, self.threshold)
-            e[:, i], n[:, i] = here, k
-            hits = hits - k
-        e[:, -1], n[:, -1] = energy, hits
-        return e, n
+        e, n = (energy[:, None].expand(-1, self.n_layers) * 0 for _ in range(2))
+        for i in torch.arange(self.n_layers - 1, device=energy.device):
+            e, n, energy, hits = self.step(i, e, n, energy, hits, shower, noise)
+        last = self._is_layer(torch.tensor(self.n_layers - 1, device=energy.device))
+        return e + energy[:, None] * last, n + hits[:, None] * last
+
+    def step(
+        self, i: Tensor, e: Tensor, n: Tensor, energy: Tensor, hits: Tensor, shower: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return layers (B, L) with layer i, and what is left of energy and hits (B,), when it has its share."""
+        x = self._features_at(i, e, n, energy, hits, shower)
+        low, high = self._bounds(hits, i)
+        u = splits.uniform(noise[:, 2 * i + torch.arange(2, device=noise.device)])
+        k = splits.many_draw(self.counts(x), low, high, u[:, 0])
+        # Rows without a choice get any share that is finite.
+        some = hits.clamp_min(2)
+        y = splits.share_draw(*self._shares(x, energy, some, torch.minimum(k.clamp_min(1), some - 1)), u[:, 1])
+        here, rest = splits.divide(energy, hits, k, y, self.threshold)
+        is_layer = self._is_layer(i)
+        return e + here[:, None] * is_layer, n + k[:, None] * is_layer, rest, hits - k
+
+    def _is_layer(self, i: Tensor) -> Tensor:
+        return (torch.arange(self.n_layers, device=i.device) == i).to(self.capacity.dtype)
 
     def _bounds(self, n: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
         return (n - self.behind[i]).clamp_min(0), torch.minimum(n, self.capacity[i].expand_as(n))
@@ -135,15 +143,15 @@ class LayerSplits(TrainableModel):
         return self._join(one_hot, window_e, window_n, moments, rest_e, rest_n, i.to(energy.dtype), shower)
 
     def _features_at(
-        self, i: int, energy: Tensor, hits: Tensor, rest_e: Tensor, rest_n: Tensor, shower: Tensor
+        self, i: Tensor, energy: Tensor, hits: Tensor, rest_e: Tensor, rest_n: Tensor, shower: Tensor
     ) -> Tensor:
-        """Return (B, F) of split i, the layers before i being known."""
-        window_e, window_n = (F.pad(x, (WINDOW, 0))[:, i : i + WINDOW] for x in (energy, hits))
+        """Return (B, F) of split i; the layers from i on are still 0."""
+        window = i + torch.arange(WINDOW, device=i.device)
+        window_e, window_n = (F.pad(x, (WINDOW, 0))[:, window] for x in (energy, hits))
         depth = torch.arange(self.n_layers, dtype=energy.dtype, device=energy.device)
-        moments = [(energy * depth**p)[:, :i].sum(1) for p in range(3)]
-        at = torch.tensor(i, device=energy.device)
-        one_hot = F.one_hot(at, self.n_layers).to(energy.dtype).expand(len(energy), -1)
-        return self._join(one_hot, window_e, window_n, moments, rest_e, rest_n, at.to(energy.dtype), shower)
+        moments = [(energy * depth**p).sum(1) for p in range(3)]
+        one_hot = self._is_layer(i).expand(energy.shape[0], -1)
+        return self._join(one_hot, window_e, window_n, moments, rest_e, rest_n, i.to(energy.dtype), shower)
 
     def _join(
         self,

@@ -18,9 +18,9 @@ ODD = Geometry(
         Layer(4, (0.0, 1.0), 1),
     ),
 )
-MESHES = {
-    name: load_geometry(name) for name in ("dataset_1_photons", "dataset_1_pions", "dataset_2", "siw_demo")
-} | {"odd": ODD}
+MESHES = {name: load_geometry(name) for name in ("dataset_1_photons", "dataset_1_pions", "dataset_2", "siw_demo")} | {
+    "odd": ODD
+}
 
 
 @pytest.fixture(scope="module", params=sorted(MESHES))
