@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +21,7 @@ from caloforge.models.tree.boxes import BoxSplits
 from caloforge.models.tree.context import energy_feature, hits_feature
 from caloforge.models.tree.layers import LayerSplits
 from caloforge.models.tree.layout import Layout
+from caloforge.models.tree.onnx_graph import write_onnx
 from caloforge.models.tree.rows import Observed, SplitNetworks
 from caloforge.models.tree.state import ENERGY, HITS, TreeState
 from caloforge.models.tree.totals import NOISE, Totals
@@ -224,18 +226,33 @@ class Tree(Family):
 
     def forward(self, conditions: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
         """Draw showers, (B, V) MeV; see :meth:`caloforge.models.family.Family.forward`."""
-        incident, encoded = conditions[:, 0], self.encoder(conditions)
         for_totals, for_layers, for_rings, for_cells = noise.split(self.noise_sizes, 1)
-        hits, energy = self.totals.draw(incident, encoded, for_totals)
-        shower = torch.cat([encoded, self.totals.features(incident, hits, energy)], 1)
+        energy, hits, shower, _ = self.begin_showers(conditions, for_totals)
         energy, hits = self.layers.draw(energy, hits, shower, for_layers)
-        state = self.state.of_layers(energy, hits)
-        about = self._about(encoded, energy, hits, shower)
+        state, about = self.begin_boxes(conditions, energy, hits, shower)
         self.ring_splits.draw(self.state, state, about, for_rings, [self.rings])
         self.cell_splits.draw(self.state, state, about, for_cells, [self.cells, self.early])
+        return self.cells_of(state)
+
+    def begin_showers(self, conditions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return energy (B,) in MeV, hits (B,), features (B, F), and layers without anything (B, L)."""
+        encoded = self.encoder(conditions)
+        hits, energy = self.totals.draw(conditions[:, 0], encoded, noise)
+        shower = torch.cat([encoded, self.totals.features(conditions[:, 0], hits, energy)], 1)
+        return energy, hits, shower, energy[:, None].expand(-1, self.data.geometry.n_layers) * 0
+
+    def begin_boxes(self, conditions: Tensor, energy: Tensor, hits: Tensor, shower: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the state of showers with these layers (B, L), and what networks are told of them."""
+        return self.state.of_layers(energy, hits), self._about(self.encoder(conditions), energy, hits, shower)
+
+    def cells_of(self, state: Tensor) -> Tensor:
+        """Return the voxels (B, V) in MeV of a state; rounding may have left a hit just under the threshold."""
         cells = state[self.state.cell, ENERGY].T
-        # Rounding may leave a hit at the threshold just under it.
         return torch.where(cells > 0, cells.clamp_min(self.data.threshold), cells)
+
+    def write_onnx(self, path: Path, conditions: Tensor, noise: Tensor, *, steps: int | None) -> None:
+        """Write the generator as a graph of loops; see :mod:`caloforge.models.tree.onnx_graph`."""
+        write_onnx(self, path, conditions, noise)
 
     # --- what the networks are told ---
 

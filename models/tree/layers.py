@@ -81,7 +81,7 @@ class LayerSplits(TrainableModel):
         e, n, k, node_e = energy[b, i], rest_n[b, i], hits[b, i], rest_e[b, i]
         low, high = self._bounds(n, i)
         total = total.index_add(0, b, splits.many_log_prob(self.counts(x), low, high, k))
-        both = ((k > 0) & (k < n)).nonzero().squeeze(1)
+        both = ((k > 0) & (k < n)).nonzero()[:, 0]
         e, n, k, node_e, b = (v[both] for v in (e, n, k, node_e, b))
         y = splits.share_of(node_e, n, e, k, self.threshold)
         log_p = splits.share_log_prob(*self._shares(x[both], node_e, n, k), y)
@@ -101,6 +101,10 @@ class LayerSplits(TrainableModel):
         e, n = (energy[:, None].expand(-1, self.n_layers) * 0 for _ in range(2))
         for i in torch.arange(self.n_layers - 1, device=energy.device):
             e, n, energy, hits = self.step(i, e, n, energy, hits, shower, noise)
+        return self.with_last(e, n, energy, hits)
+
+    def with_last(self, e: Tensor, n: Tensor, energy: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return layers (B, L) of which the last gets what is left, (B,)."""
         last = self._is_layer(torch.tensor(self.n_layers - 1, device=energy.device))
         return e + energy[:, None] * last, n + hits[:, None] * last
 

@@ -90,7 +90,7 @@ class SplitNetworks(TrainableModel):
         total = rows.x.new_zeros(observed.n_showers)
         log_p = splits.few_log_prob(self.counts(rows.x), rows.prior, k)
         total = total.index_add(0, observed.shower, log_p)
-        both = ((k > 0) & (k < rows.hits)).nonzero().squeeze(1)
+        both = ((k > 0) & (k < rows.hits)).nonzero()[:, 0]
         energy, n, k, first = rows.energy[both], rows.hits[both], k[both], observed.first_energy[both]
         y = splits.share_of(energy, n, first, k, self.threshold)
         log_p = splits.share_log_prob(*self._share(rows.x[both], energy, n, k), y)
@@ -107,10 +107,10 @@ class SplitNetworks(TrainableModel):
             z_energy: (R,) of its energy.
         """
         hits = splits.few_draw(self.counts(rows.x), rows.prior, splits.uniform(z_hits))
-        y = torch.zeros_like(hits)  # counts only where both halves have hits
-        both = ((hits > 0) & (hits < rows.hits)).nonzero().squeeze(1)
+        both = ((hits > 0) & (hits < rows.hits)).nonzero()[:, 0]
         numbers, offsets = self._share(rows.x[both], rows.energy[both], rows.hits[both], hits[both])
-        y[both] = splits.share_draw(numbers, offsets, splits.uniform(z_energy[both]))
+        drawn = splits.share_draw(numbers, offsets, splits.uniform(z_energy[both]))
+        y = torch.zeros_like(hits).index_put((both,), drawn)  # counts only where both halves have hits
         return hits, *splits.divide(rows.energy, rows.hits, hits, y, self.threshold)
 
     def _share(self, x: Tensor, energy: Tensor, n: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:

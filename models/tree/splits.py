@@ -89,7 +89,7 @@ def few_log_prob(logits: Tensor, prior: Tensor, hits: Tensor) -> Tensor:
         hits: (R,) n_L.
     """
     log_p = F.log_softmax(logits + prior, 1)
-    return log_p.gather(1, hits.long()[:, None]).squeeze(1)
+    return log_p.gather(1, hits.long()[:, None])[:, 0]
 
 
 def few_draw(logits: Tensor, prior: Tensor, u: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ def many_draw(numbers: Tensor, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
     none = (u < p_none) | (high < 0.5)
     v = ((u - p_none) / (1 - p_none).clamp_min(1e-6)).clamp(0, 1)
     j, v = choose(log_weight, v)
-    centre, width = (x.gather(1, j).squeeze(1) for x in (centre, width))
+    centre, width = (x.gather(1, j)[:, 0] for x in (centre, width))
     first = low.clamp_min(1.0)
     a = logistic((_edges(first)[1] - centre) / width)
     b = logistic((_edges(high.clamp_min(1.0))[0] - centre) / width)
@@ -264,7 +264,7 @@ def share_draw(numbers: Tensor, offsets: Tensor, u: Tensor) -> Tensor:
     """Return y, (R,), of the mixture at a uniform number: it chooses the component, then the place in it."""
     logits, centre, width = numbers.chunk(3, 1)
     j, v = choose(torch.log_softmax(logits, 1), u)
-    place, width = ((x.gather(1, j)).squeeze(1) for x in (offsets + centre, width))
+    place, width = ((x.gather(1, j))[:, 0] for x in (offsets + centre, width))
     v = v.clamp(1e-7, 1 - 1e-7)
     y = place + torch.exp(width.clamp(-6, 4)) * (torch.log(v) - torch.log1p(-v))
     return y.clamp(-MAX_LOGIT, MAX_LOGIT)
@@ -282,4 +282,4 @@ def choose(log_weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     j = (cumulative < target).to(torch.int64).sum(1, keepdim=True).clamp_max(weight.shape[1] - 1)
     chosen = weight.gather(1, j)
     v = (target - (cumulative.gather(1, j) - chosen)) / chosen.clamp_min(1e-12)
-    return j, v.squeeze(1).clamp(0, 1)
+    return j, v[:, 0].clamp(0, 1)

@@ -63,17 +63,18 @@ class Totals(TrainableModel):
         return -self.log_prob(*batch, density=False).mean()
 
     def log_prob(self, incident: Tensor, conditions: Tensor, hits: Tensor, energy: Tensor, *, density: bool) -> Tensor:
-        """Return log p(N, E), (B,); ``density``: of energy in MeV, not of the standardised logarithm.
+        """Return log p(N, E), (B,).
 
         Args:
             incident: (B,) MeV.
             conditions: (B, C) encoded.
             hits: (B,) N.
             energy: (B,) MeV.
+            density: per MeV; without it per unit of the standardised logarithm.
         """
         log_incident = torch.log(incident)
         some = hits > 0
-        gate = self.gate(conditions).squeeze(1)
+        gate = self.gate(conditions)[:, 0]
         log_some, log_none = (
             torch.where(self.any_empty > 0, F.logsigmoid(x), none)
             for x, none in ((-gate, torch.zeros_like(gate)), (gate, torch.full_like(gate, -torch.inf)))
@@ -104,11 +105,11 @@ class Totals(TrainableModel):
         """Return hits and energies in MeV, (B,) each, of normal numbers (B, 3)."""
         u = splits.uniform(noise)
         log_incident = torch.log(incident)
-        empty = (self.any_empty > 0) & (u[:, 0] < splits.logistic(self.gate(conditions).squeeze(1)))
+        empty = (self.any_empty > 0) & (u[:, 0] < splits.logistic(self.gate(conditions)[:, 0]))
         logits, centre, width = self.hits(conditions).chunk(3, 1)
         mean, spread = self.hits_trend(log_incident)
         j, v = splits.choose(torch.log_softmax(logits, 1), u[:, 1])
-        centre, scale = centre.gather(1, j).squeeze(1), torch.exp(width.clamp(-5, 3)).gather(1, j).squeeze(1)
+        centre, scale = centre.gather(1, j)[:, 0], torch.exp(width.clamp(-5, 3)).gather(1, j)[:, 0]
         first, last = (
             splits.logistic(((torch.log(torch.full_like(mean, x)) - mean) / spread - centre) / scale)
             for x in (0.5, self.n_voxels + 0.5)

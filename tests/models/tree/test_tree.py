@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from caloforge.geometry import Geometry, Layer, load_geometry
-from caloforge.models.family import DataSpec
 from caloforge.models.families.tree import Tree, TreeConfig
+from caloforge.models.family import DataSpec
 from caloforge.models.tree.state import HITS, TreeState
 from caloforge.models.tree.trend import Trend
 
