@@ -124,7 +124,8 @@ class _Waves(nn.Module):
         self.wave = torch.jit.trace(wave, (*example, *first), check_trace=False)
 
     def forward(self, state: Tensor, about: Tensor, noise: Tensor) -> Tensor:
-        for i in range(self.n_waves):
+        # A number of turns that is known when the graph is made would be unrolled.
+        for i in range(self.n_waves + 0 * state.shape[2]):
             state = self.wave(state, about, noise, self.split[i], self.node[i], self.halves[i])
         return state
 
@@ -162,7 +163,7 @@ class _Graph(nn.Module):
     def forward(self, conditions: Tensor, noise: Tensor) -> Tensor:
         energy, hits, shower, e, for_layers, for_rings, for_cells = self.head(conditions, noise)
         n = e
-        for i in range(self.n_layer_splits):
+        for i in range(self.n_layer_splits + 0 * noise.shape[0]):
             e, n, energy, hits = self.layer_step(torch.tensor(i), e, n, energy, hits, shower, for_layers)
         state, about = self.middle(conditions, e, n, energy, hits, shower)
         state = self.rings(state, about, for_rings)

@@ -25,10 +25,11 @@ class RowMLP(nn.Sequential):
         """Map (R, n_in) to (R, n_out); each row's result is the same whatever the others are."""
         n = x.shape[0]
         if torch.is_grad_enabled() or torch.jit.is_tracing() or n >= LEAST_ROWS:
-            y: Tensor = super().forward(x)
+            # Log-probabilities want full precision where products are done in bfloat16.
+            y: Tensor = super().forward(x).float()
             return y
         padded: Tensor = super().forward(F.pad(x, (0, 0, 0, LEAST_ROWS - n)))
-        return padded[:n]
+        return padded[:n].float()
 
 
 def spread_components(network: RowMLP, columns: slice, low: float, high: float) -> None:

@@ -51,7 +51,7 @@ class HitSpectrum(nn.Module):
 def sharpest_bends(hits: NDArray[np.float32], n: int) -> list[float]:
     """Return the n energies in MeV where the spectrum of log(energy) bends down most, the sharpest first.
 
-    Where a spectrum has fewer bends, the last is repeated.
+    Where a spectrum has fewer bends, the last is repeated; where it has none, its median serves.
     """
     log_energy = np.log10(hits)
     edges = np.arange(log_energy.min() - 5 * BIN, log_energy.max() + 6 * BIN, BIN)
@@ -60,4 +60,5 @@ def sharpest_bends(hits: NDArray[np.float32], n: int) -> list[float]:
     found, _ = find_peaks(bend, distance=6)
     order = found[np.argsort(-bend[found])][:n]
     energies = [float(10 ** ((edges[i] + edges[i + 1]) / 2)) for i in order]
+    energies = energies or [float(np.median(hits))]
     return energies + energies[-1:] * (n - len(energies))
