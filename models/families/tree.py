@@ -107,6 +107,7 @@ class Tree(Family):
     """
 
     Config = TreeConfig
+    flipped_share = 0.1
     space: ClassVar = {
         "rings.learning_rate": {"type": "double", "min": 1.0e-3, "max": 6.0e-3, "log": True},
         "cells.learning_rate": {"type": "double", "min": 1.0e-3, "max": 6.0e-3, "log": True},
