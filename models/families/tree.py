@@ -126,9 +126,11 @@ class Tree(Family):
         self.totals = Totals(geometry.n_voxels, n, threshold=threshold)
         capacity = torch.as_tensor(layout.capacity[layout.layer_node])
         self.layers = LayerSplits(capacity, threshold=threshold, width=model.layer_width, n_shower=n + 2)
-        tables = {"threshold": threshold, "n_about": n + 2 + 4 + 3}
-        self.ring_splits = BoxSplits(layout, layout.rings, **tables)
-        self.cell_splits = BoxSplits(layout, layout.cells, early_layers=model.early_layers, **tables)
+        n_about = n + 2 + 4 + 3
+        self.ring_splits = BoxSplits(layout, layout.rings, threshold=threshold, n_about=n_about)
+        self.cell_splits = BoxSplits(
+            layout, layout.cells, threshold=threshold, n_about=n_about, early_layers=model.early_layers
+        )
         self.rings = _networks(self.ring_splits, model.ring_width, threshold)
         self.cells, self.early = (_networks(self.cell_splits, model.cell_width, threshold) for _ in range(2))
         self.noise_sizes = (NOISE, *(2 * len(s) for s in (self.layers, self.ring_splits, self.cell_splits)))
@@ -138,11 +140,13 @@ class Tree(Family):
 
     def begin(self, data: TrainingData) -> None:
         """Fit trends, landmarks of the hit spectrum and the expected axis."""
-        totals, hits, axis = [], [], torch.zeros(())
+        totals: list[Tensor] = []
+        hits: list[Tensor] = []
+        axis = torch.zeros(())
         for batch in data.chunks():
             incident = batch.raw_conditions[:, 0]
             totals.append(torch.stack([incident, (batch.voxels > 0).sum(1), batch.voxels.sum(1)]).double())
-            if sum(map(len, hits)) < SPECTRUM_HITS:
+            if sum(len(found) for found in hits) < SPECTRUM_HITS:
                 hits.append(batch.voxels[batch.voxels > 0])
             if not data.phi_symmetric:
                 axis = axis + self.axis.sums(self.encoder(batch.raw_conditions), batch.voxels)

@@ -32,6 +32,7 @@ class BoxSplits(nn.Module):
     node: Tensor
     first: Tensor
     halves: Tensor
+    early: Tensor
 
     def __init__(self, layout: Layout, table: Splits, *, threshold: float, n_about: int, early_layers: int = 0) -> None:
         """Build the tables.
@@ -46,7 +47,7 @@ class BoxSplits(nn.Module):
         super().__init__()
         early = layout.layer[table.node] < early_layers
         order = np.lexsort((table.wave, ~early))  # no split of the first layers needs one of the others
-        table = Splits(*(x[order] for x in (table.node, table.wave, table.odd, table.context)), table.names)
+        table = Splits(table.node[order], table.wave[order], table.odd[order], table.context[order], table.names)
         early = early[order]
         self.context = SplitContext(layout, table, threshold=threshold, n_about=n_about)
         starts = np.flatnonzero(np.diff(table.wave + early * (table.wave.max(initial=0) + 1), prepend=-1))
@@ -82,7 +83,7 @@ class BoxSplits(nn.Module):
         """
         wanted = state[self.node, HITS] > 0
         if early is not None:
-            wanted &= (self.early == early)[:, None]
+            wanted &= (self.early if early else ~self.early)[:, None]
         split, shower = wanted.nonzero(as_tuple=True)
         node, first = self.node[split], self.first[split]
         rows = self._rows(state, about, split, shower, state[node, ENERGY, shower], state[node, HITS, shower])
