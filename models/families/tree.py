@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from caloforge.config import Config
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.family import DataSpec, Family, Stage
-from caloforge.models.training.data import TrainingData
 from caloforge.models.tree.axis import ExpectedAxis
 from caloforge.models.tree.boxes import BoxSplits
 from caloforge.models.tree.context import energy_feature, hits_feature
@@ -26,6 +25,9 @@ from caloforge.models.tree.rows import Observed, SplitNetworks
 from caloforge.models.tree.state import ENERGY, HITS, TreeState
 from caloforge.models.tree.totals import NOISE, Totals
 from caloforge.preprocessing.draws import Draws
+
+if TYPE_CHECKING:
+    from caloforge.models.training.data import TrainingData
 
 PARTS = ("totals", "layers", "rings", "cells")
 """The factors of the likelihood of a shower."""
@@ -133,7 +135,7 @@ class Tree(Family):
         )
         self.rings = _networks(self.ring_splits, model.ring_width, threshold)
         self.cells, self.early = (_networks(self.cell_splits, model.cell_width, threshold) for _ in range(2))
-        self.noise_sizes = (NOISE, *(2 * len(s) for s in (self.layers, self.ring_splits, self.cell_splits)))
+        self.noise_sizes = [NOISE, *(2 * len(s) for s in (self.layers, self.ring_splits, self.cell_splits))]
         self.noise_features = sum(self.noise_sizes)
 
     # --- training ---
@@ -166,8 +168,8 @@ class Tree(Family):
             "cells": Stage(config.cells, self._cells_batch, share=0.48),
             "early": Stage(config.early, self._early_batch, share=0.10, title="cells of the first layers"),
         }
-        drawn = {"layers": self.layers, "rings": self.ring_splits, "cells": self.cell_splits}
-        skipped = {name for name, splits in drawn.items() if len(splits) == 0}
+        numbers = {"layers": len(self.layers), "rings": len(self.ring_splits), "cells": len(self.cell_splits)}
+        skipped = {name for name, number in numbers.items() if number == 0}
         if self.cell_splits.n_early == 0:
             skipped.add("early")
         return {name: stage for name, stage in stages.items() if name not in skipped}
@@ -231,7 +233,7 @@ class Tree(Family):
 
     def forward(self, conditions: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
         """Draw showers, (B, V) MeV; see :meth:`caloforge.models.family.Family.forward`."""
-        for_totals, for_layers, for_rings, for_cells = noise.split(self.noise_sizes, 1)
+        for_totals, for_layers, for_rings, for_cells = torch.split(noise, self.noise_sizes, 1)
         energy, hits, shower, _ = self.begin_showers(conditions, for_totals)
         energy, hits = self.layers.draw(energy, hits, shower, for_layers)
         state, about = self.begin_boxes(conditions, energy, hits, shower)

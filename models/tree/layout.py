@@ -267,7 +267,8 @@ class Layout:
             waves.append(wave)
             made[[self.left[m], self.right[m]]] = wave + 1
         if not order:
-            return Splits(*(np.zeros(0, t) for t in (int, int, bool)), np.zeros((0, len(names)), int), names)
+            none = np.zeros(0, np.int64)
+            return Splits(none, none, none > 0, np.zeros((0, len(names)), np.int64), names)
         by_wave = np.argsort(waves, kind="stable")
         return Splits(
             np.array(order)[by_wave],

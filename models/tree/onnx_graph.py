@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ def write_onnx(tree: Tree, path: Path, conditions: Tensor, noise: Tensor) -> Non
         entry = _ENTRIES[len(tree.data.conditions)](torch.jit.script(graph))
         torch.onnx.export(
             torch.jit.script(entry),
-            (*conditions.split(1, 1), noise),
+            (*torch.split(conditions, 1, 1), noise),
             str(path),
             input_names=names,
             output_names=["showers"],
@@ -68,7 +68,7 @@ class _Head(nn.Module):
         self.tree = tree
 
     def forward(self, conditions: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-        for_totals, *others = noise.split(self.tree.noise_sizes, 1)
+        for_totals, *others = torch.split(noise, self.tree.noise_sizes, 1)
         energy, hits, shower, nothing = self.tree.begin_showers(conditions, for_totals)
         return (energy, hits, shower, nothing, *others)
 
@@ -121,7 +121,8 @@ class _Waves(nn.Module):
         first = (torch.zeros(1, dtype=torch.long),) * 3
         if self.n_waves:
             first = (self.split[0], self.node[0], self.halves[0])
-        self.wave = torch.jit.trace(wave, (*example, *first), check_trace=False)
+        trace: Any = torch.jit.trace
+        self.wave = trace(wave, (*example, *first), check_trace=False)
 
     def forward(self, state: Tensor, about: Tensor, noise: Tensor) -> Tensor:
         # A number of turns that is known when the graph is made would be unrolled.
@@ -144,7 +145,7 @@ class _Graph(nn.Module):
 
     def __init__(self, tree: Tree, conditions: Tensor, noise: Tensor) -> None:
         super().__init__()
-        trace = torch.jit.trace
+        trace: Any = torch.jit.trace
         self.n_layer_splits = len(tree.layers)
         self.head = trace(_Head(tree), (conditions, noise), check_trace=False)
         energy, hits, shower, nothing, for_layers, for_rings, for_cells = self.head(conditions, noise)

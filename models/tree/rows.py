@@ -117,7 +117,7 @@ class SplitNetworks(TrainableModel):
         """Return the network's numbers and the offsets of the components, where both halves have hits."""
         anchors = torch.cat([self.spectrum.quantiles, self.spectrum.peaks])
         at = splits.anchored(energy, n, k, anchors, self.threshold)  # L of each anchor, then R of each
-        left, right = at.split(len(anchors), 1)
+        left, right = torch.split(at, len(anchors), 1)
         q = len(self.spectrum.quantiles)
         balance = torch.log(k / (n - k))[:, None]
         told = torch.stack([hits_feature(k), hits_feature(n - k)], 1)

@@ -74,7 +74,7 @@ def hypergeometric_prior(first: Tensor, second: Tensor, classes: int) -> Tensor:
 
 def _log_binomial(c: Tensor, k: Tensor) -> Tensor:
     inside = (k >= 0) & (k <= c)
-    c, k = (x.double() for x in torch.broadcast_tensors(c, k))
+    c, k = (c + 0 * k).double(), (k + 0 * c).double()
     safe = torch.where(inside, k, torch.zeros_like(k))
     value = torch.lgamma(c + 1) - torch.lgamma(safe + 1) - torch.lgamma(c - safe + 1)
     return torch.where(inside, value, torch.full_like(value, -torch.inf))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.tree.layout import Layout
+from caloforge.models.tree.row_mlp import being_recorded
 
 ENERGY, HITS, PAST_ENERGY, PAST_HITS, INNER_ENERGY = range(5)
 PLANES = 5
@@ -88,8 +89,7 @@ class TreeState(nn.Module):
             at = torch.as_tensor(nodes, device=voxels.device)
             state[at, :2] = state[self.left[at], :2] + state[self.right[at], :2]
         for place in self.layout.layer_slices:
-            nodes = slice(place.start, place.stop)
-            state[nodes, 2:4] = state[nodes, :2] + MEMORY * self._over(state, nodes)
+            state[place, 2:4] = state[place, :2] + MEMORY * self._over(state, place)
         state[:, INNER_ENERGY] = state[:, ENERGY]
         for ring in self._by_ring:  # from the inside out
             at = ring.to(voxels.device)
@@ -105,4 +105,4 @@ class TreeState(nn.Module):
 
 def _put(state: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
     """Set rows; in place but for a graph that is being recorded, whose loops know no places."""
-    return state.index_put((nodes,), values) if torch.jit.is_tracing() else state.index_put_((nodes,), values)
+    return state.index_put((nodes,), values) if being_recorded() else state.index_put_((nodes,), values)

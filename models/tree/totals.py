@@ -126,7 +126,8 @@ class Totals(TrainableModel):
     def hits_residual(self, incident: Tensor, hits: Tensor) -> Tensor:
         """Return how far hits (B,) are from their trend, in units of its spread, within +-5."""
         mean, spread = self.hits_trend(torch.log(incident))
-        return ((torch.log(hits.clamp_min(0.5)) - mean) / spread).clamp(-5, 5)
+        residual: Tensor = (torch.log(hits.clamp_min(0.5)) - mean) / spread
+        return residual.clamp(-5, 5)
 
     def features(self, incident: Tensor, hits: Tensor, energy: Tensor) -> Tensor:
         """Return (B, 2) numbers of order one that tell later stages of this one's result."""
