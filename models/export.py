@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from pathlib import Path
 
@@ -103,7 +104,10 @@ def _difference(generator: Generator, folder: Path, steps: int | None) -> float:
     conditions = _check_conditions(generator, 64)
     ours = generator.sample(conditions, seed=1, steps=steps)
     theirs = run_onnx(folder, conditions, seed=1)
-    return float(relative_difference(theirs, ours, generator.threshold).max())
+    differences = np.sort(relative_difference(theirs, ours, generator.threshold))
+    # A choice that rounding turns makes another shower of the same kind; the rest must agree.
+    kept = math.ceil((1 - generator.network.flipped_share) * len(differences))
+    return float(differences[:kept].max())
 
 
 def run_onnx(bundle: Path, conditions: Conditions, *, seed: int, threads: int = 0) -> NDArray[np.float32]:

@@ -105,8 +105,11 @@ class Family(nn.Module, ABC):
             search space.
         noise_features: standard normal numbers needed per shower.
         default_steps: steps of the sampler, None where sampling takes one pass.
+        flipped_share: share of showers in which another library's rounding may turn a discrete choice; an
+            exported file must agree in all others.
     """
 
+    flipped_share: ClassVar[float] = 0.0
     Config: ClassVar[type[FamilyConfig]]
     uses_layer_energies: ClassVar[bool] = False
     uses_transforms: ClassVar[bool] = False

@@ -20,6 +20,7 @@ FAMILIES: Registry[type[Family]] = Registry(
     "family",
     # The longest trainings first, so that two that run side by side end together.
     {
+        "tree": "caloforge.models.families.tree:Tree",
         "coupling_flow": "caloforge.models.families.coupling_flow:CouplingFlow",
         "flow_matching": "caloforge.models.families.flow_matching:FlowMatching",
         "diffusion": "caloforge.models.families.diffusion:Diffusion",

@@ -3,8 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-QUICK_MODEL = {"network": {"width": 16, "blocks": 1}}
+from small_families import quick
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +16,9 @@ def family_bundles(
     from caloforge.models.training.train import train
 
     folder = tmp_path_factory.mktemp("families")
-    stage = {"steps": 4, "batch_size": 32}
     for name in FAMILIES:
-        model = QUICK_MODEL | ({"couplings": 2, "bins": 4} if name == "coupling_flow" else {})
-        overrides = {"training": stage, "energies": stage, "model": model}
+        overrides = quick(name)
+        overrides["model"] |= {"couplings": 2, "bins": 4} if name == "coupling_flow" else {}
         overrides |= {"sampler": {"steps": 3}} if name in ("diffusion", "flow_matching") else {}
         train(
             TrainingRequest(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_families import quick
 
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer
@@ -43,15 +44,13 @@ def test_angles_condition_a_flat_detector(family: str, tilted_showers: Path, tmp
     prepared = prepare(showers, tmp_path / "prepared")
     # Turning a shower would need turning its phi: such samples are not augmented.
     assert not prepared.phi_symmetric
-    model = {"network": {"width": 16, "blocks": 1}}
-    overrides = {"training": STAGE, "energies": STAGE, "model": model}
     train(
         TrainingRequest(
             showers=tilted_showers,
             prepared=tmp_path / "prepared",
             output=tmp_path / "bundle",
             family=family,
-            overrides=overrides,
+            overrides=quick(family),
         )
     )
     generator = load_bundle(tmp_path / "bundle")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from small_families import VOXEL_FAMILIES
 
 from caloforge.errors import InputError
 from caloforge.models.presets import energies_training, resolve
@@ -47,7 +48,7 @@ def test_a_new_choice_starts_from_its_own_settings() -> None:
     assert config.model_dump()["model"]["network"]["width"] == 96
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", VOXEL_FAMILIES)
 def test_defaults_serve_where_a_preset_says_nothing(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caloforge.models.presets._read_preset", lambda name: {"energies": {"steps": 7}})
     config = resolve(family, "demo")

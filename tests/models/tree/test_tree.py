@@ -1,0 +1,148 @@
+"""The whole tree: a probability, the same drawn as learnt, the same in any batch."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from caloforge.geometry import Geometry, Layer, load_geometry
+from caloforge.models.families.tree import Tree, TreeConfig
+from caloforge.models.family import DataSpec
+from caloforge.models.tree.state import HITS, TreeState
+from caloforge.models.tree.trend import Trend
+
+THRESHOLD = 0.5
+ODD = Geometry(
+    "odd",
+    (Layer(0, (0.0, 2.0, 5.0), 1), Layer(1, (0.0,), 1), Layer(2, (0.0, 1.0, 3.0, 9.0), 10), Layer(3, (1.0, 4.0), 6)),
+)
+THREE_CELLS = {
+    "layers and cells": Geometry("a", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 1.0), 2))),
+    "layers and rings": Geometry("b", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0, 1.0), 1))),
+    "rings and cells": Geometry("c", (Layer(0, (0.0, 1.0), 3),)),
+}
+
+
+def build(geometry: Geometry, *, seed: int = 0, conditions: tuple[str, ...] = ("incident_energy",)) -> Tree:
+    """A tree whose networks say something, though they have learnt nothing."""
+    torch.manual_seed(seed)
+    config = TreeConfig(family="tree", preset="demo")
+    tree = Tree(config, DataSpec(geometry, conditions, (10.0, 1000.0), THRESHOLD)).eval().requires_grad_(False)
+    energy = np.geomspace(10, 1000, 200)
+    hits = np.clip(np.round(0.3 * energy**0.6), 1, geometry.n_voxels)
+    tree.totals.fit(energy, hits, hits * THRESHOLD + 0.6 * energy)
+    for trend in (tree.totals.hits_trend, tree.totals.energy_trend):
+        trend.log_spread.fill_(math.log(0.4))
+    for networks in (tree.rings, tree.cells, tree.early):
+        networks.spectrum.peaks.copy_(torch.tensor([1.0, 3.0]))
+        networks.spectrum.quantiles.copy_(torch.tensor([0.6, 0.8, 1.0, 2.0, 4.0]))
+    return tree
+
+
+def draw(tree: Tree, n: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    conditions = torch.rand(n, len(tree.data.conditions), generator=generator) * 2
+    conditions[:, 0] = 10 * 100 ** torch.rand(n, generator=generator)
+    noise = torch.randn(n, tree.noise_features, generator=generator)
+    with torch.inference_mode():
+        return conditions, noise, tree(conditions, noise)
+
+
+@pytest.mark.parametrize("name", THREE_CELLS)
+def test_the_likelihood_adds_up_to_one(name: str) -> None:
+    """Sum over all patterns of hits, integral over all energies e = t + exp(a) of the hits."""
+    tree = build(THREE_CELLS[name])
+    tree.totals.any_empty.fill_(1.0)
+    a = torch.arange(-9, 9.01, 0.75, dtype=torch.float64)
+    total = 0.0
+    for pattern in product((False, True), repeat=3):
+        cells = torch.tensor(pattern)
+        n = int(cells.sum())
+        grid = torch.cartesian_prod(*[a] * n).reshape(-1, n) if n else torch.zeros(1, 0, dtype=torch.float64)
+        voxels = torch.zeros(len(grid), 3)
+        voxels[:, cells] = (THRESHOLD + grid.exp()).float()
+        conditions = torch.full((len(grid), 1), 30.0)
+        log_p = sum(tree.log_prob(conditions, voxels).values())
+        total += float((log_p.double() + grid.sum(1)).exp().sum() * 0.75**n)
+    assert total == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("geometry", [ODD, load_geometry("siw_demo")], ids=lambda g: g.name)
+def test_a_drawn_shower_is_split_as_it_was_drawn(geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What networks saw while drawing is what they are taught from the finished shower."""
+    tree = build(geometry)
+    states = []
+    monkeypatch.setattr(TreeState, "of_layers", _keeping(TreeState.of_layers, states))
+    conditions, _, showers = draw(tree, 20)
+    again = tree.state.of_showers(showers)
+    assert torch.equal(states[0][:, HITS], again[:, HITS])
+    scale = again.amax((0, 2), keepdim=True)
+    assert ((states[0] - again).abs() / scale).max() < 1e-5
+    assert torch.isfinite(sum(tree.log_prob(conditions, showers).values())).all()
+
+
+def _keeping(method: object, kept: list[Tensor]) -> object:
+    def call(self: TreeState, *args: Tensor) -> Tensor:
+        kept.append(method(self, *args))  # type: ignore[operator]
+        return kept[-1]
+
+    return call
+
+
+@pytest.mark.parametrize("geometry", [ODD, load_geometry("siw_demo")], ids=lambda g: g.name)
+def test_showers_are_physical(geometry: Geometry) -> None:
+    tree = build(geometry)
+    conditions, noise, showers = draw(tree, 300)
+    for_totals = noise[:, :3]
+    hits, energy = tree.totals.draw(conditions[:, 0], tree.encoder(conditions), for_totals)
+    assert torch.equal((showers > 0).sum(1).float(), hits)
+    assert (showers.sum(1) / energy - 1).abs().max() < 1e-5
+    assert showers[showers > 0].min() >= THRESHOLD
+    assert (showers >= 0).all()
+    assert len(torch.unique(hits)) > 5
+
+
+def test_a_shower_is_the_same_to_the_bit_in_any_batch() -> None:
+    tree = build(load_geometry("siw_demo"))
+    conditions, noise, showers = draw(tree, 20)
+    with torch.inference_mode():
+        for size in (1, 3, 7):
+            pieces = [tree(c, z) for c, z in zip(conditions.split(size), noise.split(size), strict=True)]
+            assert torch.equal(torch.cat(pieces), showers)
+        order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
+        assert torch.equal(tree(conditions[order], noise[order]), showers[order])
+
+
+def test_showers_without_energy_come_as_often_as_the_gate_says() -> None:
+    tree = build(ODD)
+    tree.totals.any_empty.fill_(1.0)
+    tree.totals.gate[-1].bias.fill_(-1.0)
+    conditions, noise, _ = draw(tree, 4000)
+    conditions[:] = 50.0
+    with torch.inference_mode():
+        showers = tree(conditions, noise)
+    p = tree.log_prob(conditions[:1], torch.zeros(1, ODD.n_voxels))["totals"].exp()
+    empty = (showers.sum(1) == 0).float().mean()
+    assert float(empty) == pytest.approx(float(p), abs=4 * math.sqrt(float(p) / 4000))
+    tree.totals.any_empty.fill_(0.0)
+    with torch.inference_mode():
+        assert (tree(conditions, noise).sum(1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    "energies", [np.geomspace(256, 4.2e6, 15).repeat(40), np.geomspace(1e3, 1e5, 1000), [65e3] * 50]
+)
+def test_trends_of_continuous_and_discrete_spectra(energies: np.ndarray) -> None:
+    x = np.log(np.asarray(energies))
+    rng = np.random.default_rng(0)
+    spread = 0.3 * np.exp(-(x - 6.9) / 5)
+    trend = Trend()
+    trend.fit(x, 0.8 * x + 0.02 * x**2 + spread * rng.normal(size=len(x)))
+    mean, found = trend(torch.from_numpy(x).float())
+    assert np.abs(mean.numpy() - 0.8 * x - 0.02 * x**2).max() < 0.12
+    assert np.abs(found.numpy() / spread - 1).max() < 0.5
