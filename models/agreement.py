@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,3 +37,18 @@ def relative_difference(
     total = expected.sum(axis=1, dtype=np.float64)
     worst = np.maximum(difference.max(axis=1) - forgiven, 0)
     return np.asarray(worst / np.maximum(total, np.finfo(np.float32).tiny))
+
+
+def that_must_agree(differences: NDArray[np.float64], flipped_share: float) -> NDArray[np.float64]:
+    """Return the differences of the showers that must agree, rising.
+
+    Where a generator makes discrete choices, rounding turns one now and then, and another shower of the
+    same kind comes out: those that differ most are left out, as many as may be so.
+
+    Args:
+        differences: (N,) of :func:`relative_difference`.
+        flipped_share: share of showers in which that may happen (:class:`caloforge.models.family.Family`).
+    """
+    if not np.isfinite(differences).all():
+        return differences  # no choice that was turned makes such a shower
+    return np.sort(differences)[: math.ceil((1 - flipped_share) * len(differences))]

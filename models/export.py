@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, write_json
-from caloforge.models.agreement import TOLERANCE, relative_difference
+from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
 from caloforge.models.bundle import (
     Generator,
     NoiseStream,
@@ -104,10 +103,8 @@ def _difference(generator: Generator, folder: Path, steps: int | None) -> float:
     conditions = _check_conditions(generator, 64)
     ours = generator.sample(conditions, seed=1, steps=steps)
     theirs = run_onnx(folder, conditions, seed=1)
-    differences = np.sort(relative_difference(theirs, ours, generator.threshold))
-    # A choice that rounding turns makes another shower of the same kind; the rest must agree.
-    kept = math.ceil((1 - generator.network.flipped_share) * len(differences))
-    return float(differences[:kept].max())
+    differences = relative_difference(theirs, ours, generator.threshold)
+    return float(that_must_agree(differences, generator.network.flipped_share).max())
 
 
 def run_onnx(bundle: Path, conditions: Conditions, *, seed: int, threads: int = 0) -> NDArray[np.float32]:

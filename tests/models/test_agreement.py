@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caloforge.models.agreement import TOLERANCE, relative_difference
+from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
 
 THRESHOLD = 0.5
 
@@ -46,3 +46,12 @@ def test_an_empty_shower_agrees_with_an_empty_shower_only() -> None:
     empty = np.zeros((1, 50), np.float32)
     assert not relative_difference(empty, empty, THRESHOLD).any()
     assert relative_difference(showers()[:1], empty, THRESHOLD)[0] > TOLERANCE
+
+
+def test_as_many_showers_may_be_others_as_a_family_says() -> None:
+    differences = np.array([0.3, 0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert that_must_agree(differences, 0.2).max() == 0
+    assert that_must_agree(differences, 0.1).max() == 0.2
+    assert that_must_agree(differences, 0.0).max() == 0.3
+    differences[5] = np.nan
+    assert np.isnan(that_must_agree(differences, 0.2).max()), "not a number is no shower of its kind"
