@@ -10,8 +10,8 @@ from caloforge.pipelines.settings import PipelineSettings, Step
 from caloforge.pods import Pod, cpu_limit, plain_environment, toleration_fields
 from caloforge.webhook import WEBHOOK
 
-LAST_WORDS_SECONDS = 300
-"""What a pod has left after its training was ended for taking too long."""
+LAST_WORDS_SECONDS = 900
+"""What a pod has beside its training: to pull the image before, and to say what happened after one that took too long."""
 
 _OF_THIS_RUN: tuple[Step, ...] = ("deploy", "overview", "notify")
 """Steps whose result is good for one run only, and never taken from a cache."""
