@@ -16,7 +16,6 @@ from caloforge.pods import Pod, in_pod
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT")
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _OF_STORES = ("s3", "minio")
-_OF_IMAGE = (*_OF_STORES, "http", "https")
 _ASK = "caloforge doctor within a pod of the namespace, or kubectl run with the image and its env"
 
 
@@ -49,10 +48,6 @@ def check_data(site: Site) -> Iterator[Finding]:
         return
     size = f", {found.size / 1e6:.1f} MB" if found.size is not None else ""
     yield Finding("ok", f"data {shown}: is there and can be read from here{size}")
-    scheme = urlsplit(address).scheme.lower()
-    if is_remote(address) and not in_pod() and scheme not in _OF_IMAGE:
-        text = f"data {shown}: our image has no library for {scheme}://; a step reads it only in an image that has one"
-        yield Finding("warning", text, "an image with the library, see docs/data.md; or s3://, https://, a claim")
 
 
 def _path(path: PurePosixPath, pod: Pod) -> Finding:

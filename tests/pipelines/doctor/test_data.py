@@ -79,12 +79,6 @@ def test_data_that_is_there(asked: list[dict[str, str]], settings: PipelineSetti
     assert [one["address"] for one in asked] == ["s3://data/a.hdf5", "https://localhost/unknown.hdf5"]
 
 
-@pytest.mark.usefixtures("asked")
-def test_what_this_machine_can_read_the_image_may_not(settings: PipelineSettings) -> None:
-    assert "our image has no library for gs://" in said(settings, "warning", "gs://bucket/a.hdf5")
-    assert not said(settings, "warning", "https://localhost/a.hdf5")
-
-
 def test_data_that_is_not_there(asked: list[dict[str, str]], settings: PipelineSettings) -> None:
     assert "data s3://data/nothing.hdf5: nothing is there" in said(
         settings, "failed", "s3://data/nothing.hdf5", secret_env={}
