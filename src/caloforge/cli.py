@@ -132,7 +132,9 @@ def demo(output: Path, seed: int) -> None:
 @_data
 @_geometry
 @_output("Folder")
-@click.option("--families", metavar="A,B,...", help="Generator families to train; without it all.")
+@click.option(
+    "--families", metavar="A,B,...", help="Generator families to train; without it tree, coupling_flow and vae."
+)
 @click.option("--preset", metavar="demo|full", help="Size of the generators and of their training.")
 @_minutes
 @click.option("--tune-trials", type=click.IntRange(min=0), help="Trials of a search before each family's training.")

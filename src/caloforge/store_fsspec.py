@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from caloforge.errors import InputError
 from caloforge.store import Away, Found, explained, without_secrets
 
-_LIBRARIES = {"gs": "pip install gcsfs", "gcs": "pip install gcsfs"}
+_LIBRARIES = {"gs": "pip install 'caloforge[gs]'", "gcs": "pip install 'caloforge[gs]'"}
 _MARKS = ("size", "etag", "ETag", "md5Hash", "LastModified", "mtime", "updated")
 _REQUEST_BYTES = 16 * 2**20
 _PASSING_MODULES = ("aiohttp", "requests", "urllib3", "http")

@@ -454,7 +454,7 @@ def test_google_needs_its_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delitem(fsspec.registry.target if hasattr(fsspec.registry, "target") else {}, "gs", raising=False)
-    assert refused("gs://bucket/a.hdf5", tmp_path) == "gs://bucket/a.hdf5: needs a library: pip install gcsfs"
+    assert refused("gs://bucket/a.hdf5", tmp_path) == "gs://bucket/a.hdf5: needs a library: pip install 'caloforge[gs]'"
     monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "gs", FakeGoogle)
     with fsspec.filesystem("gs").open("gs://bucket/a.hdf5", "wb") as file:
         file.write(SHOWERS)

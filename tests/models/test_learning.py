@@ -52,6 +52,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         # Its latent numbers are ignored at first: how long depends on the seed.
         "training": {**STEPS, "steps": 300, "learning_rate": 1e-2},
     },
+    "tree": {
+        "model": {"layer_width": 32, "ring_width": 32, "cell_width": 32, "early_layers": 0},
+        **dict.fromkeys(("totals", "layers", "rings", "cells", "early"), {**STEPS, "learning_rate": 5e-3}),
+    },
 }  # fmt: skip
 N = 4000
 
