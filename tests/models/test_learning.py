@@ -54,7 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "tree": {
         "model": {"layer_width": 32, "ring_width": 32, "cell_width": 32, "early_layers": 0},
-        **dict.fromkeys(("totals", "layers", "rings", "cells", "early"), {**STEPS, "learning_rate": 5e-3}),
+        **{key: {**STEPS, "learning_rate": 0.005} for key in ("totals", "layers", "rings", "cells", "early")},
     },
 }  # fmt: skip
 N = 4000
