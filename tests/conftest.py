@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
+from promises import kept
 
 from caloforge.models.configuration import TrainingRequest
 from caloforge.models.training.train import train
@@ -23,6 +25,17 @@ QUICK = {
 def pytest_configure() -> None:
     """Let the processes that tests start be interrupted: a shell has its background jobs ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say of each promise to a cluster's users how many tests kept it."""
+    found = [
+        (outcome, report) for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])
+    ]
+    if lines := list(kept(found)):
+        terminalreporter.section("on a cluster")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 def copy_showers(showers: Showers, output: Path) -> Path:
