@@ -465,9 +465,7 @@ def train(
 
 
 @main.command(
-    "train-energies",
-    example="caloforge train-energies --data showers.hdf5 --prepared prepared --seed 1 -o energies\n"
-    "caloforge train --data showers.hdf5 --prepared prepared --energies energies --family vae -o vae",
+    "train-energies", example="caloforge train-energies --data showers.hdf5 --prepared prepared --seed 1 -o energies"
 )
 @_data
 @click.option("--prepared", type=_PATH, required=True, help="Folder that `caloforge preprocess` wrote.")

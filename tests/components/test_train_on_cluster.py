@@ -37,7 +37,8 @@ SCRIPT = """
     @dsl.pipeline(name="one-step")
     def pipeline(showers: str, prepared: str, arguments: dict = {}) -> dsl.Model:
         folder = dsl.importer(artifact_uri=prepared, artifact_class=dsl.Dataset).output
-        return train(data=showers, prepared=folder, energies=folder, **request["arguments"]).outputs["bundle"]
+        none = dsl.importer(artifact_uri=prepared, artifact_class=dsl.Model).output
+        return train(data=showers, prepared=folder, energies=none, **request["arguments"]).outputs["bundle"]
     bundle = pipeline(showers=request["showers"], prepared=request["prepared"]).output
     json.dump(bundle.uri, open(request["result"], "w"))
 """

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from caloforge.validation import kernel
+from caloforge.validation.metrics import kernel
 from caloforge.validation.metrics.kernel import kpd
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from caloforge.showers import open_showers
-from caloforge.validation import prdc as module
+from caloforge.validation.metrics import prdc as module
 from caloforge.validation.metrics.prdc import log_voxels, prdc
 
 
