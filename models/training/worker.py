@@ -126,7 +126,7 @@ def _stopped_at_the_end(process: subprocess.Popen[str], log: WorkerLog) -> Itera
         if process.poll() is None:
             assert process.stdout is not None
             process.terminate()
-            timer = threading.Timer(STOP_SECONDS, process.kill)
+            timer = threading.Timer(STOP_SECONDS, lambda: _kill(process))
             timer.start()
             for line in process.stdout:  # says whether they could save themselves
                 log.feed(line)
