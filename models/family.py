@@ -177,21 +177,34 @@ class Family(nn.Module, ABC):
             noise: (B, noise_features) example.
             steps: steps of the sampler fixed in the graph.
         """
-        names = [*self.data.conditions, "noise"]
-        with warnings.catch_warnings():
-            # The TorchScript exporter is called deprecated and warns of every constant it folds. The newer
-            # one needs minutes, not seconds, for graphs with so many small operations.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                _OneInputPerCondition(self, steps).eval(),
-                (*torch.split(conditions, 1, 1), noise),
-                str(path),
-                input_names=names,
-                output_names=["showers"],
-                dynamic_axes={name: {0: "N"} for name in [*names, "showers"]},
-                opset_version=OPSET,
-                dynamo=False,
-            )
+        write_graph(_OneInputPerCondition(self, steps).eval(), path, conditions, noise, names=self.data.conditions)
+
+
+def write_graph(entry: nn.Module, path: Path, conditions: Tensor, noise: Tensor, *, names: tuple[str, ...]) -> None:
+    """Write a module as the ONNX graph that every family promises (:meth:`Family.write_onnx`).
+
+    Args:
+        entry: from one (B, 1) tensor for each condition, and noise, to (B, V) MeV; may be scripted.
+        path: file to write.
+        conditions: (B, K) example.
+        noise: (B, noise_features) example.
+        names: of the conditions, K of them.
+    """
+    inputs = [*names, "noise"]
+    with warnings.catch_warnings():
+        # The TorchScript exporter is called deprecated and warns of every constant it folds. The newer one has
+        # no loops, and needs minutes, not seconds, for graphs with so many small operations.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            entry,
+            (*torch.split(conditions, 1, 1), noise),
+            str(path),
+            input_names=inputs,
+            output_names=["showers"],
+            dynamic_axes={name: {0: "N"} for name in [*inputs, "showers"]},
+            opset_version=OPSET,
+            dynamo=False,
+        )
 
 
 class _OneInputPerCondition(nn.Module):

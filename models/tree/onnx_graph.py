@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from caloforge.models.family import OPSET
+from caloforge.models.family import write_graph
 from caloforge.models.tree.boxes import BoxSplits
 from caloforge.models.tree.rows import SplitNetworks
 
@@ -28,21 +28,10 @@ of the node "nothing", which has no hits."""
 def write_onnx(tree: Tree, path: Path, conditions: Tensor, noise: Tensor) -> None:
     """Write the graph; see :meth:`caloforge.models.family.Family.write_onnx`."""
     with warnings.catch_warnings(), torch.no_grad():
-        # The TorchScript exporter is called deprecated; the newer one has no loops.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # tracing and scripting are called deprecated; nothing newer has loops
         graph = _Graph(tree, conditions, noise).eval()
-        names = [*tree.data.conditions, "noise"]
-        entry = _ENTRIES[len(tree.data.conditions)](torch.jit.script(graph))
-        torch.onnx.export(
-            torch.jit.script(entry),
-            (*torch.split(conditions, 1, 1), noise),
-            str(path),
-            input_names=names,
-            output_names=["showers"],
-            dynamic_axes={name: {0: "N"} for name in [*names, "showers"]},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        entry = torch.jit.script(_ENTRIES[len(tree.data.conditions)](torch.jit.script(graph)))
+        write_graph(entry, path, conditions, noise, names=tree.data.conditions)
 
 
 def wave_tables(splits: BoxSplits, which: int, nothing: int) -> Tables:
