@@ -10,7 +10,7 @@ PROMISES: Mapping[str, tuple[str, ...]] = {
     "a run that can be read": (
         "pipelines/kubeflow/test_status",
         "test_recorded_runs",
-        "test_show",
+        "kubeflow/test_show",
         "test_specification",
     ),
     "why a step failed or waits": ("test_pod_causes", "test_run_pods", "test_step_log", "test_task.py", "test_ending"),
