@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from object_store import ObjectStore, serving
 
 from caloforge import cli
+from caloforge.cli.group import Command
 from caloforge.files import read_json
 from caloforge.logs import LINE
 from caloforge.showers import open_showers
@@ -66,7 +67,7 @@ def altered(small_showers: Path, tmp_path: Path) -> Callable[[Callable[[h5py.Fil
 def test_every_help_has_an_example_that_parses(name: str) -> None:
     help_text = succeeded(name, "--help")
     command = cli.main.commands[name]
-    assert isinstance(command, cli._Command)
+    assert isinstance(command, Command)
     for example in command.example.splitlines():
         assert example in help_text
         program, verb, *arguments = example.split()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from caloforge.cli import validate as command
+from caloforge.cli.showers import validate as command
 from caloforge.errors import InputError
 from caloforge.geometry import load_geometry
 from caloforge.validation.metrics.challenge import SPLITS, THRESHOLDS, dataset_of, separations

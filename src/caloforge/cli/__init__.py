@@ -1,0 +1,10 @@
+"""The command line: parse, call one function of the package, report.
+
+One file for each group of commands; each command imports the heavy libraries (torch, kfp, kserve, matplotlib) that it
+needs itself, so that ``caloforge --help`` answers at once.
+"""
+
+from caloforge.cli import cluster, kubeflow, serving, showers, training, whole
+from caloforge.cli.group import main
+
+__all__ = ["cluster", "kubeflow", "main", "serving", "showers", "training", "whole"]

@@ -1,0 +1,67 @@
+"""The group of all commands, and how their errors are told."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from caloforge import __version__
+from caloforge.errors import InputError
+from caloforge.logs import configure_logging
+
+
+class Command(click.Command):
+    """A command whose help ends with an example."""
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"  {line}\n")
+
+
+class Commands(click.Group):
+    """A group whose errors are one line on standard error: 2 for wrong input, 1 for a failed step."""
+
+    command_class = Command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command and leave with its exit code."""
+        kwargs["standalone_mode"] = False
+        try:
+            sys.exit(super().main(*args, **kwargs) or 0)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.ClickException as error:
+            fail(error.format_message(), code=error.exit_code)
+        except InputError as error:
+            fail(str(error), code=2)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            fail(f"{error.filename}: {error.strerror}", code=2)
+        except click.Abort:
+            fail("interrupted", code=130)
+        except RuntimeError as error:
+            if not type(error).__module__.startswith("caloforge."):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+
+def fail(message: str, *, code: int) -> None:
+    """Leave with one line on standard error."""
+    click.echo("Error: " + " ".join(line.strip() for line in message.splitlines()), err=True)
+    sys.exit(code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """From full-simulation calorimeter showers to a fast, validated, served generator."""
+    configure_logging()

@@ -1,0 +1,118 @@
+"""Generators in use: export, serve, deploy and query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from caloforge.cli.figures import print_figures
+from caloforge.cli.group import main
+from caloforge.cli.inputs import at_energy, parse_headers, stop_on_sigterm
+from caloforge.cli.options import PATH, bundle_option, output_option, seed_option, steps_option
+
+
+@main.command(example="caloforge export --bundle bundle -o exported")
+@bundle_option
+@steps_option
+@output_option("Bundle")
+def export(bundle: Path, steps: int | None, output: Path) -> None:
+    """Copy a generator and add generator.onnx: conditions and noise in, MeV out."""
+    from caloforge.models.export import export as export_bundle
+
+    print_figures(export_bundle(bundle, output, steps=steps))
+
+
+@main.command(example="caloforge serve --bundle bundle --http-port 8080 --grpc-port 8081")
+@bundle_option
+@click.option("--http-port", type=int, default=8080, show_default=True, help="Port of REST.")
+@click.option("--grpc-port", type=int, default=8081, show_default=True, help="Port of gRPC.")
+@click.option("--name", default="caloforge", show_default=True, help="Name of the model in the URLs.")
+def serve(bundle: Path, http_port: int, grpc_port: int, name: str) -> None:
+    """Serve a generator with KServe's model server until it is stopped."""
+    from caloforge.serving.server import serve as serve_bundle
+
+    serve_bundle(bundle, http_port=http_port, grpc_port=grpc_port, name=name)
+
+
+@main.command(
+    example="caloforge deploy --bundle exported\n"
+    "caloforge deploy --bundle exported --name calo --uri s3://bucket/exported --backend kserve --namespace team"
+)
+@bundle_option
+@click.option("--name", default="", help="Name of the InferenceService; without it the server is stopped again.")
+@click.option("--uri", default="", help="Address of the bundle for the cluster; without it its path, on a claim.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "kserve", "auto"]),
+    default="auto",
+    show_default=True,
+    help="A subprocess, a cluster, or what fits the place.",
+)
+@click.option("--settings", "settings_file", type=PATH, help="YAML of how it is served: image, resources, ...")
+@click.option("--context", help="Context of the kubeconfig; without it the current one.")
+@click.option("--namespace", help="Goes before that of the settings and of the context.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with the query, e.g. a token.")
+@click.option("--keep", is_flag=True, help="Leave a service that failed as it is, to look into it.")
+@seed_option
+def deploy(
+    bundle: Path,
+    name: str,
+    uri: str,
+    backend: str,
+    settings_file: Path | None,
+    context: str | None,
+    namespace: str | None,
+    headers: tuple[str, ...],
+    keep: bool,
+    seed: int,
+) -> None:
+    """Serve a generator, compare its answers with its own sampling; a cluster keeps it if they agree."""
+    from caloforge.serving.deploy import deploy as deploy_bundle
+    from caloforge.serving.inference_service import ServiceSettings
+
+    stop_on_sigterm()
+    if backend == "kserve" and not name:
+        raise click.UsageError("--backend kserve needs --name")
+    settings = ServiceSettings.from_yaml(settings_file) if settings_file else ServiceSettings()
+    if namespace:
+        settings = settings.model_copy(update={"namespace": namespace})
+    result = deploy_bundle(
+        bundle, name=name, uri=uri, backend=backend, settings=settings, context=context, seed=seed,
+        headers=parse_headers(headers), keep=keep,
+    )  # fmt: skip
+    print_figures({"url": result.url, **result.figures} if result.url else result.figures)
+
+
+@main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")
+@click.option("--url", required=True, help="Address of the server, e.g. http://localhost:8080.")
+@click.option("--energy", type=float, metavar="MEV", required=True, help="Incident energy of all showers.")
+@click.option("--n", "count", type=int, required=True, help="Number of showers.")
+@click.option("--name", default="caloforge", show_default=True, help="Name of the model on the server.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent along, e.g. a token.")
+@steps_option
+@seed_option
+@output_option("HDF5 file")
+def query(
+    url: str,
+    energy: float,
+    count: int,
+    name: str,
+    headers: tuple[str, ...],
+    steps: int | None,
+    seed: int,
+    output: Path,
+) -> None:
+    """Ask a server for showers and write them into a CaloChallenge HDF5 file."""
+    from caloforge.provenance import provenance
+    from caloforge.serving.client import ask
+    from caloforge.showers import write_showers
+
+    conditions = at_energy(energy, count)
+    try:
+        answer = ask(url, conditions, seed=seed, steps=steps, name=name, headers=parse_headers(headers))
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from error
+    with write_showers(output, answer.geometry, attributes={"source": url}, provenance=provenance(seed=seed)) as writer:
+        writer.append(conditions, answer.showers)
+    click.echo(f"wrote {count} showers to {output}")

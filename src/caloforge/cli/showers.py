@@ -1,0 +1,110 @@
+"""Showers in and judged: preprocess, generate and validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from caloforge.cli.figures import print_figures
+from caloforge.cli.group import main
+from caloforge.cli.inputs import at_energy, fetch_input
+from caloforge.cli.options import (
+    PATH,
+    bundle_option,
+    data_option,
+    geometry_option,
+    output_option,
+    seed_option,
+    showers_option,
+    steps_option,
+)
+from caloforge.validation.registries import PROTOCOLS
+
+
+@main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")
+@data_option
+@geometry_option
+@click.option("--settings", "settings_file", type=PATH, help="YAML of preprocessing settings.")
+@seed_option
+@output_option("Folder")
+def preprocess(data: str, geometry: str | None, settings_file: Path | None, seed: int, output: Path) -> None:
+    """Clean and split a shower file and fit the scaling."""
+    from caloforge.preprocessing.prepare import PrepareSettings, prepare
+    from caloforge.showers import open_showers
+
+    settings = PrepareSettings.from_yaml(settings_file) if settings_file else PrepareSettings()
+    fetched = fetch_input(data)
+    prepare(open_showers(fetched.path, geometry), output, settings=settings, seed=seed, source=fetched.source)
+    click.echo(f"wrote {output}")
+
+
+@main.command(
+    example="caloforge generate --bundle bundle --energy 50000 --n 1000 --seed 1 -o showers.hdf5\ncaloforge generate --bundle bundle --like geant4.hdf5 --seed 1 -o showers.hdf5"
+)
+@bundle_option
+@showers_option("--like", "Shower file, here or elsewhere, whose conditions to take, one shower each.")
+@click.option("--energy", type=float, metavar="MEV", help="Incident energy of all showers.")
+@click.option("--n", "count", type=click.IntRange(min=1), help="Number of showers.")
+@steps_option
+@seed_option
+@output_option("HDF5 file")
+def generate(
+    bundle: Path, like: str | None, energy: float | None, count: int | None, steps: int | None, seed: int, output: Path
+) -> None:
+    """Draw showers from a generator into a CaloChallenge HDF5 file."""
+    if (like is None) == (energy is None) or (energy is None) != (count is None):
+        raise click.UsageError("give either --like FILE or both --energy MEV and --n N")
+    from caloforge.models.generate import generate as generate_showers
+    from caloforge.showers import open_showers
+
+    conditions = open_showers(fetch_input(like).path).conditions if like is not None else at_energy(energy, count)
+    print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps))
+
+
+@main.command(example="caloforge validate --reference geant4.hdf5 --generated vae.hdf5 --generated flow.hdf5 -o report")
+@showers_option(
+    "--reference", "Shower file to judge by; like the others a path, s3://, minio://, https://, gs://.", required=True
+)
+@showers_option("--generated", "Shower file to judge; may be repeated.", required=True, multiple=True)
+@showers_option("--floor", "Second sample like the reference: what a perfect generator would reach.")
+@showers_option("--training", "What the generators were trained on: finds showers that repeat it.")
+@click.option(
+    "--protocol", default="quick", show_default=True,
+    type=click.Choice(PROTOCOLS.names),
+    help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
+)  # fmt: skip
+@geometry_option
+@seed_option
+@output_option("Folder")
+def validate(
+    reference: str,
+    generated: tuple[str, ...],
+    floor: str | None,
+    training: str | None,
+    protocol: str,
+    geometry: str | None,
+    seed: int,
+    output: Path,
+) -> None:
+    """Compare shower files with a reference: metrics.json, report.html and plots."""
+    from caloforge.fetch import is_remote, without_secrets
+    from caloforge.showers import open_showers
+
+    truth = fetch_input(reference)
+    paths = [fetch_input(address).path for address in generated]
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = [without_secrets(address) if is_remote(address) else address for address in generated]
+        names = [name.removesuffix(Path(name).suffix) for name in names]
+    target = open_showers(truth.path, geometry)
+    judged = {name: open_showers(path, geometry) for name, path in zip(names, paths, strict=True)}
+    second, trained = (
+        open_showers(fetch_input(address).path, geometry) if address else None for address in (floor, training)
+    )
+    from caloforge.validation.validate import validate as validate_showers
+
+    validate_showers(
+        target, judged, output, floor=second, training=trained, protocol=protocol, seed=seed, source=truth.source
+    )
+    click.echo(f"wrote {output / 'metrics.json'} and {output / 'report.html'}")

@@ -1,0 +1,232 @@
+"""Generators trained: train, train-energies, tune and trial."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from caloforge.cli.figures import print_figures, print_figures_with_time
+from caloforge.cli.group import main
+from caloforge.cli.inputs import fetch_input, read_yaml, stop_on_sigterm
+from caloforge.cli.options import PATH, data_option, geometry_option, minutes_option, output_option, seed_option
+from caloforge.logs import first_process
+
+
+@main.command(example="caloforge train --data showers.hdf5 --prepared prepared --family vae --max-minutes 5 -o vae")
+@data_option
+@click.option("--prepared", type=PATH, required=True, help="Folder that `caloforge preprocess` wrote.")
+@click.option("--family", required=True, help="Generator family.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
+@click.option("--overrides", type=PATH, help="YAML of settings on top of the preset.")
+@minutes_option
+@click.option("--energies", type=PATH, help="Folder that `caloforge train-energies` wrote; without it trained within.")
+@click.option("--checkpoints", type=PATH, help="Folder from which a stopped training goes on.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each node.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "cluster", "auto"]),
+    default="auto",
+    show_default=True,
+    help="torchrun, a TrainJob, or what fits the place.",
+)
+@click.option("--pod", "pod_file", type=PATH, help="YAML of what each node gets on a cluster: image, claims, ...")
+@seed_option
+@output_option("Bundle")
+def train(
+    data: str,
+    prepared: Path,
+    family: str,
+    preset: str,
+    overrides: Path | None,
+    max_minutes: float | None,
+    energies: Path | None,
+    checkpoints: Path | None,
+    processes: int,
+    nodes: int,
+    backend: str,
+    pod_file: Path | None,
+    seed: int,
+    output: Path,
+) -> None:
+    """Train one generator; prints its figures as name=value."""
+    from caloforge.models.presets import check_names
+
+    check_names(family, preset)  # before the seconds that importing torch takes
+    from caloforge.models.configuration import TrainingRequest
+    from caloforge.models.training.distributed import train_distributed
+    from caloforge.models.training.pod import TrainingPod
+
+    stop_on_sigterm()
+    request = TrainingRequest(
+        showers=data, prepared=prepared, output=output, family=family, preset=preset,
+        overrides=read_yaml(overrides) if overrides else {}, seed=seed, max_minutes=max_minutes or None,
+        energies=energies, checkpoints=checkpoints,
+    )  # fmt: skip
+    pod = TrainingPod.from_yaml(pod_file) if pod_file else None
+    figures = train_distributed(request, processes=processes, nodes=nodes, backend=backend, pod=pod)
+    if first_process():
+        print_figures(figures)
+
+
+@main.command(
+    "train-energies", example="caloforge train-energies --data showers.hdf5 --prepared prepared --seed 1 -o energies"
+)
+@data_option
+@click.option("--prepared", type=PATH, required=True, help="Folder that `caloforge preprocess` wrote.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
+@click.option("--overrides", type=PATH, help="YAML of settings on top of the preset's `energies`.")
+@minutes_option
+@seed_option
+@output_option("Folder")
+def train_energies_(
+    data: str, prepared: Path, preset: str, overrides: Path | None, max_minutes: float | None, seed: int, output: Path
+) -> None:
+    """Train the layer energies once, for all families that draw them first."""
+    from caloforge.models.training.energies import train_energies
+
+    stop_on_sigterm()
+    figures = train_energies(
+        fetch_input(data).path, prepared, output, preset=preset, overrides=read_yaml(overrides) if overrides else None,
+        seed=seed, max_minutes=max_minutes or None,
+    )  # fmt: skip
+    if first_process():
+        print_figures(figures)
+
+
+@main.command(
+    example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned"
+)
+@data_option
+@geometry_option
+@click.option("--family", required=True, help="Generator family.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What trials start from.")
+@click.option("--trials", type=click.IntRange(min=1), required=True, help="Number of trials.")
+@click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time.")
+@click.option("--algorithm", default="tpe", show_default=True, help="Search algorithm: random, tpe, grid, cmaes, ...")
+@click.option("--objective", metavar="fpd|auc|kpd", default="fpd", show_default=True, help="What to minimise.")
+@click.option("--space", type=PATH, help="YAML of parameters and their ranges; without it the family's own.")
+@click.option("--overrides", type=PATH, help="YAML of settings that all trials have and that are not searched.")
+@click.option("--max-minutes", type=click.FloatRange(min=0), help="Bound of each trial's training.")
+@click.option("--timeout-minutes", type=click.FloatRange(min=0), help="Bound of the search; the best until then wins.")
+@click.option("--early-stopping", is_flag=True, help="End trials that are worse than the median at the same point.")
+@seed_option
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "katib", "optimizationjob", "auto"]),
+    default="local",
+    show_default=True,
+    help="Subprocesses, a cluster, or what fits the place.",
+)
+@click.option(
+    "--pod", "pod_file", type=PATH, help="YAML of what trials get on a cluster: image, namespace, claims, ..."
+)
+@output_option("Folder")
+def tune(
+    data: str,
+    geometry: str | None,
+    family: str,
+    preset: str,
+    trials: int,
+    parallel: int,
+    algorithm: str,
+    objective: str,
+    space: Path | None,
+    overrides: Path | None,
+    max_minutes: float | None,
+    timeout_minutes: float | None,
+    early_stopping: bool,
+    seed: int,
+    backend: Any,
+    pod_file: Path | None,
+    output: Path,
+) -> None:
+    """Search for the best parameters of a family. After a stop, run it again to go on."""
+    from caloforge.models.presets import check_names
+
+    check_names(family, preset)  # before the seconds that importing torch takes
+    from caloforge.tuning.experiment import TrialPod
+    from caloforge.tuning.result import tuning_markdown
+    from caloforge.tuning.tune import tune as tune_family
+
+    stop_on_sigterm()
+    result = tune_family(
+        data, output, geometry=geometry, family=family, preset=preset, trials=trials, parallel=parallel,
+        algorithm=algorithm, objective=objective, space=space, overrides=read_yaml(overrides) if overrides else None,
+        max_minutes=max_minutes or None, timeout_minutes=timeout_minutes or None, early_stopping=early_stopping,
+        seed=seed, backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
+    )  # fmt: skip
+    click.echo(tuning_markdown(result))
+    click.echo(f"best parameters: {output / 'overrides.json'}")
+
+
+@main.command(
+    example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial"
+)
+@data_option
+@geometry_option
+@click.option(
+    "--prepared",
+    metavar="FOLDER|URI",
+    help="Folder that `caloforge preprocess` wrote; without it that is done first.",
+)
+@click.option("--family", required=True, help="Generator family.")
+@click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What the trial starts from.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="PATH=VALUE", help="Parameter of the family; may be repeated."
+)
+@minutes_option
+@click.option("--objective", metavar="fpd|auc|kpd", default="fpd", show_default=True, help="What --looks are for.")
+@click.option("--looks", type=click.IntRange(min=0), default=0, help="How often it is judged while it trains.")
+@seed_option
+@output_option("Folder")
+def trial(
+    data: str,
+    geometry: str | None,
+    prepared: str | None,
+    family: str,
+    preset: str,
+    settings: tuple[str, ...],
+    max_minutes: float | None,
+    objective: str,
+    looks: int,
+    seed: int,
+    output: Path,
+) -> None:
+    """Train once with some parameters and judge on the validation split, as a tuning does."""
+    from caloforge.models.presets import check_names
+
+    check_names(family, preset)  # before the seconds that importing torch takes
+    from caloforge.fetch import local_copy
+    from caloforge.models.configuration import TrainingRequest
+    from caloforge.models.presets import resolve
+    from caloforge.runner import end_with_runner
+    from caloforge.tuning.optimization_job import assigned
+    from caloforge.tuning.space import nest, parse_value
+    from caloforge.tuning.trial import run_trial
+    from caloforge.tuning.tune import prepare_once
+
+    end_with_runner()
+    pairs = [setting.partition("=") for setting in settings]
+    if wrong := [path for path, sign, _ in pairs if not sign]:
+        raise click.UsageError(f"--set {wrong[0]!r}: expected PATH=VALUE")
+    values = {path: parse_value(value) for path, _, value in pairs}
+    if len(values) < len(pairs):
+        raise click.UsageError("--set: a parameter is given twice")
+    values |= assigned(os.environ)
+    overrides = nest(values)
+    resolve(family, preset, overrides)  # before the showers are read
+    showers = local_copy(data, output / "data")
+    folder = (
+        local_copy(prepared, output / "data")
+        if prepared is not None
+        else prepare_once(showers, output / "prepared", geometry=geometry, seed=seed)
+    )
+    request = TrainingRequest(
+        showers=showers, prepared=folder, output=output, family=family, preset=preset, overrides=overrides,
+        seed=seed, max_minutes=max_minutes or None,
+    )  # fmt: skip
+    run_trial(request, objective=objective, looks=looks, report=print_figures_with_time)

@@ -1,0 +1,82 @@
+"""The whole pipeline on this machine: demo and run."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from caloforge.cli.group import main
+from caloforge.cli.inputs import stop_on_sigterm
+from caloforge.cli.options import PATH, data_option, geometry_option, minutes_option, output_option, seed_option
+
+if TYPE_CHECKING:
+    from caloforge.pipelines.local.run import LocalRun
+
+
+@main.command(example="caloforge demo -o my-demo")
+@click.option("-o", "--output", type=PATH, default=Path("caloforge-demo"), show_default=True, help="Folder to write.")
+@seed_option
+def demo(output: Path, seed: int) -> None:
+    """Run the whole pipeline on the bundled showers. After a stop, run it again to go on."""
+    from caloforge.pipelines.local.run import run_local
+    from caloforge.pipelines.settings import PipelineSettings
+
+    stop_on_sigterm()
+    with as_file(files("caloforge") / "data" / "demo_showers.hdf5") as data:
+        # The preset's steps take less than this on two slow cores; a slower machine stops at the limit.
+        _summarise(run_local(data, output, settings=PipelineSettings(seed=seed, max_minutes=5)))
+
+
+@main.command(
+    example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20"
+)
+@data_option
+@geometry_option
+@output_option("Folder")
+@click.option(
+    "--families", metavar="A,B,...", help="Generator families to train; without it tree, coupling_flow and vae."
+)
+@click.option("--preset", metavar="demo|full", help="Size of the generators and of their training.")
+@minutes_option
+@click.option("--tune-trials", type=click.IntRange(min=0), help="Trials of a search before each family's training.")
+@click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Same seed, same result.")
+@click.option("--settings", "settings_file", type=PATH, help="YAML of pipeline settings; options go before it.")
+def run(
+    data: str,
+    geometry: str | None,
+    output: Path,
+    families: str | None,
+    preset: str | None,
+    max_minutes: float | None,
+    tune_trials: int | None,
+    seed: int | None,
+    settings_file: Path | None,
+) -> None:
+    """Run the whole pipeline on a shower file. After a stop, run it again to go on."""
+    from caloforge.fetch import local_copy
+    from caloforge.pipelines.local.run import run_local
+    from caloforge.pipelines.settings import PipelineSettings
+
+    settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
+    options = {
+        "families": [name.strip() for name in families.split(",")] if families is not None else None,
+        "preset": preset,
+        "max_minutes": max_minutes,
+        "tuning": {**settings.tuning.model_dump(), "trials": tune_trials} if tune_trials is not None else None,
+        "seed": seed,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = PipelineSettings.parse({**settings.model_dump(), **given}, where="options")
+    stop_on_sigterm()
+    _summarise(run_local(local_copy(data, output / "data"), output, geometry=geometry, settings=settings))
+
+
+def _summarise(result: LocalRun) -> None:
+    from caloforge.validation.report.leaderboard import leaderboard_markdown
+
+    click.echo(leaderboard_markdown(result.leaderboard))
+    click.echo(f"report:    {result.output / 'report.html'}")
+    click.echo(f"generator: {result.output / 'bundle'}")
