@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,30 @@ def test_folder_is_replaced_only_when_whole(tmp_path: Path) -> None:
         fail()
     assert (target / "a.txt").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_results_can_be_read_by_others_whatever_wrote_them(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import save_file
+from caloforge.files import atomic_directory, atomic_file
+
+os.umask(0o027)
+with atomic_directory(Path("folder")) as folder:
+    save_file({"a": np.zeros(2)}, folder / "weights.safetensors")
+    (folder / "below").mkdir()
+    (folder / "below" / "text").write_text("")
+with atomic_file(Path("file")) as path:
+    save_file({"a": np.zeros(2)}, path)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {
+        "folder": 0o750, "folder/weights.safetensors": 0o640, "folder/below": 0o750, "folder/below/text": 0o640,
+        "file": 0o640,
+    }  # fmt: skip
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
