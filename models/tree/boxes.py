@@ -101,6 +101,7 @@ class BoxSplits(nn.Module):
             noise: (B, 2 S) standard normal numbers: for hits and for energy of each split.
             networks: those of most layers, then those of the first layers.
         """
+        noise = noise.T.contiguous()
         for start, stop, which in self.waves:
             split = torch.arange(start, stop, device=state.device)
             halves = self.halves[2 * start : 2 * stop]
@@ -122,9 +123,7 @@ class BoxSplits(nn.Module):
         place, shower = (hits > 0).nonzero(as_tuple=True)
         chosen = split[place]
         rows = self._rows(state, about, chosen, shower, energy[place, shower], hits[place, shower])
-        at = torch.add(2 * chosen, shower, alpha=noise.shape[1])
-        flat = noise.reshape(-1)
-        first_hits, *energies = networks.draw(rows, flat[at], flat[at + 1])
+        first_hits, *energies = networks.draw(rows, noise[2 * chosen, shower], noise[2 * chosen + 1, shower])
         left, right, k = (_scatter(values, place, shower, hits) for values in (*energies, first_hits))
         return tree.fill(state, halves, torch.cat([left, right]), torch.cat([k, hits - k]))
 
