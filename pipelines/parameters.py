@@ -4,10 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from caloforge.errors import InputError, unknown_name
 from caloforge.pipelines.form import OPTIONAL
+from caloforge.yaml_file import parse_yaml
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -66,9 +65,9 @@ def _converted(name: str, value: Any, kind: str) -> Any:
         return value if isinstance(value, str) else json.dumps(value)
     if isinstance(value, str):
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"parameter {name!r}: {value!r} is not of type {kind}") from None
+            value = parse_yaml(value, where=name)
+        except InputError:
+            raise InputError(f"parameter {name!r}: {value[:200]!r} is not of type {kind}") from None
         if kind == "LIST" and isinstance(value, str):
             value = [item.strip() for item in value.split(",")]
     if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "BOOLEAN"):

@@ -1,20 +1,21 @@
 """Settings of the pipeline: what is trained on what, and what each step gets on a cluster."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.components.image import IMAGE
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.fetch import FETCH_CACHE
+from caloforge.kubernetes_rules import Image, MountPath, NamespaceOrNone, ObjectName, ObjectNameOrNone
 from caloforge.models.registries import FAMILIES, PRESETS
 from caloforge.models.training.pod import TrainingPod
 from caloforge.pipelines.early import check_overrides, check_search
-from caloforge.pods import Pod, SecretKey
+from caloforge.pods import Pod, SecretKey, cpu_limit
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
 from caloforge.tuning.settings import TuneSettings
@@ -40,12 +41,13 @@ _SECRET = re.compile(
 )
 """Names of environment variables that hold secrets, and not the place of one."""
 
-_DnsName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
-
 _WAITING: dict[str, Any] = {
     "cpu": "500m", "memory": "4G", "gpus": 0, "node_selector": {}, "tolerations": (), "shm": "",
 }  # fmt: skip
 """What a step gets that waits for pods of its own."""
+
+MOST_MINUTES = 525_600
+"""A year: whoever writes more means no bound, which is 0."""
 
 _Seconds = Annotated[int, Field(ge=1, lt=2**31)]
 
@@ -59,9 +61,9 @@ class Backoff(Config):
         max_seconds: longest wait.
     """
 
-    seconds: int = Field(default=30, ge=0)
-    factor: float = Field(default=2.0, ge=1)
-    max_seconds: int = Field(default=3600, ge=0)
+    seconds: int = Field(default=30, ge=0, le=86_400)
+    factor: float = Field(default=2.0, ge=1, le=100)
+    max_seconds: int = Field(default=3600, ge=0, le=604_800)
 
 
 class Distributed(Config):
@@ -77,10 +79,10 @@ class Distributed(Config):
             of its TrainJob exchange data.
     """
 
-    nodes: int = Field(default=1, ge=1)
-    processes: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1, le=10_000)
+    processes: int = Field(default=1, ge=1, le=1024)
     backend: Literal["local", "cluster", "auto"] = "auto"
-    runtime: str = "torch-distributed"
+    runtime: ObjectName = "torch-distributed"
     shared: str = ""
 
 
@@ -92,8 +94,8 @@ class FetchCache(Config):
         path: where the pods find it.
     """
 
-    claim: str = Field(min_length=1)
-    path: str = Field(default="/fetched", pattern=r"^/.+")
+    claim: ObjectName
+    path: MountPath = "/fetched"
 
 
 class PipelineSettings(Config):
@@ -136,7 +138,7 @@ class PipelineSettings(Config):
     """
 
     name: str = Field(default="caloforge", pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=100)
-    image: str = IMAGE
+    image: Image = IMAGE
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     code_version: str = ""
     data: str = ""
@@ -144,7 +146,7 @@ class PipelineSettings(Config):
     families: tuple[str, ...] = Field(default=DEFAULT_FAMILIES, min_length=1)
     preset: str = "demo"
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    max_minutes: float = Field(default=0.0, ge=0)
+    max_minutes: float = Field(default=0.0, ge=0, le=MOST_MINUTES)
     protocol: str = "quick"
     seed: int = Field(default=0, ge=0, lt=2**53)
     strict: bool = False
@@ -154,17 +156,28 @@ class PipelineSettings(Config):
     pod: Pod = Pod()
     resources: dict[Step, dict[str, Any]] = Field(default_factory=dict)
     distributed: Distributed = Distributed()
-    retries: int = Field(default=2, ge=0)
+    retries: int = Field(default=2, ge=0, le=100)
     backoff: Backoff = Backoff()
     timeouts: dict[Step, _Seconds] = Field(default_factory=dict)
     deadline_seconds: _Seconds | None = None
     ttl_seconds: _Seconds | None = None
     cache: bool = True
     webhook: SecretKey | None = None
-    namespace: _DnsName = ""
-    service_account: _DnsName = ""
+    namespace: NamespaceOrNone = ""
+    service_account: ObjectNameOrNone = ""
     deploy: str = ""
     service: ServiceSettings = ServiceSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, values: Any) -> Any:
+        """Refuse texts that are yet to be filled in: Kubeflow would take those in braces for its own."""
+        for path, text in _texts(values):
+            if "{{" in text:
+                raise _refused(f"{path}: {text[:80]!r} holds '{{{{', which Kubeflow takes for a placeholder of its own")
+            if path.split(".")[-1] in ("data", "checkpoints", "shared") and _TO_FILL_IN.search(text):
+                raise _refused(f"{path}: {text[:80]!r} is yet to be filled in")
+        return values
 
     @field_validator("families", "overrides")
     @classmethod
@@ -235,6 +248,8 @@ class PipelineSettings(Config):
     @model_validator(mode="after")
     def _what_a_step_would_refuse(self) -> Self:
         try:
+            for step in STEPS:  # parts that fit each on its own may not fit together
+                cpu_limit(self._pod_of(step))
             check_overrides(self.preset, self.overrides)
             check_search(self.tuning, self.families, self.preset, self.overrides)
         except InputError as error:
@@ -275,13 +290,36 @@ class PipelineSettings(Config):
         if self.fetch_cache is not None and step in _FETCHING:
             values["claims"] = {**values["claims"], self.fetch_cache.claim: self.fetch_cache.path}
             values["env"] = {**values["env"], FETCH_CACHE: self.fetch_cache.path}
-        return Pod.model_validate(values)
+        return Pod.parse(values, where=f"resources of {step!r}")
 
     def served(self) -> ServiceSettings:
         """Return how the winner is served, with what it takes from the steps."""
         taken = {"image": self.image, "namespace": self.namespace, "image_pull_secrets": self.pod.image_pull_secrets}
         mine = {key: value for key, value in taken.items() if key not in self.service.model_fields_set}
         return self.service.model_copy(update=mine)
+
+
+_TO_FILL_IN = re.compile(r"<[^<>]*>")
+
+
+def _texts(values: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path of each text in settings, keys of maps too, and the text."""
+    if isinstance(values, str):
+        yield path, values
+    elif isinstance(values, BaseModel):
+        yield from _texts(values.model_dump(), path)
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield path, str(key)
+            yield from _texts(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _texts(value, path)
+
+
+def _refused(text: str) -> PydanticCustomError:
+    # A plain ValueError's text would get pydantic's own prefix.
+    return PydanticCustomError("refused", "{text}", {"text": text})
 
 
 def is_pinned(image: str) -> bool:

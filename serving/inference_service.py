@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.errors import InputError
+from caloforge.kubernetes_rules import Bytes, Image, NamespaceOrNone, ObjectNameOrNone, Quantity
 from caloforge.pods import (
     CONTAINER_SECURITY,
     IMAGE,
     POD_SECURITY,
     USER,
     Pod,
-    Quantity,
     cores,
     digest_of,
     environment,
@@ -57,16 +57,16 @@ class ServiceSettings(Pod):
     """
 
     cpu: Quantity = "1"
-    memory: Quantity = "4G"
-    image: str = IMAGE
-    namespace: str = ""
-    service_account: str = ""
+    memory: Bytes = "4G"
+    image: Image = IMAGE
+    namespace: NamespaceOrNone = ""
+    service_account: ObjectNameOrNone = ""
     mode: Literal["", "Standard", "Knative"] = ""
-    runtime: str = ""
-    min_replicas: int = Field(default=1, ge=0)
-    max_replicas: int = Field(default=3, ge=1)
-    request_seconds: int = Field(default=120, ge=1)
-    ready_minutes: float = Field(default=15.0, gt=0)
+    runtime: ObjectNameOrNone = ""
+    min_replicas: int = Field(default=1, ge=0, le=10_000)
+    max_replicas: int = Field(default=3, ge=1, le=10_000)
+    request_seconds: int = Field(default=120, ge=1, le=86_400)
+    ready_minutes: float = Field(default=15.0, gt=0, le=1440)
 
     @model_validator(mode="after")
     def _replicas(self) -> Self:

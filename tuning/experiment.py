@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from caloforge.kubernetes_rules import Image, NamespaceOrNone, ObjectName
 from caloforge.pods import IMAGE, TEMPORARY, USER, Pod, pod_template, without_empty
 from caloforge.tuning.space import Categorical, Parameter, SearchSpace, format_value
 
@@ -36,9 +37,9 @@ class TrialPod(Pod):
         service_account: account that the trial runs as; the namespace's default without it.
     """
 
-    image: str = IMAGE
-    namespace: str = ""
-    service_account: str | None = None
+    image: Image = IMAGE
+    namespace: NamespaceOrNone = ""
+    service_account: ObjectName | None = None
 
 
 def build_experiment(

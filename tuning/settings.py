@@ -29,9 +29,9 @@ class TuneSettings(Config):
         required: stop where a search finds nothing; without it the family is trained with its own parameters.
     """
 
-    trials: int = Field(default=0, ge=0)
+    trials: int = Field(default=0, ge=0, le=100_000)
     backend: Backend = "auto"
-    parallel: int = Field(default=1, ge=1)
+    parallel: int = Field(default=1, ge=1, le=10_000)
     algorithm: str = "tpe"
     objective: str = "fpd"
     max_minutes: float = Field(default=0.0, ge=0)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -17,6 +16,7 @@ from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES
+from caloforge.yaml_file import read_yaml
 
 Value = bool | int | float | str | list[Any]
 """A value of a parameter; a list only where it is fixed, as the extra terms of a loss."""
@@ -142,16 +142,7 @@ def load_space(family: str, preset: str, source: Path | Mapping[str, Any] | None
         return parse_space(dict(own), family=family, preset=preset, where=f"search space of {family}")
     if isinstance(source, Mapping):
         return parse_space(dict(source), family=family, preset=preset, where="search space")
-    where = str(source)
-    try:
-        text = source.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: cannot be read ({error})") from None
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not a YAML file ({error})") from None
-    return parse_space(values, family=family, preset=preset, where=where)
+    return parse_space(read_yaml(source), family=family, preset=preset, where=str(source))
 
 
 def parse_space(values: Any, *, family: str, preset: str, where: str) -> SearchSpace:

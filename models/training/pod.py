@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from caloforge.errors import InputError
+from caloforge.kubernetes_rules import Image, NamespaceOrNone, ObjectName
 from caloforge.pods import IMAGE, Pod
 
 
@@ -21,10 +22,10 @@ class TrainingPod(Pod):
             showers, checkpoints and the bundle; the claim is mounted at the same path in both.
     """
 
-    image: str = IMAGE
-    namespace: str = ""
-    service_account: str | None = None
-    runtime: str = "torch-distributed"
+    image: Image = IMAGE
+    namespace: NamespaceOrNone = ""
+    service_account: ObjectName | None = None
+    runtime: ObjectName = "torch-distributed"
     shared: str = ""
 
     def check_shared(self) -> None:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from types import UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.errors import InputError, unknown_name
+from caloforge.yaml_file import read_yaml
 
 
 class Config(BaseModel):
-    """Base of every settings class: immutable, and unknown keys are refused."""
+    """Base of every settings class: immutable; unknown keys, and numbers that are none, are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse ``seed: true``, which pydantic takes for 1."""
+        if _truth_for_number(value, cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("bool_for_number", "expected a number, got true or false")
+        return value
 
     @classmethod
     def parse(cls, values: Any, *, where: str) -> Self:
@@ -48,13 +57,23 @@ class Config(BaseModel):
     @classmethod
     def from_yaml(cls, path: Path) -> Self:
         """Read the settings from a YAML file; an empty file gives the defaults."""
-        try:
-            values = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a YAML file ({error})") from None
+        values = read_yaml(path)
         return cls.parse(values if values is not None else {}, where=str(path))
+
+
+def _truth_for_number(value: Any, kind: Any) -> bool:
+    """Return whether true or false stands where a field's type wants a number, also within a map or list."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if isinstance(value, bool):
+        return bool({int, float} & {*kinds}) and bool not in kinds and Any not in kinds
+    inner = {get_origin(one): get_args(one)[-1 if get_origin(one) is dict else 0] for one in kinds if get_args(one)}
+    if isinstance(value, dict) and dict in inner:
+        return any(_truth_for_number(one, inner[dict]) for one in value.values())
+    if isinstance(value, list | tuple):
+        return any(_truth_for_number(one, inner[kind]) for kind in (list, tuple) if kind in inner for one in value)
+    return False
 
 
 _UNKNOWN_KEY = "unknown_key"

@@ -8,20 +8,37 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from caloforge import __version__
 from caloforge.config import Config
 from caloforge.errors import InputError
+from caloforge.kubernetes_rules import (
+    BINARY_UNITS,
+    DECIMAL_UNITS,
+    AnnotationKey,
+    Bytes,
+    BytesOrNone,
+    EnvironmentName,
+    LabelValue,
+    MountPath,
+    ObjectName,
+    QualifiedName,
+    Quantity,
+    QuantityOrNone,
+    ResourceName,
+    SecretEntry,
+    amount,
+    check_annotations,
+    check_mounts,
+)
 
 IMAGE = f"ghcr.io/caloforge/python-caloforge:{__version__}"
 """The image of every step, trial and server. Never ``latest``: the tag is part of Kubeflow's cache
 key. kfp.local looks for "python" in it."""
-
-Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[kMGTP]i?)?$")]
-"""An amount of cores or bytes, as Kubernetes writes it: 500m, 2, 8G, 16Gi."""
 
 NO_SIDECAR: Mapping[str, str] = {"sidecar.istio.io/inject": "false"}
 """A job with Istio's sidecar never ends. Old versions of Istio read the annotation, new ones the label."""
@@ -62,11 +79,21 @@ class Toleration(Config):
         seconds: how long a ``NoExecute`` taint is borne; for ever without it.
     """
 
-    key: str | None = None
+    key: QualifiedName | None = None
     operator: Literal["Exists", "Equal"] = "Exists"
-    value: str | None = None
+    value: LabelValue | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    seconds: int | None = Field(default=None, ge=0)
+    seconds: int | None = Field(default=None, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _as_kubernetes_has_it(self) -> Self:
+        if self.operator == "Exists" and self.value:
+            raise PydanticCustomError("toleration", "a value is compared by the operator Equal only, not by Exists")
+        if self.operator == "Equal" and self.key is None:
+            raise PydanticCustomError("toleration", "the operator Equal needs a key")
+        if self.seconds is not None and self.effect != "NoExecute":
+            raise PydanticCustomError("toleration", "seconds go with the effect NoExecute only")
+        return self
 
 
 class SecretKey(Config):
@@ -77,8 +104,8 @@ class SecretKey(Config):
         key: name of the entry.
     """
 
-    secret: str
-    key: str
+    secret: ObjectName
+    key: SecretEntry
 
 
 class Pod(Config):
@@ -103,20 +130,34 @@ class Pod(Config):
     """
 
     cpu: Quantity = "2"
-    cpu_limit: Quantity | Literal[""] = ""
-    memory: Quantity = "8G"
-    gpus: int = Field(default=0, ge=0)
-    gpu_type: str = "nvidia.com/gpu"
-    node_selector: dict[str, str] = Field(default_factory=dict)
+    cpu_limit: QuantityOrNone = ""
+    memory: Bytes = "8G"
+    gpus: int = Field(default=0, ge=0, le=1024)
+    gpu_type: ResourceName = "nvidia.com/gpu"
+    node_selector: dict[QualifiedName, LabelValue] = Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
-    env: dict[str, str] = Field(default_factory=dict)
-    secret_env: dict[str, SecretKey] = Field(default_factory=dict)
-    secret_volumes: dict[str, str] = Field(default_factory=dict)
-    claims: dict[str, str] = Field(default_factory=dict)
-    shm: Quantity | Literal[""] = ""
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-    image_pull_secrets: tuple[str, ...] = ()
+    env: dict[EnvironmentName, str] = Field(default_factory=dict)
+    secret_env: dict[EnvironmentName, SecretKey] = Field(default_factory=dict)
+    secret_volumes: dict[ObjectName, MountPath] = Field(default_factory=dict)
+    claims: dict[ObjectName, MountPath] = Field(default_factory=dict)
+    shm: BytesOrNone = ""
+    labels: dict[QualifiedName, LabelValue] = Field(default_factory=dict)
+    annotations: dict[AnnotationKey, str] = Field(default_factory=dict)
+    image_pull_secrets: tuple[ObjectName, ...] = ()
+
+    @model_validator(mode="after")
+    def _as_kubernetes_has_it(self) -> Self:
+        check_annotations(self.annotations)
+        shared_memory = {"shm": "/dev/shm"} if self.shm else {}
+        check_mounts(
+            (f"{kind} {name!r}" if kind != "shm" else kind, path)
+            for kind, mounts in (("secret", self.secret_volumes), ("claim", self.claims), ("shm", shared_memory))
+            for name, path in mounts.items()
+        )
+        if twice := sorted(self.env.keys() & self.secret_env.keys()):
+            text = f"environment variable {twice[0]!r} is in both env and secret_env"
+            raise PydanticCustomError("twice", "{text}", {"text": text})
+        return self
 
 
 def cpu_limit(pod: Pod) -> str:
@@ -125,7 +166,7 @@ def cpu_limit(pod: Pod) -> str:
     Raises:
         InputError: it is less than what the pod requests, which Kubernetes refuses.
     """
-    if pod.cpu_limit and _amount(pod.cpu_limit) < _amount(pod.cpu):
+    if pod.cpu_limit and amount(pod.cpu_limit) < amount(pod.cpu):
         raise InputError(f"cpu_limit ({pod.cpu_limit}) is less than cpu ({pod.cpu}); raise it, or request less")
     return pod.cpu_limit
 
@@ -147,7 +188,7 @@ def resources(pod: Pod) -> dict[str, dict[str, str]]:
 
 def cores(quantity: str) -> int:
     """Return a number of cores as a whole number, at least 1."""
-    return max(1, math.ceil(_amount(quantity)))
+    return max(1, math.ceil(amount(quantity)))
 
 
 def plain_environment(pod: Pod) -> dict[str, str]:
@@ -285,25 +326,16 @@ def _shortened(value: Any) -> Any:
     return value
 
 
-_DECIMAL = {unit: Decimal(1000) ** power for power, unit in enumerate(("m", "", "k", "M", "G", "T", "P", "E"), -1)}
-_BINARY = {unit: Decimal(1024) ** power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)}
-
-
-def _amount(quantity: str) -> Decimal:
-    number = quantity.rstrip("imkKMGTPE")
-    return Decimal(number) * {**_DECIMAL, **_BINARY}[quantity[len(number) :]]
-
-
 def canonical(quantity: str) -> str:
     """Return an amount as Kubernetes itself writes it: 1024Mi is 1Gi, 0.5 is 500m, 2048M stays.
 
     The greatest unit that needs no fraction is taken, of the kind (binary or decimal) that was given.
     """
-    amount = _amount(quantity)
-    binary = quantity.endswith("i") and amount >= 1024
-    units = {"": Decimal(1), **_BINARY} if binary else _DECIMAL
-    unit = max((unit for unit, size in units.items() if amount % size == 0), key=units.__getitem__, default="m")
-    return f"{math.ceil(amount / units[unit])}{unit}" if amount else "0"
+    number = amount(quantity)
+    binary = quantity.endswith("i") and number >= 1024
+    units = {"": Decimal(1), **BINARY_UNITS} if binary else DECIMAL_UNITS
+    unit = max((unit for unit, size in units.items() if number % size == 0), key=units.__getitem__, default="m")
+    return f"{math.ceil(number / units[unit])}{unit}" if number else "0"
 
 
 def digest_of(body: Mapping[str, Any]) -> str:

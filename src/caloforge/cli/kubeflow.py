@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from caloforge.cli.group import main
-from caloforge.cli.inputs import read_yaml, stop_on_sigterm
+from caloforge.cli.inputs import read_settings, stop_on_sigterm
 from caloforge.cli.options import PATH, kubeflow_options, output_option
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def submit(
     from caloforge.pipelines.settings import PipelineSettings
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
-    parameters = {**(read_yaml(parameters_file) if parameters_file else {}), **split_settings(assignments)}
+    parameters = {**(read_settings(parameters_file) if parameters_file else {}), **split_settings(assignments)}
     from caloforge.pipelines.form import with_steps_for
     from caloforge.pipelines.kubeflow.client import connect
     from caloforge.pipelines.kubeflow.submit import compiled

@@ -10,7 +10,7 @@ import click
 
 from caloforge.cli.figures import print_figures, print_figures_with_time
 from caloforge.cli.group import main
-from caloforge.cli.inputs import fetch_input, read_yaml, stop_on_sigterm
+from caloforge.cli.inputs import fetch_input, read_settings, stop_on_sigterm
 from caloforge.cli.options import PATH, data_option, geometry_option, minutes_option, output_option, seed_option
 from caloforge.logs import first_process
 
@@ -63,7 +63,7 @@ def train(
     stop_on_sigterm()
     request = TrainingRequest(
         showers=data, prepared=prepared, output=output, family=family, preset=preset,
-        overrides=read_yaml(overrides) if overrides else {}, seed=seed, max_minutes=max_minutes or None,
+        overrides=read_settings(overrides) if overrides else {}, seed=seed, max_minutes=max_minutes or None,
         energies=energies, checkpoints=checkpoints,
     )  # fmt: skip
     pod = TrainingPod.from_yaml(pod_file) if pod_file else None
@@ -90,7 +90,7 @@ def train_energies_(
 
     stop_on_sigterm()
     figures = train_energies(
-        fetch_input(data).path, prepared, output, preset=preset, overrides=read_yaml(overrides) if overrides else None,
+        fetch_input(data).path, prepared, output, preset=preset, overrides=read_settings(overrides) if overrides else None,
         seed=seed, max_minutes=max_minutes or None,
     )  # fmt: skip
     if first_process():
@@ -155,7 +155,7 @@ def tune(
     stop_on_sigterm()
     result = tune_family(
         data, output, geometry=geometry, family=family, preset=preset, trials=trials, parallel=parallel,
-        algorithm=algorithm, objective=objective, space=space, overrides=read_yaml(overrides) if overrides else None,
+        algorithm=algorithm, objective=objective, space=space, overrides=read_settings(overrides) if overrides else None,
         max_minutes=max_minutes or None, timeout_minutes=timeout_minutes or None, early_stopping=early_stopping,
         seed=seed, backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
     )  # fmt: skip
