@@ -52,7 +52,9 @@ def test_names_are_known_without_torch() -> None:
         "import sys\n"
         "from caloforge.pipelines.settings import PipelineSettings\n"
         "from caloforge.models.registries import FAMILIES, NETWORKS, OBJECTIVES, SAMPLERS, LOSSES\n"
+        "from caloforge.validation.registries import OBSERVABLES, FEATURE_METRICS\n"
         "assert 'vae' in PipelineSettings().families and 'layers' in NETWORKS and 'heun' in SAMPLERS\n"
+        "assert 'response' in OBSERVABLES and 'fpd' in FEATURE_METRICS and 'scipy' not in sys.modules\n"
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0

@@ -9,9 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from caloforge.errors import InputError, unknown_name
 from caloforge.showers import Showers
-from caloforge.validation.metrics.registry import FEATURE_METRICS
 from caloforge.validation.observables.features import high_level_features
 from caloforge.validation.observables.summary import summarise
+from caloforge.validation.registries import FEATURE_METRICS
 
 FEWEST = 20
 """Fewer showers say nothing about a generator."""
@@ -23,7 +23,7 @@ class TrialFailed(RuntimeError):
 
 def objective_names() -> tuple[str, ...]:
     """Return the names of the objectives; less is better for all of them."""
-    return tuple(FEATURE_METRICS)
+    return FEATURE_METRICS.names
 
 
 def check_objective(name: str) -> None:
@@ -52,7 +52,7 @@ def measure(
         raise InputError(f"{reference.path}: {len(reference)} showers to judge by; a trial needs {FEWEST} or more")
     x, y = (high_level_features(summarise(showers, threshold=threshold)) for showers in (reference, generated))
     with threadpool_limits(1, "blas"):  # many small matrices: on two busy cores threads made the FPD 100 times slower
-        figures = {name: FEATURE_METRICS[name].function(x, y, seed).value for name in names or FEATURE_METRICS}
+        figures = {name: FEATURE_METRICS.get(name).function(x, y, seed).value for name in names or FEATURE_METRICS}
     for name, value in figures.items():
         if not math.isfinite(value):
             raise TrialFailed(f"{name} of {generated.path} is {value}")

@@ -10,7 +10,7 @@ from typing import Protocol as Interface
 from caloforge.showers import Showers
 from caloforge.validation.metrics.challenge import THRESHOLDS, compare_challenge, dataset_of
 from caloforge.validation.metrics.compare import Comparison, compare
-from caloforge.validation.metrics.registry import PRDC_SHOWERS
+from caloforge.validation.metrics.prdc import SHOWERS
 from caloforge.validation.metrics.sample import Sample
 
 
@@ -58,7 +58,7 @@ def _challenge(classifiers: str, *, repeats: int) -> Protocol:
 QUICK = Protocol(
     "classifiers of boosted trees, cross-validated: five trainings on the high-level features, three on the voxels "
     "(rings, hits, hottest voxels and overlaps of neighbours in each layer); FPD and KPD with sample sizes that fit the number of "
-    f"showers; precision, recall, density and coverage of at most {PRDC_SHOWERS} showers on log10 voxel energies; "
+    f"showers; precision, recall, density and coverage of at most {SHOWERS} showers on log10 voxel energies; "
     "separation power in bins that span the reference, with what lies outside as bins of its own.",
     lambda samples: max(showers.threshold or 0.0 for showers in samples),
     compare,

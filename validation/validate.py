@@ -37,7 +37,7 @@ from caloforge.validation.observables.summary import summarise
 from caloforge.validation.plots.events import events, typical_energies
 from caloforge.validation.plots.style import REFERENCE
 from caloforge.validation.plots.write import write_plots
-from caloforge.validation.registries import PROTOCOLS, import_installed
+from caloforge.validation.registries import PROTOCOLS
 from caloforge.validation.report.html import write_report
 from caloforge.validation.report.leaderboard import ranked
 from caloforge.validation.report.tables import summary_markdown, tables_csv
@@ -87,7 +87,6 @@ def validate(
             other voxels or units than the reference, or holds energies that are no energies.
     """
     rules = PROTOCOLS.get(protocol)
-    import_installed()
     with step("validate"):
         clock = _Clock()
         timings = dict(timings or {})

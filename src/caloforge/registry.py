@@ -82,6 +82,18 @@ class Registry(Generic[T]):
         except (ImportError, AttributeError) as error:
             raise InputError(f"{self.kind} {name!r}: {found} cannot be imported ({error})") from error
 
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Iterate over the names and what they stand for, all of which is imported.
+
+        Raises:
+            InputError: one cannot be imported.
+        """
+        return ((name, self.get(name)) for name in self.names)
+
+    def values(self) -> Iterator[T]:
+        """Iterate over what the names stand for, as :meth:`items` does."""
+        return (self.get(name) for name in self.names)
+
     def register(self, name: str, thing: T | str) -> None:
         """Add something, or ``module:attribute`` of it, under a name of its own.
 
@@ -91,7 +103,7 @@ class Registry(Generic[T]):
         Raises:
             InputError: the name is taken by something else.
         """
-        if name in self.names and self._registered.get(name) is not thing:
+        if name in self.names and self._registered.get(name) != thing:
             raise InputError(f"{self.kind} {name!r} exists already; take another name")
         self._registered[name] = thing
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from caloforge.showers import open_showers
-from caloforge.validation.metrics.registry import SAMPLE_METRICS
 from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.metrics.separation import separation_power
 from caloforge.validation.observables.histogram import bin_edges, histogram
-from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import summarise
+from caloforge.validation.registries import OBSERVABLES, SAMPLE_METRICS
 from caloforge.validation.validate import validate
 
 
@@ -17,7 +16,7 @@ from caloforge.validation.validate import validate
 @pytest.mark.parametrize("n", [400, 1600])
 def test_separation_floors_of_real_showers_are_occupied_bins_over_twice_n(name, n, demo_showers):
     demo = open_showers(demo_showers)
-    observable = OBSERVABLES[name]
+    observable = OBSERVABLES.get(name)
     columns = observable.columns(summarise(demo))
     rng = np.random.default_rng(0)
     ratios = []

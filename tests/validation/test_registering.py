@@ -2,24 +2,21 @@
 
 import csv
 import sys
-from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
 
 from caloforge.errors import InputError
 from caloforge.geometry import load_geometry
-from caloforge.validation.metrics.registry import FEATURE_METRICS
-from caloforge.validation.observables.registry import OBSERVABLES
-from caloforge.validation.registries import import_installed
+from caloforge.validation.registries import FEATURE_METRICS, OBSERVABLES
 from caloforge.validation.validate import validate
 
 MODULE = """
 import numpy as np
-from caloforge.validation.metrics.registry import FEATURE_METRICS, FeatureMetric
+from caloforge.validation.metrics.metric import FeatureMetric
 from caloforge.validation.metrics.result import Result
+from caloforge.validation.observables.observable import Observable
 from caloforge.validation.observables.per_shower import every_layer
-from caloforge.validation.observables.registry import OBSERVABLES, Observable
 
 
 def root_of_share(summary):
@@ -30,27 +27,28 @@ def distance_of_means(x, y, seed):
     return Result(float(np.abs(x.mean(axis=0) - y.mean(axis=0)).mean()), 0.1, n=len(x))
 
 
-OBSERVABLES["spread_beta"] = Observable("Spread in beta", "", "Shape", root_of_share)
-OBSERVABLES["share_of_eta"] = Observable("Root of share", "", "Shape", root_of_share, every_layer)
-FEATURE_METRICS["means"] = FeatureMetric("Distance of means", distance_of_means)
+SPREAD = Observable("Spread in beta", "", "Shape", root_of_share)
+SHARE = Observable("Root of share", "", "Shape", root_of_share, every_layer)
+MEANS = FeatureMetric("Distance of means", distance_of_means)
 """
+
+LINES = (
+    (OBSERVABLES, "spread_beta", "my_lab:SPREAD"),
+    (OBSERVABLES, "share_of_eta", "my_lab:SHARE"),
+    (FEATURE_METRICS, "means", "my_lab:MEANS"),
+)
 
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    for registry in (OBSERVABLES, FEATURE_METRICS):
-        for name, thing in registry.items():
-            monkeypatch.setitem(registry, name, thing)  # puts the registry back as it was
-    before = set(OBSERVABLES), set(FEATURE_METRICS)
     (tmp_path / "my_lab.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    point = EntryPoint("my_lab", "my_lab", "caloforge.validation")
-    monkeypatch.setattr("caloforge.validation.registries.entry_points", lambda group: [point] * (group == point.group))
+    for registry, name, where in LINES:
+        registry.register(name, where)
     yield
     sys.modules.pop("my_lab", None)
-    for registry, names in zip((OBSERVABLES, FEATURE_METRICS), before, strict=True):
-        for name in set(registry) - names:
-            del registry[name]
+    for registry, name, _ in LINES:
+        registry.forget(name)
 
 
 def test_they_are_judged_named_and_drawn(module, write, tmp_path, monkeypatch):
@@ -91,11 +89,13 @@ def test_they_are_judged_named_and_drawn(module, write, tmp_path, monkeypatch):
 
 def test_an_observable_of_other_columns_than_its_layers_is_refused(mesh):
     with pytest.raises(ValueError, match=r"'Layer energy': 4 columns, but it is said to be of 6 layers"):
-        OBSERVABLES["layer_energy"].places(mesh, 4)
+        OBSERVABLES.get("layer_energy").places(mesh, 4)
 
 
-def test_a_module_that_is_not_there_is_named(monkeypatch):
-    point = EntryPoint("lab", "no_such_lab", "caloforge.validation")
-    monkeypatch.setattr("caloforge.validation.registries.entry_points", lambda group: [point])
-    with pytest.raises(InputError, match=r"entry point 'lab' of caloforge.validation: no_such_lab cannot be imported"):
-        import_installed()
+def test_one_that_cannot_be_imported_is_named():
+    OBSERVABLES.register("lost", "no_such_lab:LOST")
+    try:
+        with pytest.raises(InputError, match=r"observable 'lost': no_such_lab:LOST cannot be imported"):
+            dict(OBSERVABLES.items())
+    finally:
+        OBSERVABLES.forget("lost")

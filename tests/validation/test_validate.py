@@ -8,7 +8,7 @@ import pytest
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer
 from caloforge.validation.judgement import Judgement
-from caloforge.validation.observables.registry import OBSERVABLES
+from caloforge.validation.registries import OBSERVABLES
 from caloforge.validation.report.leaderboard import leaderboard
 from caloforge.validation.validate import validate
 

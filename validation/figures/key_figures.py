@@ -26,6 +26,7 @@ from caloforge.validation.observables.per_shower import (
     response,
 )
 from caloforge.validation.observables.summary import Summary
+from caloforge.validation.registries import KEY_FIGURES
 from caloforge.validation.row import IN_BINS, Parts, Row
 from caloforge.validation.significance import LARGEST
 
@@ -63,31 +64,24 @@ class KeyFigure:
         return mean_in_bins(where, values, edges) if self.statistic == "mean" else _resolution(where, values, edges)
 
 
-KEY_FIGURES: dict[str, KeyFigure] = {
-    "response": KeyFigure("Mean response", "", r"Mean $E_\mathrm{vis}\,/\,E_\mathrm{inc}$", response, ratio=(0.9, 1.1)),
-    "resolution": KeyFigure(
-        "Resolution", "", r"Resolution $\sigma\,/\,\mathrm{mean}$", response, "resolution", (0.5, 1.5)
-    ),
-    "longitudinal_centre": KeyFigure(
-        "Mean longitudinal centre", "layers", "Mean longitudinal centre [layers]", longitudinal_first_moment
-    ),
-    "shower_maximum": KeyFigure(
-        "Shower maximum", "layers", "Shower maximum [layers]", longitudinal_first_moment, "maximum"
-    ),
-    "radius_90": KeyFigure(
-        "Mean radius of 90 % of the energy", "mm", "Mean $R_{90}$ [mm]", lambda s: containment_radius(s, 0.9)
-    ),
-    "hottest_voxel_share": KeyFigure(
-        "Mean share of the hottest voxel", "", "Mean share of the hottest voxel", hottest_voxel_share
-    ),
-    "number_of_voxels": KeyFigure(
-        "Mean number of voxels above threshold", "", "Mean number of voxels above threshold", number_of_voxels
-    ),
-    "empty_layers": KeyFigure(
-        "Mean fraction of empty layers", "", "Mean fraction of empty layers", empty_layers, ratio=(0.5, 1.5)
-    ),
-}
-"""All that is followed through the bins; each is drawn and, summed over bins, a test of the verdict."""
+RESPONSE = KeyFigure("Mean response", "", r"Mean $E_\mathrm{vis}\,/\,E_\mathrm{inc}$", response, ratio=(0.9, 1.1))
+RESOLUTION = KeyFigure("Resolution", "", r"Resolution $\sigma\,/\,\mathrm{mean}$", response, "resolution", (0.5, 1.5))
+LONGITUDINAL_CENTRE = KeyFigure(
+    "Mean longitudinal centre", "layers", "Mean longitudinal centre [layers]", longitudinal_first_moment
+)
+SHOWER_MAXIMUM = KeyFigure("Shower maximum", "layers", "Shower maximum [layers]", longitudinal_first_moment, "maximum")
+RADIUS_90 = KeyFigure(
+    "Mean radius of 90 % of the energy", "mm", "Mean $R_{90}$ [mm]", lambda s: containment_radius(s, 0.9)
+)
+HOTTEST_VOXEL_SHARE = KeyFigure(
+    "Mean share of the hottest voxel", "", "Mean share of the hottest voxel", hottest_voxel_share
+)
+NUMBER_OF_VOXELS = KeyFigure(
+    "Mean number of voxels above threshold", "", "Mean number of voxels above threshold", number_of_voxels
+)
+EMPTY_LAYERS = KeyFigure(
+    "Mean fraction of empty layers", "", "Mean fraction of empty layers", empty_layers, ratio=(0.5, 1.5)
+)
 
 
 def figures_in_bins(summary: Summary) -> list[str]:
@@ -124,7 +118,7 @@ def in_bins(reference: Summary, floor: Summary, others: Mapping[str, Summary]) -
         numbers = [_numbers(condition, s, edges) for s in (reference, floor, *others.values())]
         bins = _bins(condition, edges)
         for key in figures_in_bins(reference):
-            figure = KEY_FIGURES[key]
+            figure = KEY_FIGURES.get(key)
             truth, second, *curves = (figure.curve(s, condition, edges) for s in (reference, floor, *others.values()))
             found = [
                 _found(curve, truth, second, np.minimum(numbers[0], n), bins)

@@ -19,6 +19,7 @@ from caloforge.geometry import Geometry
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.observables.histogram import FEWEST
 from caloforge.validation.observables.summary import EPSILON, Summary
+from caloforge.validation.registries import FIGURES
 from caloforge.validation.significance import LARGEST, worst_of
 
 FloatArray = NDArray[np.float64]
@@ -178,21 +179,18 @@ class Figure:
     tested: bool = True
 
 
-FIGURES: dict[str, Figure] = {
-    "mean_response": Figure("Mean response", "", mean_response),
-    "response_slope": Figure("Response, change for each decade of energy", "", response_slope),
-    "mean_resolution": Figure("Mean resolution", "", mean_resolution),
-    "stochastic_term": Figure("Resolution: stochastic term a", "GeV^½", lambda s: s.terms[0], tested=False),
-    "noise_term": Figure("Resolution: noise term b", "GeV", lambda s: s.terms[1], tested=False),
-    "constant_term": Figure("Resolution: constant term c", "", lambda s: s.terms[2], tested=False),
-    "shower_maximum": Figure("Shower maximum at the mean ln E", "layers", lambda s: s.maximum[0]),
-    "shower_maximum_slope": Figure("Shower maximum, change with ln E", "layers", lambda s: s.maximum[1]),
-    "gamma_alpha": Figure("Longitudinal shape alpha", "", lambda s: s.shape[0]),
-    "gamma_beta": Figure("Longitudinal shape beta", "1/layer", lambda s: s.shape[1]),
-    "r90": Figure("Radius of 90 % of the energy", "mm", lambda s: containment(s, 0.9)),
-    "r95": Figure("Radius of 95 % of the energy", "mm", lambda s: containment(s, 0.95)),
-}
-"""All figures; one that is NaN for the reference is left out."""
+MEAN_RESPONSE = Figure("Mean response", "", mean_response)
+RESPONSE_SLOPE = Figure("Response, change for each decade of energy", "", response_slope)
+MEAN_RESOLUTION = Figure("Mean resolution", "", mean_resolution)
+STOCHASTIC_TERM = Figure("Resolution: stochastic term a", "GeV^½", lambda s: s.terms[0], tested=False)
+NOISE_TERM = Figure("Resolution: noise term b", "GeV", lambda s: s.terms[1], tested=False)
+CONSTANT_TERM = Figure("Resolution: constant term c", "", lambda s: s.terms[2], tested=False)
+SHOWER_MAXIMUM = Figure("Shower maximum at the mean ln E", "layers", lambda s: s.maximum[0])
+SHOWER_MAXIMUM_SLOPE = Figure("Shower maximum, change with ln E", "layers", lambda s: s.maximum[1])
+GAMMA_ALPHA = Figure("Longitudinal shape alpha", "", lambda s: s.shape[0])
+GAMMA_BETA = Figure("Longitudinal shape beta", "1/layer", lambda s: s.shape[1])
+R90 = Figure("Radius of 90 % of the energy", "mm", lambda s: containment(s, 0.9))
+R95 = Figure("Radius of 95 % of the energy", "mm", lambda s: containment(s, 0.95))
 
 
 def figures(summary: Summary, edges: FloatArray, *, seed: int) -> Figures:

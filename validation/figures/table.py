@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from caloforge.validation.figures.conditioning import conditioning
 from caloforge.validation.figures.found import Found, figure_rows
 from caloforge.validation.figures.physics import (
-    FIGURES,
     Figures,
     ProfileShift,
     correlation_difference,
@@ -19,6 +18,7 @@ from caloforge.validation.figures.physics import (
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.observables.histogram import energy_edges
 from caloforge.validation.observables.summary import Summary
+from caloforge.validation.registries import FIGURES
 from caloforge.validation.row import Row
 from caloforge.validation.significance import LARGEST, either_way
 

@@ -16,14 +16,13 @@ from caloforge.validation.metrics.compare import Comparison, distances
 from caloforge.validation.metrics.frechet import challenge_fpd
 from caloforge.validation.metrics.kernel import BATCH_SIZE, kpd
 from caloforge.validation.metrics.prdc import log_voxels, prdc
-from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.metrics.separation import separation_of_histograms, separation_of_profiles
 from caloforge.validation.metrics.training import Training
 from caloforge.validation.observables.per_shower import response
-from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import Summary, voxel_histogram
+from caloforge.validation.registries import DISTRIBUTION_METRICS, OBSERVABLES
 
 FloatArray = NDArray[np.float64]
 
@@ -82,7 +81,7 @@ def compare_challenge(reference: Sample, generated: Sample, *, seed: int, repeat
         features,
         {
             "separation": separations(reference, generated),
-            "wasserstein": distances(DISTRIBUTION_METRICS["wasserstein"], reference.summary, generated.summary),
+            "wasserstein": distances(DISTRIBUTION_METRICS.get("wasserstein"), reference.summary, generated.summary),
         },
     )
 
@@ -103,12 +102,12 @@ def separations(reference: Sample, generated: Sample) -> dict[str, Result]:
         "layer_energy": _separation(x, y, by_layer),
     }
     for name, binning in RANGES.items():
-        layers = OBSERVABLES[name].layers
+        layers = OBSERVABLES.get(name).layers
         assert layers is not None
         edges = [binning.edges(geometry.active_layers[i], dataset) for i in layers(geometry)]
         found[name] = _separation(_columns(name, reference), _columns(name, generated), edges)
     found = {
-        name: replace(result, places=OBSERVABLES[name].places(geometry, len(result.parts) or 1))
+        name: replace(result, places=OBSERVABLES.get(name).places(geometry, len(result.parts) or 1))
         for name, result in found.items()
     }
     found["voxel_energy"] = _voxel_separation(reference, generated)
@@ -157,7 +156,7 @@ RANGES = {
 
 
 def _columns(name: str, sample: Sample) -> FloatArray:
-    return OBSERVABLES[name].columns(sample.summary)
+    return OBSERVABLES.get(name).columns(sample.summary)
 
 
 def _separation(x: FloatArray, y: FloatArray, edges: Sequence[FloatArray]) -> Result:

@@ -54,7 +54,7 @@ CLASSIFIERS = {
     "high": Classifier(lambda summary, _: high_level(summary), _dense),
     "resnet": Classifier(LowLevel, _resnet, regular_only=True),
 }
-"""By name; their labels are in :data:`caloforge.validation.metrics.registry.CLASSIFIER_LABELS`."""
+"""By name; their labels are in :data:`caloforge.validation.metrics.headlines.CLASSIFIER_LABELS`."""
 
 
 def classifier_results(reference: Sample, generated: Sample, *, training: Training, seed: int) -> dict[str, Result]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.validation.metrics.metric import SampleMetric
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.metrics.wasserstein import distances
+
+if TYPE_CHECKING:
+    from caloforge.validation.metrics.sample import Sample
 
 FloatArray = NDArray[np.float64]
 
@@ -44,3 +50,11 @@ def channel_wasserstein(reference: FloatArray, generated: FloatArray) -> Result:
     """
     distance, error = distances(reference, generated)
     return Result(float(distance.mean()), float(error.mean()), n=len(reference))
+
+
+def _of_samples(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    del seed
+    return {"channel_wasserstein": channel_wasserstein(reference.channels, generated.channels)}
+
+
+CHANNEL_WASSERSTEIN = SampleMetric({"channel_wasserstein": "Wasserstein-1 of channels (MeV)"}, _of_samples)

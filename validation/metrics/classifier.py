@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
 from threadpoolctl import threadpool_limits
 
+from caloforge.validation.metrics.metric import FeatureMetric, SampleMetric
 from caloforge.validation.metrics.result import Result, Roc
+
+if TYPE_CHECKING:
+    from caloforge.validation.metrics.sample import Sample
 
 FloatArray = NDArray[np.float64]
 
@@ -96,3 +101,12 @@ def roc(label: NDArray[np.generic], score: FloatArray) -> Roc:
     thresholds[0] = 1.0  # sklearn starts at infinity, which JSON does not have; no score is above 1
     kept = np.unique(np.linspace(0, len(fpr) - 1, min(ROC_POINTS, len(fpr))).astype(int))
     return Roc(tuple(fpr[kept].tolist()), tuple(tpr[kept].tolist()), tuple(thresholds[kept].tolist()))
+
+
+def _of_voxels(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    x, y = reference.voxel_features, generated.voxel_features
+    return {"auc_low": classifier_auc(x, y, seed=seed, trees=VOXEL_TREES)}
+
+
+AUC = FeatureMetric("Classifier AUC", lambda x, y, seed: classifier_auc(x, y, seed=seed))
+VOXEL_AUC = SampleMetric({"auc_low": "AUC, voxels"}, _of_voxels)

@@ -7,16 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caloforge.validation.metrics.registry import (
-    DISTRIBUTION_METRICS,
-    FEATURE_METRICS,
-    SAMPLE_METRICS,
-    DistributionMetric,
-)
+from caloforge.validation.metrics.metric import DistributionMetric
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.metrics.sample import Sample
-from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import Profile, Summary, layer_groups, layer_range
+from caloforge.validation.registries import DISTRIBUTION_METRICS, FEATURE_METRICS, OBSERVABLES, SAMPLE_METRICS
 from caloforge.validation.significance import worst_of
 
 

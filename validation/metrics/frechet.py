@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, eigh, eigvalsh
 from scipy.optimize import curve_fit, nnls
 
+from caloforge.validation.metrics.metric import FeatureMetric
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.observables.threads import in_threads
 
@@ -140,3 +141,6 @@ def _extrapolate(sizes: NDArray[np.int_], distances: FloatArray) -> tuple[float,
     solution, residual = nnls(design / scale, np.maximum(distances, 0))
     covariance = np.linalg.inv(design.T @ design) * residual**2 / (len(sizes) - 2)
     return float(solution[0]), float(np.sqrt(covariance[0, 0]))
+
+
+FPD = FeatureMetric("FPD", lambda x, y, seed: fpd(x, y, seed=seed))

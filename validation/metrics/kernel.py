@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.validation.metrics.frechet import normalised
+from caloforge.validation.metrics.metric import FeatureMetric
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.observables.threads import in_threads
 
@@ -104,3 +105,6 @@ def _powered(base: FloatArray) -> FloatArray:
     """Return the fourth power, in place."""
     np.square(base, out=base)
     return np.square(base, out=base)
+
+
+KPD = FeatureMetric("KPD", lambda x, y, seed: kpd(x, y, seed=seed, batch_size=min(BATCH_SIZE, len(x))))

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import InputError, unknown_name
-from caloforge.validation.metrics.registry import FEATURE_METRICS
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.metrics.separation import separation_power
 from caloforge.validation.metrics.wasserstein import wasserstein
+from caloforge.validation.registries import FEATURE_METRICS
 
 FloatArray = NDArray[np.float64]
 Metric = Callable[[FloatArray, FloatArray, int], Result]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.validation.metrics.metric import SampleMetric
 from caloforge.validation.metrics.result import Result
+from caloforge.validation.metrics.sample import Sample, some_rows
 
 NEAREST = 5
 EMPTY = 0.1
 """Energy in MeV that CaloChallenge gives to empty voxels before the logarithm."""
 BLOCK = 1000
+SHOWERS = 2000
+"""Showers of each sample that the quick protocol computes distances of: their number counts squared."""
 
 
 def log_voxels(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -121,3 +125,13 @@ def _squares(x: NDArray[np.floating]) -> NDArray[np.float64]:
 def _mean(values: NDArray[np.generic], n: int) -> Result:
     numbers = values.astype(np.float64)
     return Result(float(numbers.mean()), float(numbers.std() / np.sqrt(len(numbers))), n=n, two_sided=True)
+
+
+def _of_some(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    rows = some_rows(len(reference.summary), SHOWERS, seed=seed)
+    return prdc(log_voxels(reference.voxels(rows)), log_voxels(generated.voxels(rows)))
+
+
+PRDC = SampleMetric(
+    {"precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage"}, _of_some
+)

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
+from caloforge.validation.metrics.metric import SampleMetric
 from caloforge.validation.metrics.result import Result
+from caloforge.validation.metrics.sample import Sample, some_rows
 
 FloatArray = NDArray[np.float64]
 
@@ -20,6 +22,8 @@ N_CLUSTERINGS = 5
 N_SLOPES = 1001
 N_BOOTSTRAPS = 20
 BETA = 8
+CLUSTERED_SHOWERS = 5000
+"""Showers of each sample that are clustered."""
 
 
 @dataclass(frozen=True)
@@ -120,3 +124,25 @@ def _clusters(points: NDArray[np.float32], seed: int) -> NDArray[np.int32]:
 
 def _scores(found: Curve) -> Mapping[str, FloatArray]:
     return {"auc": found.area, "f8": found.f_score(BETA), "f1_8": found.f_score(1 / BETA)}
+
+
+def _of_samples(reference: Sample, generated: Sample, seed: int) -> dict[str, Result]:
+    """Cluster the standardised features and the energies of voxels of some showers."""
+    rows = some_rows(len(reference.summary), CLUSTERED_SHOWERS, seed=seed)
+    x, y = reference.features[rows], generated.features[rows]
+    scale = x.std(axis=0)
+    scale[scale == 0] = 1.0
+    found = {
+        "features": precision_recall(x / scale, y / scale, seed=seed),
+        "voxels": precision_recall(reference.voxels(rows), generated.voxels(rows), seed=seed),
+    }
+    return {f"prd_{score}_{space}": result for space, scores in found.items() for score, result in scores.items()}
+
+
+PRECISION_RECALL = SampleMetric(
+    {
+        "prd_auc_features": "Precision-recall AUC, features",
+        "prd_auc_voxels": "Precision-recall AUC, voxels",
+    },
+    _of_samples,  # its F scores are in metrics.json and not in tables
+)

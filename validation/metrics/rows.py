@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from caloforge.validation.metrics.compare import Comparison
-from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, headline_labels
+from caloforge.validation.metrics.headlines import headline_labels
 from caloforge.validation.metrics.result import Result
-from caloforge.validation.observables.registry import OBSERVABLES, SPECTRA, Observable
+from caloforge.validation.observables.observable import Observable
+from caloforge.validation.observables.spectrum import SPECTRA
+from caloforge.validation.registries import DISTRIBUTION_METRICS, OBSERVABLES
 from caloforge.validation.row import HEADLINE, Parts, Row
 
 
@@ -36,14 +38,14 @@ def metric_rows(generator: str, comparison: Comparison, floors: Comparison) -> I
 
 
 def _of_distribution(generator: str, kind: str, name: str, result: Result, floor: Result) -> Row:
-    what = OBSERVABLES[name] if name in OBSERVABLES else SPECTRA[name]
+    what = OBSERVABLES.get(name) if name in OBSERVABLES else SPECTRA[name]
     worst = result.places[1][result.worst_part(floor)] if result.parts else ""
     if isinstance(what, Observable):
         phrase = what.title.lower() + (f", {worst}" if worst else "")
     else:
         phrase = what.phrase.format(part=worst)
     return Row(
-        generator=generator, kind=kind, name=name, title=what.title, group=DISTRIBUTION_METRICS[kind].label,
+        generator=generator, kind=kind, name=name, title=what.title, group=DISTRIBUTION_METRICS.get(kind).label,
         value=result.value, error=result.error, floor=floor.value, floor_error=floor.error,
         sigma=result.sigma_from(floor), n=result.n, tested=True, phrase=phrase, worst=worst,
         absolute=result.absolute, absolute_unit="" if result.absolute is None else what.unit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.validation.metrics.metric import DistributionMetric
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.observables.histogram import bin_edges, histogram
 from caloforge.validation.observables.summary import Profile
@@ -79,3 +80,11 @@ def separation_of_histograms(
     first_order = slope1**2 * variance1 + slope2**2 * variance2
     second_order = ((variance1 + variance2) / total) ** 2 / 2
     return float((difference**2 / total).sum() / 2), float(np.sqrt((first_order + second_order).sum()))
+
+
+SEPARATION = DistributionMetric(
+    "Separation power",
+    "Mean separation power",
+    lambda observable, x, y: separation_power(x, y, log=observable.log),
+    lambda x, y, n: separation_of_profiles(x, y, n=n),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.validation.metrics.metric import DistributionMetric
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.observables.summary import Profile
 
@@ -73,3 +74,11 @@ def wasserstein_of_profiles(reference: Profile, generated: Profile, *, n: int) -
         for h, p in ((h1, reference), (h2, generated))
     )
     return Result(distance / unit, float(np.sqrt(variance)) / unit, n=n, absolute=distance)
+
+
+WASSERSTEIN = DistributionMetric(
+    "Wasserstein-1 (in std. dev.)",
+    "Mean Wasserstein-1 (in std. dev.)",
+    lambda _, x, y: wasserstein(x, y),
+    lambda x, y, n: wasserstein_of_profiles(x, y, n=n),
+)

@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from caloforge.validation.figures.key_figures import KEY_FIGURES
 from caloforge.validation.observables.conditions import CONDITIONS, inside, ranges
 from caloforge.validation.observables.histogram import bin_edges, fractions, number_of_bins
 from caloforge.validation.observables.per_shower import response
 from caloforge.validation.observables.summary import Summary
 from caloforge.validation.plots.panels import Axis, Panel, Samples
 from caloforge.validation.plots.style import REFERENCE
+from caloforge.validation.registries import KEY_FIGURES
 from caloforge.validation.row import Row
 
 FloatArray = NDArray[np.float64]
@@ -32,7 +32,7 @@ def key_figure(samples: Samples, name: str, condition: str, edges: FloatArray, t
         terms: fitted a, b, c of a/sqrt(E) (+) b/E (+) c (E in GeV) by sample name, drawn dotted over
             the resolution against energy.
     """
-    figure, where = KEY_FIGURES[name], CONDITIONS[condition]
+    figure, where = KEY_FIGURES.get(name), CONDITIONS[condition]
     axis = Axis(f"{where.label} [{where.unit}]", figure.label, log_x=where.log, ratio=figure.ratio, filled=False)
     lines = None
     if terms and (name, condition) == ("resolution", "energy"):
@@ -45,7 +45,7 @@ def key_figure(samples: Samples, name: str, condition: str, edges: FloatArray, t
 
 def response_in_ranges(samples: Samples, condition: str) -> Figure:
     """Draw the distribution of the response in up to three ranges of a condition beside each other."""
-    axis = Axis(KEY_FIGURES["response"].label.removeprefix("Mean "), "Fraction of showers")
+    axis = Axis(KEY_FIGURES.get("response").label.removeprefix("Mean "), "Fraction of showers")
 
     def panel(title: str, low: float, high: float) -> Panel:
         def values(summary: Summary) -> FloatArray:

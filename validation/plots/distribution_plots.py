@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from caloforge.validation.observables.histogram import bin_edges, fractions, number_of_bins
-from caloforge.validation.observables.registry import Observable
+from caloforge.validation.observables.observable import Observable
 from caloforge.validation.plots.panels import Axis, Samples
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from caloforge.validation.figures.key_figures import KEY_FIGURES, figures_in_bins
+from caloforge.validation.figures.key_figures import figures_in_bins
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.observables.conditions import CONDITIONS, present
-from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import Summary
 from caloforge.validation.plots.condition_plots import fitted_terms, key_figure, response_in_ranges
 from caloforge.validation.plots.distribution_plots import distribution
@@ -28,6 +27,7 @@ from caloforge.validation.plots.profile_plots import (
 from caloforge.validation.plots.roc_plot import roc_curves
 from caloforge.validation.plots.shower_plots import event_display
 from caloforge.validation.plots.style import save, style
+from caloforge.validation.registries import KEY_FIGURES, OBSERVABLES
 from caloforge.validation.row import HEADLINE, PHYSICS
 
 
@@ -116,7 +116,7 @@ def _conditions(samples: Samples, metrics: Judgement) -> Iterator[_Drawn]:
         against = CONDITIONS[condition].title.lower()
         group = f"In bins of {against}"
         for name in figures_in_bins(samples.reference):
-            title = f"{KEY_FIGURES[name].title} against {against}"
+            title = f"{KEY_FIGURES.get(name).title} against {against}"
             yield _Drawn(f"{name}_{condition}", title, group, key_figure(samples, name, condition, edges, terms))
         if len(edges) < 3:
             continue

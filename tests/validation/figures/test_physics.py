@@ -5,7 +5,6 @@ import pytest
 
 from caloforge.geometry import Geometry, Layer
 from caloforge.validation.figures.physics import (
-    FIGURES,
     correlation_difference,
     figures,
     layer_correlation,
@@ -15,6 +14,7 @@ from caloforge.validation.figures.physics import (
 from caloforge.validation.observables.histogram import energy_edges
 from caloforge.validation.observables.per_shower import containment_radius, empty_layers, hottest_voxel_share
 from caloforge.validation.observables.summary import summarise_voxels
+from caloforge.validation.registries import FIGURES
 
 N, LAYERS = 6000, 20
 LONG = Geometry("long", tuple(Layer(i, (0.0, 10.0, 20.0), 1) for i in range(LAYERS)))

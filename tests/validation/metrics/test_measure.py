@@ -9,11 +9,10 @@ from caloforge.errors import InputError
 from caloforge.showers import open_showers
 from caloforge.validation.metrics.compare import distances
 from caloforge.validation.metrics.measure import COLUMN_METRICS, measure
-from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, FEATURE_METRICS
-from caloforge.validation.observables.registry import OBSERVABLES, Observable
 from caloforge.validation.observables.summary import summarise
 from caloforge.validation.plots.panels import Samples
 from caloforge.validation.plots.write import _distributions
+from caloforge.validation.registries import DISTRIBUTION_METRICS, FEATURE_METRICS, OBSERVABLES
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -70,33 +69,26 @@ def test_the_documented_use_on_arrays_works(demo_showers, monkeypatch, tmp_path)
 
 
 def test_the_documented_observable_appears_by_itself(demo_showers, monkeypatch, tmp_path):
-    before = dict(OBSERVABLES)
     try:
-        run_example("extending.md", tmp_path / "example.py", "OBSERVABLES[")
-        (name,) = set(OBSERVABLES) - set(before)
+        written = run_example("extending.md", tmp_path / "example.py", "OBSERVABLES.register")["FIRST_HALF"]
         summary = summarise(open_showers(demo_showers).select(np.arange(100)))
         for metric in DISTRIBUTION_METRICS.values():
-            assert distances(metric, summary, summary)[name].value == 0
-        monkeypatch.setattr("caloforge.validation.plots.write.OBSERVABLES", {name: OBSERVABLES[name]})
+            assert distances(metric, summary, summary)["first_half"].value == 0
+        monkeypatch.setattr(OBSERVABLES, "_own", {})  # the others need not be drawn
         (drawn,) = _distributions(Samples(summary, {"g": summary}))
-        assert drawn.title == OBSERVABLES[name].title
-        assert isinstance(OBSERVABLES[name], Observable)
+        assert drawn.title == written.title
     finally:
-        OBSERVABLES.clear()
-        OBSERVABLES.update(before)
+        OBSERVABLES.forget("first_half")
 
 
-def test_the_documented_metric_is_used_on_arrays(monkeypatch, tmp_path):
-    before = dict(FEATURE_METRICS)
+def test_the_documented_metric_is_used_on_arrays(tmp_path):
     try:
-        run_example("extending.md", tmp_path / "example.py", "FEATURE_METRICS[")
-        (name,) = set(FEATURE_METRICS) - set(before)
+        run_example("extending.md", tmp_path / "example.py", "FEATURE_METRICS.register")
         rng = np.random.default_rng(0)
         x, y, z = (rng.normal((0, shift), 1, (400, 2)) for shift in (0, 1, 0))
-        found = measure(name, x, y, floor=z)
+        found = measure("means", x, y, floor=z)
         assert found.value == pytest.approx(1, abs=5 * 0.07)
         assert found.sigma > 3
         assert found.error == pytest.approx(0.1, rel=0.2)  # sqrt(2/400) in each of two columns
     finally:
-        FEATURE_METRICS.clear()
-        FEATURE_METRICS.update(before)
+        FEATURE_METRICS.forget("means")

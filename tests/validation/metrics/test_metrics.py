@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from caloforge.validation.metrics.compare import compare
-from caloforge.validation.metrics.registry import DISTRIBUTION_METRICS, headline_labels
+from caloforge.validation.metrics.headlines import headline_labels
 from caloforge.validation.metrics.result import Result
 from caloforge.validation.metrics.sample import Sample
-from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import summarise, summarise_voxels
+from caloforge.validation.registries import DISTRIBUTION_METRICS, OBSERVABLES
 from caloforge.validation.significance import worst_of
 
 N = 1500
@@ -61,8 +61,8 @@ def test_a_planted_defect_is_seen(defect, sees, blind, metric, mesh, toy_showers
     broken = summarise_voxels([defective], energy[N:], mesh)
 
     def result(name, summary):
-        observable = OBSERVABLES[name]
-        return DISTRIBUTION_METRICS[metric].function(
+        observable = OBSERVABLES.get(name)
+        return DISTRIBUTION_METRICS.get(metric).function(
             observable, observable.columns(reference), observable.columns(summary)
         )
 

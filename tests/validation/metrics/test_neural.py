@@ -13,8 +13,8 @@ from caloforge.showers import open_showers
 from caloforge.validation.metrics.challenge_classifiers import classifier_results
 from caloforge.validation.metrics.classifier import auc_error
 from caloforge.validation.metrics.classifier_inputs import Columns, LowLevel, LowLevelNormalised, high_level
+from caloforge.validation.metrics.headlines import CLASSIFIER_LABELS
 from caloforge.validation.metrics.neural import MARGIN, calibrated, dense, divergence, judge, operations
-from caloforge.validation.metrics.registry import CLASSIFIER_LABELS
 from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.metrics.training import Training
 from caloforge.validation.observables.features import high_level_features

@@ -4,8 +4,8 @@ import pytest
 from caloforge.geometry import Geometry, Layer
 from caloforge.validation.observables.impact import expect_centres, fit_impact
 from caloforge.validation.observables.per_shower import shower_centre
-from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import summarise_voxels
+from caloforge.validation.registries import OBSERVABLES
 
 PLANE = Geometry("plane", (Layer(0, tuple(np.arange(0.0, 101.0, 2.0)), 64),))
 
@@ -35,7 +35,7 @@ def test_the_distance_is_found_and_residuals_are_small(forward):
     assert impact.distance == pytest.approx(7000, rel=0.02)
     np.testing.assert_allclose(impact.middle, 0, atol=0.5)
     _, expected = expect_centres(reference, {"other": other})
-    residual = OBSERVABLES["centre_residual_eta"].values(expected["other"])
+    residual = OBSERVABLES.get("centre_residual_eta").values(expected["other"])
     assert residual.shape == (400,)
     assert residual.std() < 2.5
     assert shower_centre(other)[:, 0].std() > 10
@@ -44,10 +44,10 @@ def test_the_distance_is_found_and_residuals_are_small(forward):
 def test_a_generator_that_misses_the_impact_point_is_seen():
     reference, bad = showers(3), showers(4, scale=0.8)
     reference, expected = expect_centres(reference, {"bad": bad})
-    outward = OBSERVABLES["centre_residual_outward"].values
+    outward = OBSERVABLES.get("centre_residual_outward").values
     assert outward(reference).mean() == pytest.approx(0, abs=0.3)
     assert outward(expected["bad"]).mean() == pytest.approx(-0.2 * 7000 * 0.0065, rel=0.1)
-    across = OBSERVABLES["centre_residual_phi"].values
+    across = OBSERVABLES.get("centre_residual_phi").values
     assert across(expected["bad"]).std() > 3 * across(reference).std()
 
 
@@ -58,5 +58,5 @@ def test_without_angles_nothing_is_said(mesh, toy_showers):
     reference, others = expect_centres(summary, {"a": summary})
     assert reference.expected_centre is None
     assert others == {"a": summary}
-    assert OBSERVABLES["centre_residual_eta"].columns(summary).shape == (50, 0)
+    assert OBSERVABLES.get("centre_residual_eta").columns(summary).shape == (50, 0)
     assert expect_centres(showers(5, n=60), {"a": summary})[0].expected_centre is None

@@ -11,8 +11,8 @@ from caloforge.validation.observables.per_shower import (
     longitudinal_first_moment,
     longitudinal_second_moment,
 )
-from caloforge.validation.observables.registry import OBSERVABLES
 from caloforge.validation.observables.summary import SPECTRUM_EDGES, summarise, summarise_voxels
+from caloforge.validation.registries import OBSERVABLES
 
 
 @pytest.mark.parametrize(("name", "n_features"), [("dataset_1_photons", 30), ("dataset_1_pions", 46)])

@@ -5,8 +5,9 @@ import pytest
 from rows import row
 
 from caloforge.showers import open_showers, write_showers
-from caloforge.validation.metrics.registry import FEATURE_METRICS, SAMPLE_METRICS, FeatureMetric
+from caloforge.validation.metrics.metric import FeatureMetric
 from caloforge.validation.metrics.result import Result, Roc
+from caloforge.validation.registries import FEATURE_METRICS, SAMPLE_METRICS
 from caloforge.validation.report.verdict import RULE, verdict
 from caloforge.validation.validate import validate
 
@@ -96,10 +97,8 @@ def judged(demo_showers, tmp_path_factory):
         blind = Result(0.5, 0.02, n=N, roc=Roc((0, 1), (0, 1), (1, 0)))
         blinded = {name: FeatureMetric(name, lambda *_: blind) for name in ("auc", "fpd")}
         for registry, left in ((FEATURE_METRICS, blinded), (SAMPLE_METRICS, {})):
-            for name in list(registry):
-                patch.delitem(registry, name)
-            for name, metric in left.items():
-                patch.setitem(registry, name, metric)
+            patch.setattr(registry, "_own", {})
+            patch.setattr(registry, "_registered", left)
         metrics = validate(samples[0], generated, folder / "out", floor=samples[1], training=samples[3])
     return metrics, (folder / "out" / "report.html").read_text()
 
