@@ -108,7 +108,7 @@ def main() -> None:
     output.mkdir(parents=True)
     os.environ["OMP_NUM_THREADS"] = "1"
     data, settings = small_file(output), output / "settings.yaml"
-    settings.write_text(yaml.safe_dump(SETTINGS))
+    settings.write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
     run(data, output / "whole", settings, spared=None, tree=False)
     killed: set[str] = set()
     while name := run(data, output / "killed", settings, spared=killed, tree=arguments.tree):

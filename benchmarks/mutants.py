@@ -54,14 +54,14 @@ class Mutant:
         Raises:
             SystemExit: the old text is not there exactly once.
         """
-        source = (root / self.file).read_text()
+        source = (root / self.file).read_text(encoding="utf-8")
         if (count := source.count(self.old)) != 1:
             sys.exit(f"{LIST.name}: {self.what!r}: its old text is {count} times in {self.file}")
         return source.replace(self.old, self.new)
 
 
 def mutants() -> list[Mutant]:
-    return [Mutant(**entry) for entry in yaml.safe_load(LIST.read_text())]
+    return [Mutant(**entry) for entry in yaml.safe_load(LIST.read_text(encoding="utf-8"))]
 
 
 class Copy:
@@ -75,7 +75,7 @@ class Copy:
         self.root.mkdir()
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT, check=True, capture_output=True, text=True,
+            cwd=ROOT, check=True, capture_output=True, encoding="utf-8",
         ).stdout  # fmt: skip
         for name in filter(None, listed.split("\0")):
             if (ROOT / name).is_file():
@@ -107,7 +107,7 @@ class Copy:
         output = self.root.parent / "output.txt"
         child = os.fork()
         if child == 0:
-            with output.open("w") as file:
+            with output.open("w", encoding="utf-8") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
                 os.chdir(self.root)
@@ -123,7 +123,7 @@ class Copy:
             return None
         if ended == -signal.SIGALRM:
             return f"no end within {TIMEOUT} s"
-        text = output.read_text()
+        text = output.read_text(encoding="utf-8")
         if ended != 1:
             sys.exit(f"pytest {tests} ended with {ended}:\n{text[-2000:]}")
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
@@ -149,10 +149,10 @@ def main() -> None:
             print("| mutant | in | killed by |\n|---|---|---|")
         for mutant in wanted:
             path = copy.root / mutant.file
-            whole, broken = path.read_text(), mutant.text(copy.root)
-            path.write_text(broken)
+            whole, broken = path.read_text(encoding="utf-8"), mutant.text(copy.root)
+            path.write_text(broken, encoding="utf-8")
             killer = copy.first_failure(mutant.tests)
-            path.write_text(whole)
+            path.write_text(whole, encoding="utf-8")
             survivors += killer is None
             # Relative to tests/, and without the parameters: the first of several is chance.
             name = "**survives**" if killer is None else killer.removeprefix("tests/").partition("[")[0]

@@ -88,8 +88,8 @@ def tune(
                 **chosen.options(family),
             )
         write_tuning(result, Path(tuning.path))
-        Path(table.path).write_text(tuning_markdown(result))
-        Path(plots.path).write_text(plots_html(result))
+        Path(table.path).write_text(tuning_markdown(result), encoding="utf-8")
+        Path(plots.path).write_text(plots_html(result), encoding="utf-8")
         figures = result.best.metrics if result.best else {}
         counts = {"trials": len(result.trials), "given_again": result.given_again}
         log_scalars(metrics, {**figures, **counts}, family=family)

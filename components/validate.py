@@ -85,7 +85,7 @@ def validate(
         )
         board = make_leaderboard(figures)
         write_json(Path(leaderboard.path), board)
-        Path(ranking.path).write_text(leaderboard_markdown(board))
+        Path(ranking.path).write_text(leaderboard_markdown(board), encoding="utf-8")
         shutil.copyfile(output / "report.html", report.path)
         shutil.copyfile(output / "summary.md", summary.path)
         log_scalars(metrics, headline(board))

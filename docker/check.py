@@ -76,7 +76,7 @@ def main(environment_folder: Path) -> None:
             "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         compile_pipeline(PipelineSettings(), folder / "pipeline.yaml")
-        pipeline = next(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
+        pipeline = next(yaml.safe_load_all((folder / "pipeline.yaml").read_text(encoding="utf-8")))
         _step(pipeline, "preprocess", folder, inputs={"showers": showers}, environment=environment)
         prepared = folder / "preprocess" / "prepared"
         _step(

@@ -12,6 +12,6 @@ from pathlib import Path
 NOT_AT_RUN_TIME = {"kfp", "kfp-kubernetes"}
 """They make and submit pipelines, on the machine of whoever does that."""
 
-project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 wanted = [*project["dependencies"], *project["optional-dependencies"]["s3"], *project["optional-dependencies"]["gs"]]
 print(*(line for line in wanted if re.split(r"[^\w-]", line)[0] not in NOT_AT_RUN_TIME), sep="\n")

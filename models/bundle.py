@@ -195,7 +195,7 @@ def save_bundle(
         prepared.geometry.write(folder / "geometry.xml")
         write_json(folder / "training.json", record)
         content = bundle_config(config, prepared, network, energies=record["energies"], extrapolation=extrapolation)
-        (folder / "README.md").write_text(_model_card(content, prepared, record))
+        (folder / "README.md").write_text(_model_card(content, prepared, record), encoding="utf-8")
         seal_bundle(folder, content)
 
 
@@ -278,7 +278,7 @@ def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
     """
     path = Path(path)
     config = read_bundle_config(path)
-    geometry = Geometry.from_xml((path / "geometry.xml").read_text(), name=config["geometry"])
+    geometry = Geometry.from_xml((path / "geometry.xml").read_text(encoding="utf-8"), name=config["geometry"])
     family = FAMILIES.get(config["family"])
     settings = family.Config.parse(
         {**config["settings"], "family": config["family"], "preset": config["preset"]},

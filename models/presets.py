@@ -127,7 +127,9 @@ def _paths(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 @cache
 def _read_preset(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((files("caloforge.models") / "presets" / f"{name}.yaml").read_text())
+    content: dict[str, Any] = yaml.safe_load(
+        (files("caloforge.models") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    )
     return content
 
 

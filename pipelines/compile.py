@@ -30,7 +30,7 @@ def compile_pipeline(settings: PipelineSettings, output: Path, *, manifests: boo
         try:
             pipeline = build_pipeline(settings)
             compiler.Compiler().compile(pipeline, str(written))
-            check(written.read_text())
+            check(written.read_text(encoding="utf-8"))
             if manifests:
                 options = KubernetesManifestOptions(
                     pipeline_name=settings.name,

@@ -96,7 +96,7 @@ def prepare(
             np.savez(folder / "conditions.npz", allow_pickle=False, **columns)
             origin = provenance(inputs={"showers": showers.path}, seed=seed)
             showers.geometry.write(folder / "geometry.xml")
-            (folder / "quality.md").write_text(quality.markdown())
+            (folder / "quality.md").write_text(quality.markdown(), encoding="utf-8")
             record = {
                 "format": 1,
                 "geometry": showers.geometry.name,

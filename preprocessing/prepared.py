@@ -115,7 +115,7 @@ def load_prepared(path: Path) -> Prepared:
     if not (path / "prepared.json").is_file():
         raise InputError(f"{path}: not a folder of prepared data (prepared.json is missing); run preprocess first")
     record = read_json(path / "prepared.json")
-    geometry = Geometry.from_xml((path / "geometry.xml").read_text(), name=record["geometry"])
+    geometry = Geometry.from_xml((path / "geometry.xml").read_text(encoding="utf-8"), name=record["geometry"])
     with np.load(path / "splits.npz", allow_pickle=False) as arrays:
         splits: dict[str, NDArray[np.int64]] = {name: arrays[name] for name in SPLITS}
     return Prepared(path, record, geometry, splits)

@@ -51,7 +51,7 @@ class TrialProcess:
 
     def lines(self) -> list[str]:
         """Return the whole lines written so far."""
-        text = self.log.read_text(errors="replace")
+        text = self.log.read_text(errors="replace", encoding="utf-8")
         return text.splitlines() if self.poll() is not None else text.splitlines()[: text.count("\n")]
 
     def terminate(self) -> None:

@@ -82,7 +82,8 @@ def tell_trainer(figures: Mapping[str, float]) -> None:
     }
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            token = Path(os.environ["KUBEFLOW_TRAINER_SERVER_TOKEN"]).read_text().strip()  # it is renewed now and then
+            # It is renewed now and then.
+            token = Path(os.environ["KUBEFLOW_TRAINER_SERVER_TOKEN"]).read_text(encoding="utf-8").strip()
             context = ssl.create_default_context(cafile=os.environ.get("KUBEFLOW_TRAINER_SERVER_CA_CERT"))
             answer = httpx.post(
                 url, json={"trainerStatus": status}, headers={"Authorization": f"Bearer {token}"}, verify=context

@@ -21,5 +21,5 @@ def write_tuning(tuning: Tuning, output: Path) -> None:
     write_json(output / "overrides.json", tuning.overrides())
     write_json(output / "trials.json", [asdict(trial) for trial in tuning.trials])
     with atomic_file(output / "tuning.md") as path:
-        path.write_text(tuning_markdown(tuning))
+        path.write_text(tuning_markdown(tuning), encoding="utf-8")
     write_plots(tuning, output)

@@ -173,8 +173,8 @@ def validate(
             clock.lap("draw")
             metrics = metrics.model_copy(update={"seconds": clock.seconds})
             write_report(metrics, plots, shown, reference.geometry, folder / "report.html")
-            (folder / "summary.md").write_text(summary_markdown(metrics))
-            (folder / "tables.csv").write_text(tables_csv(metrics))
+            (folder / "summary.md").write_text(summary_markdown(metrics), encoding="utf-8")
+            (folder / "tables.csv").write_text(tables_csv(metrics), encoding="utf-8")
             metrics.write(folder / "metrics.json")
         return metrics
 

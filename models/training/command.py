@@ -28,7 +28,7 @@ def train_arguments(request: TrainingRequest, scratch: Path) -> list[str]:
     if request.overrides:
         file = scratch / "overrides.yaml"
         with atomic_file(file) as temporary:
-            temporary.write_text(yaml.safe_dump(json.loads(json.dumps(request.overrides))))
+            temporary.write_text(yaml.safe_dump(json.loads(json.dumps(request.overrides))), encoding="utf-8")
         arguments.append(f"--overrides={file}")
     return arguments
 

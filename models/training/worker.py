@@ -59,7 +59,7 @@ def follow(
     with (
         subprocess.Popen(
             command,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", start_new_session=True,
             env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {}), RUNNER: str(os.getpid())},
         ) as process,
         watch_memory(lambda: _kill(process)) as memory,

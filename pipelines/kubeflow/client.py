@@ -343,7 +343,7 @@ def connect(
     if "://" not in host:
         raise InputError(f"{host}: an address begins with https:// or http://")
     if namespace is None and inside:
-        namespace = (ACCOUNT / "namespace").read_text().strip()
+        namespace = (ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
     token = os.environ.get(TOKEN, "").strip()
     cookies = _read(cookies_file) if cookies_file else os.environ.get(COOKIES, "").strip()
     if token_file is not None:
@@ -367,7 +367,7 @@ def connect(
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text().strip()
+        text = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

@@ -75,7 +75,7 @@ def read_pipeline(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read or holds no pipeline that could be run.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     return check(text)

@@ -82,7 +82,7 @@ def main() -> None:
     except RuntimeError as error:  # a task failed, and its own output said why
         logger.error("%s", error)
         sys.exit(1)
-    Path(request["outputs"]).write_text(json.dumps(outputs))
+    Path(request["outputs"]).write_text(json.dumps(outputs), encoding="utf-8")
 
 
 if __name__ == "__main__":

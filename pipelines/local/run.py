@@ -122,7 +122,7 @@ def _folder_of_one_run(output: Path) -> Iterator[None]:
     """Make the folder and keep other runs out of it."""
     try:
         (output / "steps").mkdir(parents=True, exist_ok=True)
-        lock = (output / "steps" / "lock").open("w")
+        lock = (output / "steps" / "lock").open("w", encoding="utf-8")
         with tempfile.TemporaryFile(dir=output):
             pass
     except OSError as error:
@@ -159,15 +159,18 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
         **os.environ,
         "PYTHONSAFEPATH": "1",  # a folder called caloforge in the current directory is not the package
         "PYTHONUNBUFFERED": "1",
+        # kfp's own files, and what a step says, whatever the locale.
+        "PYTHONUTF8": "1",
+        "PYTHONIOENCODING": "utf-8",
         RUNNER: str(os.getpid()),
         STEP_LOG: str(output / "steps" / "times.jsonl"),
     }
-    with (output / "run.log").open("a") as file:
+    with (output / "run.log").open("a", encoding="utf-8") as file:
         log = RunLog(file)
         process = subprocess.Popen(
             [sys.executable, "-m", "caloforge.pipelines.local.execute"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", env=environment, start_new_session=True,
+            encoding="utf-8", errors="replace", env=environment, start_new_session=True,
         )  # fmt: skip
         with process, _stopped_at_the_end(process):
             assert process.stdin is not None

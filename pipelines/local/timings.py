@@ -18,7 +18,7 @@ def timings(log: Path, *, start: float, end: float) -> dict[str, Any]:
         Seconds of work and overhead (start of the process and imports) per step, the wall time of
         this run and the fraction of it in which no step was working.
     """
-    lines = log.read_text().splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     records = [json.loads(line) for line in lines]
     steps = {
         record["step"]: {

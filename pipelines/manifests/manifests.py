@@ -68,7 +68,7 @@ def write_manifests(
     left_out = parts(without)
     for path, text in manifests(settings or PipelineSettings(), overlay=overlay, without=left_out).items():
         with atomic_file(output / path) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
 
 
 def parts(names: Iterable[str]) -> frozenset[Part]:

@@ -96,7 +96,7 @@ def connect(namespace: str | None = None, *, context: str | None = None) -> Clus
     try:
         if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             cluster_config.load_incluster_config(client_configuration=configuration)
-            default = (ACCOUNT / "namespace").read_text().strip()
+            default = (ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
         else:
             cluster_config.load_kube_config(context=context, client_configuration=configuration)
             contexts, active = cluster_config.list_kube_config_contexts()

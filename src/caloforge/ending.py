@@ -60,7 +60,7 @@ def write_ending(ending: Ending) -> None:
     if ending.cause and TERMINATION_LOG.exists():
         message = ending.cause.encode()[:MESSAGE_BYTES].decode(errors="ignore")
         with suppress(OSError):
-            TERMINATION_LOG.write_text(message)
+            TERMINATION_LOG.write_text(message, encoding="utf-8")
 
 
 def read_ending(log: str) -> Ending | None:

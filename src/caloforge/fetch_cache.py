@@ -126,7 +126,7 @@ class FetchCache:
         """Wait until no other process fetches the same, as far as locks work here."""
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with (locks / key).open("a") as file:
+        with (locks / key).open("a", encoding="utf-8") as file:
             seen, since, said = -1, time.monotonic(), False
             while True:
                 try:

@@ -234,7 +234,7 @@ class Geometry:
     def write(self, path: Path) -> None:
         """Write the binning file, atomically."""
         with atomic_file(path) as temporary:
-            temporary.write_text(self.to_xml())
+            temporary.write_text(self.to_xml(), encoding="utf-8")
 
 
 def geometry_names() -> list[str]:
@@ -252,7 +252,7 @@ def load_geometry(name_or_path: str | Path) -> Geometry:
     path = Path(name_or_path)
     if path.suffix.lower() == ".xml":
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: the binning file cannot be read ({error})") from None
         name = re.sub(r"^binning_", "", path.stem)
@@ -260,7 +260,7 @@ def load_geometry(name_or_path: str | Path) -> Geometry:
     name = str(name_or_path)
     if name not in geometry_names():
         raise unknown_name("geometry (or path of a binning .xml)", name, geometry_names())
-    text = (files("caloforge") / "geometries" / f"{name}.xml").read_text()
+    text = (files("caloforge") / "geometries" / f"{name}.xml").read_text(encoding="utf-8")
     return Geometry.from_xml(text, name=name)
 
 

@@ -34,5 +34,5 @@ def step(name: str) -> Iterator[None]:
     logger.info("%s: done in %.1f s", name, end - start)
     if (path := os.environ.get(STEP_LOG)) and first_process():
         record = {"step": name, "process": psutil.Process().create_time(), "start": start, "end": end}
-        with Path(path).open("a") as log:
+        with Path(path).open("a", encoding="utf-8") as log:
             log.write(json.dumps(record) + "\n")

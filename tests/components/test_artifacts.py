@@ -27,7 +27,7 @@ def test_only_finite_plain_floats_are_logged(metrics: Any) -> None:
     log_scalars(metrics, values)
     assert metrics.logged == {"a": 1.0, "b": 2.0}
     assert {type(value) for value in metrics.logged.values()} == {float}
-    assert json.loads(Path(metrics.path).read_text()) == metrics.logged
+    assert json.loads(Path(metrics.path).read_text(encoding="utf-8")) == metrics.logged
 
 
 def test_the_infinite_threshold_of_a_roc_is_left_out(metrics: Any) -> None:
@@ -37,7 +37,7 @@ def test_the_infinite_threshold_of_a_roc_is_left_out(metrics: Any) -> None:
 
 
 def test_headline_names_generator_and_floor() -> None:
-    row = {key: 0.7 for key in ("auc", "fpd", "mean_separation")}
+    row = dict.fromkeys(("auc", "fpd", "mean_separation"), 0.7)
     values = headline({"rows": [{"generator": "vae", **row, **{f"{key}_floor": 0.5 for key in row}}]})
     assert values["vae_auc"] == 0.7
     assert values["floor_auc"] == 0.5

@@ -72,7 +72,7 @@ def test_preprocess_writes_its_artifacts_and_says_where_the_showers_came_from(
         settings=json.dumps({"test_fraction": 0.25}), seed=3, data_sha256=checksum, code_version="1",
     )  # fmt: skip
     assert read_json(Path(prepared.path) / "prepared.json")["settings"]["test_fraction"] == 0.25
-    assert Path(quality.path).read_text() == (Path(prepared.path) / "quality.md").read_text()
+    assert Path(quality.path).read_text(encoding="utf-8") == (Path(prepared.path) / "quality.md").read_text()
     assert prepared.metadata["data_sha256"] == checksum
     assert prepared.metadata["data_address"] == str(small_showers)
     assert prepared.metadata["data_size"] == small_showers.stat().st_size

@@ -54,7 +54,7 @@ def test_records_of_a_loop_and_of_single_steps_become_one_index(judged: Path, tm
     assert {("train", "vae", "bundle"), ("validate", None, "leaderboard"), ("overview", None, "page")} == set(found)
     for one in found.values():
         assert digest(Path(one.address)) == (one.sha256, one.bytes)
-    page = Path(found["overview", None, "page"].address).read_text()
+    page = Path(found["overview", None, "page"].address).read_text(encoding="utf-8")
     assert "it diverged" in page
     assert "s3://data/showers.hdf5" in page
 

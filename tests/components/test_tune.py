@@ -77,8 +77,8 @@ def test_in_its_own_pod(small_showers: Path, small_prepared: Path, tmp_path: Pat
     assert best == FIXED, "what was given is kept"
     folder = Path(made["tuning"].path)
     assert read_json(folder / "overrides.json") == json.loads(result)["vae"]
-    assert Path(made["table"].path).read_text() == (folder / "tuning.md").read_text()
-    assert Path(made["plots"].path).read_text().count("data:image/png;base64,") == 2
+    assert Path(made["table"].path).read_text(encoding="utf-8") == (folder / "tuning.md").read_text()
+    assert Path(made["plots"].path).read_text(encoding="utf-8").count("data:image/png;base64,") == 2
     assert made["metrics"].logged["fpd"] > 0
     (trial,) = (tmp_path / "kept" / "tuning" / "vae" / "trials").iterdir()
     assert read_json(trial / "bundle" / "training.json")["config"]["preset"] == "demo"
@@ -99,8 +99,12 @@ def test_nothing_found(required: bool, small_showers: Path, small_prepared: Path
     result, made = _run(small_showers, small_prepared, tmp_path / "out", **arguments)
     assert json.loads(result) == overrides, "what was given"
     assert made["metrics"].logged == {"trials": 0, "given_again": 0}
-    assert Path(made["table"].path).read_text().startswith("No trial gave fpd: the family keeps its own parameters")
-    assert Path(made["plots"].path).read_text().count("data:image/png;base64,") == 2
+    assert (
+        Path(made["table"].path)
+        .read_text(encoding="utf-8")
+        .startswith("No trial gave fpd: the family keeps its own parameters")
+    )
+    assert Path(made["plots"].path).read_text(encoding="utf-8").count("data:image/png;base64,") == 2
 
 
 def test_with_katib(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_cache_that_cannot_be_used_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if fault == "a file in the way":
-        cache.write_text("")
+        cache.write_text("", encoding="utf-8")
     elif fault == "full":
         usage = type("Usage", (), {"free": 1000})
         real = fetch_cache.shutil.disk_usage

@@ -8,7 +8,7 @@ from caloforge.pipelines.layout import RECORD, ResultFolder, link_file
 
 def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -22,7 +22,7 @@ def every_metrics_json_keeps_to_the_schema() -> Iterator[None]:
 
     def checked(self: Judgement, path: Path) -> None:
         write(self, path)
-        checker.validate(json.loads(path.read_text()))
+        checker.validate(json.loads(path.read_text(encoding="utf-8")))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Judgement, "write", checked)

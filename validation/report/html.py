@@ -73,7 +73,7 @@ def write_report(
         provenance=json.dumps(metrics.provenance, indent=2),
     )
     with atomic_file(path) as temporary:
-        temporary.write_text(html)
+        temporary.write_text(html, encoding="utf-8")
 
 
 def headline(metrics: Judgement) -> str:

@@ -66,7 +66,7 @@ def write_overview(metrics: Judgement, board: Mapping[str, Any], plots: Path, in
         fetched=any(is_remote(artifact.address) for artifact in index.artifacts),
     )
     with atomic_file(path) as temporary:
-        temporary.write_text(html)
+        temporary.write_text(html, encoding="utf-8")
 
 
 def sentence(metrics: Judgement, generator: str) -> str:

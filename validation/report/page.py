@@ -16,7 +16,7 @@ def render(template: str, **values: Any) -> str:
     """Fill a template of this package; all that comes in is text and no HTML, unless it is marked."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters.update(number=number, uncertainty=uncertainty, distance=distance)
-    source = (files("caloforge.validation.report") / "templates" / template).read_text()
+    source = (files("caloforge.validation.report") / "templates" / template).read_text(encoding="utf-8")
     return environment.from_string(source).render(**values)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import locale
+import os
 import sys
 from typing import Any
 
@@ -34,6 +38,8 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command and leave with its exit code."""
         kwargs["standalone_mode"] = False
+        if not args and kwargs.get("args") is None:
+            _speak_utf8()
         try:
             sys.exit(super().main(*args, **kwargs) or 0)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -52,6 +58,20 @@ class Commands(click.Group):
                 raise
             click.echo(f"Error: {error}", err=True)
             sys.exit(1)
+
+
+def _speak_utf8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale is another: names of files, and what libraries write.
+
+    What the output cannot show, an encoding that the user chose (``PYTHONIOENCODING``), becomes a question mark: it
+    must not end the work after hours.
+    """
+    if not sys.flags.utf8_mode and codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def fail(message: str, *, code: int) -> None:

@@ -33,7 +33,7 @@ def limit(api: KubernetesApi, **item: Any) -> None:
 
 
 def allow(api: KubernetesApi, hard: dict[str, str], used: dict[str, str] | None = None, **spec: Any) -> None:
-    status = {"hard": hard, "used": {name: "0" for name in hard} | (used or {})}
+    status = {"hard": hard, "used": dict.fromkeys(hard, "0") | (used or {})}
     content = {"metadata": {"name": "share"}, "spec": {"hard": hard, **spec}, "status": status}
     api.add("resourcequotas", content, namespace="team")
 
