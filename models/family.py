@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from caloforge.draws import Draws
 from caloforge.geometry import Geometry
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
-from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
 
 if TYPE_CHECKING:

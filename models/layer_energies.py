@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from zuko.nn import MaskedMLP
 
+from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.family import TrainableModel
 from caloforge.models.networks.couplings import SplineCoupling, negative_log_likelihood, splits
 from caloforge.models.networks.mlp import MLPConfig, ResidualMLP
-from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.transforms import LayerEnergyTransform
 
 

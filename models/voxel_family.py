@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from caloforge.config import Config
+from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.models.batch import Batch, Decoded
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
@@ -20,7 +21,6 @@ from caloforge.models.networks.architecture import Architecture
 from caloforge.models.objectives.objective import Objective, ObjectiveChoice
 from caloforge.models.registries import LOSSES, NETWORKS, OBJECTIVES, SAMPLERS
 from caloforge.models.samplers.sampler import SamplerChoice
-from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.transforms import LayerSums, restore_layers
 
 if TYPE_CHECKING:

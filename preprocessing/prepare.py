@@ -167,7 +167,7 @@ def _fit_transforms(training: Showers, folder: Path, settings: PrepareSettings, 
     import torch
     from safetensors.torch import save_file
 
-    from caloforge.preprocessing.draws import Draws
+    from caloforge.draws import Draws
     from caloforge.preprocessing.transforms import LayerEnergyTransform, LayerSums, VoxelTransform
 
     sums = LayerSums(training.geometry)
@@ -178,8 +178,8 @@ def _fit_transforms(training: Showers, folder: Path, settings: PrepareSettings, 
     layer_fit, voxel_fit = layers.fit(), voxels.fit()
     progress = Progress("fitting transforms", len(training), unit="shower")
     start = 0
-    for chunk in training.chunks():
-        values = torch.from_numpy(np.where(chunk < threshold, 0, chunk))
+    for chunk in training.chunks(threshold=threshold):
+        values = torch.from_numpy(chunk)
         energy = sums.sum(values)
         stop = start + len(chunk)
         layer_fit.update(energy, incident[start:stop])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from caloforge.geometry import Geometry
 from caloforge.progress import Progress
-from caloforge.showers import Showers
+from caloforge.showers import Showers, cut
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def check_quality(showers: Showers, *, threshold: float, max_response: float) ->
         finite = np.isfinite(chunk).all(1)
         values = np.where(np.isfinite(chunk), chunk, 0)
         positive = (values >= 0).all(1)
-        values[values < threshold] = 0
+        values = cut(values, threshold)
         total[rows] = values.sum(1, dtype=np.float64)
         possible = total[rows] <= max_response * energy[rows]
         filled = total[rows] > 0

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from caloforge.draws import Draws
 from caloforge.errors import unknown_name
 from caloforge.geometry import Geometry
-from caloforge.preprocessing.draws import Draws
 
 HIT_GAP = 0.25
 """Half the distance in log(energy / threshold) that is kept between hits and censored zeros."""

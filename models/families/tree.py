@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.config import Config
+from caloforge.draws import Draws
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.family import DataSpec, Family, Stage
 from caloforge.models.tree.axis import ExpectedAxis
@@ -24,7 +25,6 @@ from caloforge.models.tree.onnx_graph import write_onnx
 from caloforge.models.tree.rows import Observed, SplitNetworks
 from caloforge.models.tree.state import ENERGY, HITS, TreeState
 from caloforge.models.tree.totals import NOISE, Totals
-from caloforge.preprocessing.draws import Draws
 
 if TYPE_CHECKING:
     from caloforge.models.training.data import TrainingData

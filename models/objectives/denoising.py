@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.networks.vector_field import VectorField
 from caloforge.models.objectives.objective import Loss, Meaning, Objective, ObjectiveConfig
-from caloforge.preprocessing.draws import Draws
 
 Target = Literal["v", "eps", "x"]
 

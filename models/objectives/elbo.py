@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.networks.autoencoder import Autoencoder, Mixture
 from caloforge.models.objectives.objective import Loss, Meaning, Objective, ObjectiveConfig
-from caloforge.preprocessing.draws import Draws
 
 
 class ELBOConfig(ObjectiveConfig):

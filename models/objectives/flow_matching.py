@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.networks.vector_field import VectorField
 from caloforge.models.objectives.objective import Loss, Meaning, Objective, ObjectiveConfig
-from caloforge.preprocessing.draws import Draws
 
 
 class FlowMatchingConfig(ObjectiveConfig):

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.networks.couplings import Couplings
 from caloforge.models.objectives.objective import Loss, Meaning, Objective, ObjectiveConfig
-from caloforge.preprocessing.draws import Draws
 
 
 class LikelihoodConfig(ObjectiveConfig):

@@ -11,11 +11,11 @@ from pydantic import SerializeAsAny
 from torch import Tensor, nn
 
 from caloforge.config import Config
+from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.configuration import choice
 from caloforge.models.networks.architecture import Architecture
 from caloforge.models.registries import OBJECTIVES
-from caloforge.preprocessing.draws import Draws
 
 Meaning = Literal["map", "velocity", "denoiser"]
 """What a trained network is to a sampler:

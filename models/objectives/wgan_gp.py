@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.networks.adversaries import Adversaries
 from caloforge.models.networks.architecture import Architecture
 from caloforge.models.objectives.objective import Loss, Meaning, Objective, ObjectiveConfig
-from caloforge.preprocessing.draws import Draws
 
 
 class WGANGPConfig(ObjectiveConfig):

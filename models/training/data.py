@@ -11,9 +11,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.models.batch import Batch
-from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepared import Prepared
 from caloforge.progress import Progress
 from caloforge.showers import Showers
@@ -135,9 +135,8 @@ def _unpack(showers: Showers, threshold: float, folder: Path) -> None:
     layer_of_voxel = torch.as_tensor(geometry.layer_of_voxel)
     progress = Progress("reading showers", len(showers), unit="shower")
     start = 0
-    for chunk in showers.chunks():
-        stop = start + len(chunk)
-        values = np.where(chunk < threshold, 0, chunk)
+    for values in showers.chunks(threshold=threshold):
+        stop = start + len(values)
         voxels[start:stop] = values
         layers[start:stop].index_add_(1, layer_of_voxel, torch.from_numpy(values))
         progress.update(stop)

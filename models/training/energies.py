@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.energies import KIND, save_energies, state_digest
 from caloforge.models.family import Stage
@@ -20,7 +21,6 @@ from caloforge.models.training.data import TrainingData
 from caloforge.models.training.fabric import open_fabric
 from caloforge.models.training.record import training_figures
 from caloforge.models.training.train import check_minutes, data_spec, fingerprint, fit_stages, training_record
-from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.provenance import provenance
 from caloforge.steps import step

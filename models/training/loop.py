@@ -20,11 +20,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.files import atomic_file
 from caloforge.models.configuration import TrainingConfig
 from caloforge.models.family import TrainableModel
-from caloforge.preprocessing.draws import Draws
 from caloforge.progress import Progress
 
 logger = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.files import sha256
 from caloforge.models.bundle import Generator, bundle_config, save_bundle
@@ -28,7 +29,6 @@ from caloforge.models.training.data import TrainingData
 from caloforge.models.training.fabric import open_fabric
 from caloforge.models.training.loop import Fit, fit
 from caloforge.models.training.record import training_figures
-from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepared import Prepared, load_prepared, open_split
 from caloforge.provenance import provenance
 from caloforge.steps import step

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from caloforge.draws import Draws
 from caloforge.models.family import TrainableModel
 from caloforge.models.tree import splits
 from caloforge.models.tree.context import energy_feature, hits_feature
 from caloforge.models.tree.row_mlp import RowMLP, spread_components
-from caloforge.preprocessing.draws import Draws
 
 WINDOW = 5
 """Layers before this one that a split sees one by one."""

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from caloforge.draws import Draws
 from caloforge.models.family import TrainableModel
 from caloforge.models.tree import splits
 from caloforge.models.tree.context import hits_feature
 from caloforge.models.tree.row_mlp import RowMLP, spread_components
 from caloforge.models.tree.spectrum import PEAKS, QUANTILES, HitSpectrum
-from caloforge.preprocessing.draws import Draws
 
 FREE_COMPONENTS = 4
 """Components of the energy share that are not tied to a landmark of the hit spectrum."""

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from caloforge.draws import Draws
 from caloforge.models.family import TrainableModel
 from caloforge.models.tree import splits
 from caloforge.models.tree.row_mlp import RowMLP, spread_components
 from caloforge.models.tree.splits import MIN_FREE
 from caloforge.models.tree.trend import Trend
-from caloforge.preprocessing.draws import Draws
 
 COMPONENTS = 3
 WIDTH = 32

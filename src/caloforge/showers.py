@@ -123,23 +123,28 @@ class Showers:
             raise InputError(msg)
         return Conditions(energy, **angles)
 
-    def chunks(self, size: int | None = None) -> Iterator[VoxelArray]:
+    def chunks(self, size: int | None = None, *, threshold: float | None = None) -> Iterator[VoxelArray]:
         """Yield the selected showers in order, (n, V) float32 MeV, n at most ``size``.
 
         Memory does not depend on the size of the file.
+
+        Args:
+            size: most showers at a time.
+            threshold: MeV; smaller energies are 0, see :func:`cut`. Without it all are as in the file.
         """
         size = size or max(1, CHUNK_BYTES // (4 * self.geometry.n_voxels))
         with h5py.File(self.path) as file:
             voxels = file["showers"]
             for start in range(0, len(self.rows), size):
                 rows = self.rows[start : start + size]
-                yield _read_rows(voxels, rows)
+                chunk = _read_rows(voxels, rows)
+                yield chunk if threshold is None else cut(chunk, threshold)
 
-    def read(self) -> VoxelArray:
-        """Read all selected showers at once, (n, V) float32 MeV."""
+    def read(self, *, threshold: float | None = None) -> VoxelArray:
+        """Read all selected showers at once, (n, V) float32 MeV, with the threshold of :meth:`chunks`."""
         result = np.empty((len(self), self.geometry.n_voxels), np.float32)
         start = 0
-        for chunk in self.chunks():
+        for chunk in self.chunks(threshold=threshold):
             result[start : start + len(chunk)] = chunk
             start += len(chunk)
         return result
@@ -159,6 +164,11 @@ class Showers:
         if "threshold_deposit_MeV" in self.attributes:
             return float(self.attributes["threshold_deposit_MeV"]) * float(self.attributes.get("energy_scale", 1.0))
         return None
+
+
+def cut(voxels: VoxelArray, threshold: float) -> VoxelArray:
+    """Return voxel energies, any shape, MeV, with those below the threshold as 0; NaN stays."""
+    return np.where(voxels < threshold, np.float32(0), voxels)
 
 
 def _read_rows(voxels: h5py.Dataset, rows: IntArray) -> VoxelArray:

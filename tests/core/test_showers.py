@@ -10,7 +10,7 @@ import pytest
 
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer
-from caloforge.showers import Conditions, open_showers, write_showers
+from caloforge.showers import Conditions, cut, open_showers, write_showers
 
 MESH = Geometry("mesh", tuple(Layer(i, (0.0, 1.0, 2.0), 3) for i in range(4)))
 
@@ -133,3 +133,17 @@ def test_bad_incident_energy_is_named_with_its_row(tmp_path: Path, value: float)
     showers = open_showers(raw_file(tmp_path / "a.hdf5", incident_energies=energies))
     with pytest.raises(InputError, match=r"incident_energies: row 3 is"):
         _ = showers.conditions
+
+
+def test_energies_below_the_threshold_are_zero_where_that_is_asked_for(tmp_path: Path) -> None:
+    just_below = np.nextafter(np.float32(0.1), np.float32(0))
+    row = np.resize(np.asarray([0.0, just_below, 0.1, 0.3, -1.0, np.nan], np.float32), 368)
+    showers = open_showers(raw_file(tmp_path / "low.hdf5", n=2, showers=np.stack([row, 2 * row])))
+    (chunk,) = showers.chunks(threshold=0.1)
+    expected = np.resize(np.asarray([0.0, 0.0, 0.1, 0.3, 0.0, np.nan], np.float32), 368)
+    assert chunk.dtype == np.float32
+    assert np.array_equal(chunk[0], expected, equal_nan=True)
+    assert np.array_equal(showers.read(threshold=0.1), chunk, equal_nan=True)
+    assert np.array_equal(showers.read()[0], row, equal_nan=True), "without it the file's own values come"
+    # The bound itself stays: a threshold in double precision is rounded to the voxels' type.
+    assert np.array_equal(cut(row, 0.1), expected, equal_nan=True)

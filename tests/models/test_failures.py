@@ -13,13 +13,13 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from caloforge.draws import Draws
 from caloforge.files import sha256
 from caloforge.models.bundle import GeneratorFailed, load_bundle
 from caloforge.models.configuration import TrainingConfig
 from caloforge.models.export import ExportFailed, export
 from caloforge.models.family import TrainableModel
 from caloforge.models.training.loop import TrainingDiverged, fit
-from caloforge.preprocessing.draws import Draws
 from caloforge.showers import Conditions
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_families import VOXEL_FAMILIES
 
+from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer
 from caloforge.models.batch import Batch
@@ -19,7 +20,6 @@ from caloforge.models.export import export, run_onnx
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES, PRESETS
 from caloforge.models.voxel_family import VoxelModel
-from caloforge.preprocessing.draws import Draws
 from caloforge.showers import Conditions
 
 ALL = sorted(FAMILIES)

@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from small_families import VOXEL_FAMILIES
 
+from caloforge.draws import Draws
 from caloforge.geometry import Geometry, Layer
 from caloforge.models.batch import Batch, Decoded
 from caloforge.models.losses.shower_centre import centre, shower_centre
@@ -17,7 +18,6 @@ from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES, LOSSES
 from caloforge.models.training.data import TrainingData
 from caloforge.models.training.train import data_spec
-from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepared import load_prepared, open_split
 
 MESH = Geometry("mesh", (Layer(0, (0.0, 10.0), 1), Layer(1, (0.0, 2.0, 4.0), 4)))

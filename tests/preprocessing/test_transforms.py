@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from caloforge.draws import Draws
 from caloforge.geometry import Geometry, load_geometry
-from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepare import PrepareSettings, prepare
 from caloforge.preprocessing.transforms import (
     VOXEL_SCALINGS,

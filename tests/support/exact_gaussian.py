@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from caloforge.draws import Draws
 from caloforge.geometry import Geometry, Layer
 from caloforge.models.batch import Batch
 from caloforge.models.objectives.objective import Objective
-from caloforge.preprocessing.draws import Draws
 
 MEAN, STD = 0.7, 0.4
 LINE = Geometry("line", (Layer(0, (0.0, 1.0, 2.0), 1),))

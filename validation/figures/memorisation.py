@@ -104,8 +104,7 @@ def nearest_distances(points: VoxelArray, training: Showers, *, threshold: float
     squares = np.einsum("ij,ij->i", points, points)
     best = np.full(len(points), np.inf, np.float32)
     neighbours = np.empty_like(points)
-    for chunk in training.chunks(BLOCK):
-        chunk[chunk < threshold] = 0
+    for chunk in training.chunks(BLOCK, threshold=threshold):
         others = log_voxels(chunk)
         distance = points @ others.T
         distance *= -2

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, cat, device, float64, from_numpy
 
+from caloforge.showers import VoxelArray, cut
 from caloforge.validation.observables.features import high_level_features
 from caloforge.validation.observables.summary import EPSILON, Summary
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-VoxelArray = NDArray[np.float32]
 
 
 class Inputs(Protocol):
@@ -80,8 +80,7 @@ class LowLevel(_Voxels):
 
     def rows(self, rows: IntArray, place: device) -> Tensor:
         """Return the inputs of some showers."""
-        voxels = self.voxels[rows]
-        voxels[voxels < self.summary.threshold] = 0
+        voxels = cut(self.voxels[rows], self.summary.threshold)
         energy = _column(self.summary.incident_energy[rows], place)
         return cat([energy.log10(), from_numpy(voxels).to(place, float64) / energy], dim=1)
 

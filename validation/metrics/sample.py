@@ -36,27 +36,19 @@ class Sample:
         if others or min(layer.n_alpha, layer.n_r) < 2:
             return self.summary.layer_energy
         shape = (layer.n_alpha, layer.n_r)
-        threshold = self.summary.threshold
-        return np.concatenate(
-            [
-                checkerboard_channels(np.where(chunk < threshold, 0, chunk).reshape(-1, *shape))
-                for chunk in self.showers.chunks()
-            ]
-        )
+        chunks = self.showers.chunks(threshold=self.summary.threshold)
+        return np.concatenate([checkerboard_channels(chunk.reshape(-1, *shape)) for chunk in chunks])
 
     @cached_property
     def voxel_features(self) -> NDArray[np.float32]:
         """log10 E_inc and what the trees see of the voxels, (N, d): far fewer numbers than voxels."""
-        threshold = np.float32(self.summary.threshold)
-        chunks = (np.where(chunk < threshold, np.float32(0), chunk) for chunk in self.showers.chunks())
+        chunks = self.showers.chunks(threshold=self.summary.threshold)
         energy = np.log10(self.summary.incident_energy[:, None]).astype(np.float32)
         return np.hstack([energy, voxel_features(chunks, self.summary.geometry)])
 
     def voxels(self, rows: NDArray[np.int64] | None = None) -> VoxelArray:
         """Read some of the showers, or all, with the threshold applied: (n, V) float32 MeV."""
-        voxels = (self.showers if rows is None else self.showers.select(rows)).read()
-        voxels[voxels < self.summary.threshold] = 0
-        return voxels
+        return (self.showers if rows is None else self.showers.select(rows)).read(threshold=self.summary.threshold)
 
 
 def some_rows(n: int, most: int, *, seed: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry
-from caloforge.showers import Showers, VoxelArray
+from caloforge.showers import Showers, VoxelArray, cut
 from caloforge.validation.observables.threads import one_blas_thread
 
 FloatArray = NDArray[np.float64]
@@ -145,7 +145,7 @@ def summarise_voxels(
     group_of_voxel = group_of_layer[geometry.layer_of_voxel]
     spectrum, group_spectra = _Moments(n_bins), _Moments((len(groups), n_bins))
     for chunk in chunks:
-        voxels = np.where(chunk < threshold, np.float32(0), chunk)
+        voxels = cut(chunk, threshold)
         layers = [
             voxels[:, place].astype(np.float64) @ weight
             for place, weight in zip(geometry.layer_slices, weights, strict=True)
@@ -190,8 +190,8 @@ def voxel_histogram(showers: Showers, edges: FloatArray, *, threshold: float = 0
     """
     n_bins = len(edges) - 1
     moments = _Moments(n_bins)
-    for chunk in showers.chunks():
-        hits = np.flatnonzero((chunk >= threshold) & (chunk > 0))
+    for chunk in showers.chunks(threshold=threshold):
+        hits = np.flatnonzero(chunk > 0)
         row, values = hits // chunk.shape[1], chunk.ravel()[hits]
         place = np.searchsorted(edges, values, side="right") - 1
         place[values == edges[-1]] = n_bins - 1

@@ -53,8 +53,7 @@ def events(showers: Showers, energies: Iterable[float], *, threshold: float) -> 
     rows = [int(np.argmin(np.abs(np.log(found / energy)))) for energy in energies]
     result = []
     for row in rows:
-        voxels = showers.select([row]).read()[0].astype(np.float64)
-        voxels[voxels < threshold] = 0
+        voxels = showers.select([row]).read(threshold=threshold)[0].astype(np.float64)
         mesh = showers.geometry
         views = side_view(voxels, mesh), front_view(voxels, mesh), points(voxels, mesh)
         result.append(Event(float(found[row]), *views))

@@ -10,13 +10,13 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from caloforge.draws import Draws
 from caloforge.geometry import Geometry, Layer
 from caloforge.models.batch import Batch
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES
 from caloforge.models.training.data import TrainingData
 from caloforge.models.training.train import data_spec
-from caloforge.preprocessing.draws import Draws
 from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import Prepared, open_split
 from caloforge.showers import Conditions, open_showers, write_showers

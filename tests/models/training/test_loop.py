@@ -15,11 +15,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from caloforge.draws import Draws
 from caloforge.models.configuration import TrainingConfig
 from caloforge.models.family import Stage, TrainableModel
 from caloforge.models.training.loop import fit
 from caloforge.models.training.train import fit_stages
-from caloforge.preprocessing.draws import Draws
 
 PEAK = 0.1
 

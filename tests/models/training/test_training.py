@@ -16,12 +16,12 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.models.configuration import TrainingConfig, TrainingRequest
 from caloforge.models.family import TrainableModel
 from caloforge.models.training.loop import fit
 from caloforge.models.training.train import train
-from caloforge.preprocessing.draws import Draws
 
 SLOW_ENOUGH = {"training": {"steps": 120, "batch_size": 16, "checkpoint_seconds": 0}, "energies": {"steps": 5}}
 MODEL = {"model": {"network": {"width": 16, "blocks": 1}}}
