@@ -100,16 +100,22 @@ def energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[st
     return found
 
 
-def overlap_warnings(copies: float, training: Showers) -> list[str]:
-    """Say if the reference was trained on: then nothing about memorisation can be said."""
-    if copies <= MOST_COPIES:
-        return []
-    text = (
-        f"{100 * copies:.0f} % of the reference's showers are in the training sample {training.path.name}: they are not "
+def overlap_warnings(copies: Mapping[str, float], training: Showers) -> list[str]:
+    """Say which sample of Geant4 was trained on: then generators that repeat it look better than they are.
+
+    Args:
+        copies: name of the sample to the share of its showers that are in the training sample.
+        training: the training sample.
+    """
+    warnings = [
+        f"{100 * share:.0f} % of the {name}'s showers are in the training sample {training.path.name}: they are not "
         "held out, so that memorisation goes unseen"
-    )
-    logger.warning("validate: %s", text)
-    return [text]
+        for name, share in copies.items()
+        if share > MOST_COPIES
+    ]
+    for text in warnings:
+        logger.warning("validate: %s", text)
+    return warnings
 
 
 def shared_energies(samples: Mapping[str, Showers]) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ _NETWORKS = (
     "Neural classifiers with the challenge's inputs, architectures and training: double precision, Adam at 2e-4, "
     "batches of 1000, at most 50 epochs, the epoch of the best accuracy, isotonic calibration, AUC and JSD on showers "
     "kept aside. Two things differ from its script: showers of the same row are in the same split in both samples, "
-    "because they have the same incident energy; and other numbers of showers than the published ones are split in "
+    "as they may have the same incident energy; and other numbers of showers than the published ones are split in "
     "the published proportions."
 )
 

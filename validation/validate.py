@@ -63,15 +63,18 @@ def validate(
 
     Beside them ``summary.md`` and ``tables.csv`` hold the same figures for notes and spreadsheets.
 
-    Every comparison is made with the same number of showers: the smallest sample's. The floor is
-    the value that each metric takes between two samples of Geant4 of that size.
+    Every comparison is made with the same number of showers: the smallest sample's. Metrics of two samples
+    compare with the second sample of Geant4: the generated one, and for the floor the reference. These
+    two have the same incident energies, the second sample has its own, so that one that is as good as
+    Geant4 has the same distribution of values as the floor. Compared with the reference, it would share its
+    accidents of the energies, and defects as large as these would not be seen.
 
     Args:
         reference: Geant4 showers.
         generated: generator name to its showers, one per incident energy of the reference.
         output: folder to write; it appears only when complete.
-        floor: a second sample of Geant4; without it the reference is halved at random, which
-            halves the number of showers that everything is compared with.
+        floor: a second sample of Geant4, which no generator has seen either; without it the reference is
+            halved at random, which halves the number of showers that everything is compared with.
         training: what the generators were trained on; with it, showers that repeat it are found.
         timings: generator name to milliseconds per shower.
         protocol: name in :data:`caloforge.validation.registries.PROTOCOLS`.
@@ -109,11 +112,11 @@ def validate(
         summaries = {name: sample.summary for name, sample in judged.items()}
         clock.lap("read")
         logger.info("validate: comparing Geant4 with itself")
-        floors = rules.compare(truth, second, seed=seed)
+        floors = rules.compare(second, truth, seed=seed)
         comparisons = {}
         for name, sample in judged.items():
             logger.info("validate: comparing %s with Geant4", name)
-            comparisons[name] = rules.compare(truth, sample, seed=seed)
+            comparisons[name] = rules.compare(second, sample, seed=seed)
         rows = [row for name, one in comparisons.items() for row in metric_rows(name, one, floors)]
         rows += physics_rows(truth.summary, second.summary, summaries, seed=seed)
         warnings = energy_warnings(truth.summary, summaries)
@@ -121,7 +124,8 @@ def validate(
             logger.info("validate: comparing with the training sample")
             found = memorisation(training, truth, second, judged, seed=seed)
             rows += found
-            warnings += overlap_warnings(found[0].extra["reference_copies"], training)
+            copies = {"reference": "reference_copies", "second sample": "floor_copies"}
+            warnings += overlap_warnings({name: found[0].extra[key] for name, key in copies.items()}, training)
         rows += in_bins(truth.summary, second.summary, summaries)
         made = provenance(
             inputs={

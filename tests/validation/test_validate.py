@@ -66,9 +66,9 @@ def test_the_reference_is_halved_without_a_second_sample(
     assert metrics.n == (energy < 3000).sum() < 150
     assert metrics.floor.kind == "halves of the reference"
     itself = metrics.row("itself", "headline", "mean_separation")
-    # The same rows are compared, so the sample has no distance from itself and the floor has.
-    assert itself.value == 0
-    assert itself.floor > 0
+    # The same rows of it are compared with the other half as for the floor.
+    assert itself.value == itself.floor > 0
+    assert itself.sigma < 0
     assert metrics.generators["itself"].milliseconds_per_shower is None
     assert metrics.warnings[0].startswith("low: its incident energies")
     assert metrics.warnings[0] in caplog.text

@@ -45,8 +45,8 @@ def physics_rows(truth: Summary, second: Summary, summaries: Mapping[str, Summar
         )  # fmt: skip
     yield from _from_floor(
         "layer_correlation", "Correlations between layers, r.m.s. difference",
-        Result(0.0, 0.0, n=n), correlation_difference(truth, second),
-        {name: correlation_difference(truth, summary) for name, summary in summaries.items()},
+        Result(0.0, 0.0, n=n), correlation_difference(second, truth),
+        {name: correlation_difference(second, summary) for name, summary in summaries.items()},
     )  # fmt: skip
     yield from _from_floor(
         "repeated_showers", "Showers that repeat another",

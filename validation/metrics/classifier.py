@@ -51,10 +51,9 @@ def classifier_auc(
 ) -> Result:
     """Return the area under the ROC curve of boosted trees trained to tell the two samples apart.
 
-    Cross-validation: every shower is judged by trees that have not seen it, and row i of
-    both samples is in the same fold, because generated showers have the incident energies of the
-    reference's rows. Label 1 is the reference (Geant4). 0.5 means that the trees learnt nothing,
-    1 that they are always right.
+    Cross-validation: every shower is judged by trees that have not seen it, and row i of both samples
+    is in the same fold, as the two may have the same incident energy. Label 1 is the reference
+    (Geant4). 0.5 means that the trees learnt nothing, 1 that they are always right.
 
     Args:
         reference: (N, d) features.

@@ -31,7 +31,9 @@ def measure(
 ) -> Result:
     """Compare two samples by one metric, beside the value that two samples of Geant4 have.
 
-    All comparisons are made with the same number of rows, as metrics depend on it.
+    All comparisons are made with the same number of rows, as metrics depend on it: of the generated rows
+    with the second sample, and for the floor of the reference with it, so that generated showers may
+    have the incident energies of the reference (see :func:`caloforge.validation.validate.validate`).
 
     Args:
         metric: name of a metric of all columns together (:data:`FEATURE_METRICS`) or in :data:`COLUMN_METRICS`.
@@ -66,7 +68,7 @@ def measure(
             raise InputError(f"{metric}: {name} has {sample.shape[1]} columns but the reference has {x.shape[1]}")
     x, y, z = (_some(sample, n, rng) for sample in (x, samples["generated"], samples["floor"]))
     function = metrics[metric]
-    return function(x, y, seed).beside(function(x, z, seed))
+    return function(z, y, seed).beside(function(z, x, seed))
 
 
 def _table(name: str, values: ArrayLike) -> FloatArray:

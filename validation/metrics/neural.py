@@ -65,7 +65,7 @@ def judge(
     In double precision: binary cross entropy, Adam, the epoch of the best accuracy on the second
     split, isotonic regression on it, AUC and divergence of the calibrated probabilities on the third
     (Krause et al. 2024, arXiv:2410.21611). Label 1 is the reference. Row i of both samples is in the
-    same split, because generated showers have the incident energies of the reference's rows.
+    same split, as the two may have the same incident energy.
 
     Args:
         reference: inputs of N showers of Geant4.

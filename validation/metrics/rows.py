@@ -18,8 +18,8 @@ def metric_rows(generator: str, comparison: Comparison, floors: Comparison) -> I
 
     Args:
         generator: its name.
-        comparison: its showers against the reference.
-        floors: a second sample of Geant4 against the reference.
+        comparison: its showers against a sample of Geant4.
+        floors: showers of Geant4 against the same sample.
     """
     sigmas, found, floor = comparison.sigmas_from(floors), comparison.headline, floors.headline
     labels = headline_labels(found)

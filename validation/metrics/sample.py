@@ -54,7 +54,6 @@ class Sample:
 def some_rows(n: int, most: int, *, seed: int) -> NDArray[np.int64]:
     """Return the rising numbers of at most ``most`` of n showers, chosen at random.
 
-    The same of both samples are to be taken: generated showers have the incident energies of the
-    reference's rows.
+    The same of both samples are to be taken, as rows may have the same incident energies in both.
     """
     return np.sort(np.random.default_rng(seed).permutation(n)[:most])

@@ -15,7 +15,7 @@ NOTABLE = 3.0
 
 RULE = (
     "Each metric, observable, tested physics figure and key figure in bins is one test: its distance from the "
-    "Geant4-Geant4 floor (of a physics figure: from Geant4's; in bins: by the sum of squared pulls) in standard deviations, that of an observable with layers being its worst layer's "
+    "Geant4-Geant4 floor, both against the second sample of Geant4 (of a physics figure: from Geant4's; in bins: by the sum of squared pulls) in standard deviations, that of an observable with layers being its worst layer's "
     "after the correction of Sidak (1967) for their number. The largest, corrected by the same rule for the number of "
     f"tests, decides: more than {NOTABLE:g} standard deviations mean distinguishable. By what is found by the procedure "
     "of Holm (1979) at the same level."

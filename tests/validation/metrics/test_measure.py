@@ -30,6 +30,17 @@ def test_each_metric_has_its_floor_and_sees_a_shift(name):
     assert other.value > other.floor > -1
 
 
+def test_generated_rows_with_the_energies_of_the_reference_are_as_far_as_the_floor():
+    """What follows from the energy alone is the same in both, and is another in the second sample."""
+    rng = np.random.default_rng(0)
+    sigmas = []
+    for _ in range(30):
+        energy, others = rng.uniform(0, 2, (2, 400))
+        hits, generated, second = (np.round(100 * e + rng.normal(0, 1, 400)) for e in (energy, energy, others))
+        sigmas.append(measure("separation", hits, generated, floor=second).sigma)
+    assert abs(np.mean(sigmas)) < 0.5
+
+
 def test_without_a_second_sample_the_reference_is_halved():
     result = measure("separation", normal(1, 500), normal(2, 900))
     assert result.n == 250
