@@ -35,7 +35,7 @@ FIGURES = {"auc": "AUC", "auc_low": "voxel AUC", "fpd": "FPD", "mean_separation"
 MORE_STEPS = {"steps": 10_000_000}
 """So many that the time limit ends each stage, with its learning rate at zero."""
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
