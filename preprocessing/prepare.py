@@ -16,6 +16,7 @@ from caloforge.errors import InputError
 from caloforge.files import atomic_directory, write_json
 from caloforge.preprocessing.prepared import GENERATED, Prepared, load_prepared
 from caloforge.preprocessing.quality import Quality, check_quality
+from caloforge.preprocessing.units import LEAST_KEPT, LEAST_RESPONSE, LOW_ENERGY, MOST_BELOW, wrong_units
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
@@ -43,6 +44,7 @@ class PrepareSettings(Config):
         threshold: MeV; voxels under it become 0. None: what the file says, or else the
             CaloChallenge's value for its geometry.
         max_response: showers with E_tot / E_inc above it are dropped as impossible.
+        min_response: a sample whose mean E_tot / E_inc is below it is refused: its energies are not in MeV.
         validation_fraction: share of the good showers kept for comparisons between samples.
         test_fraction: share of the good showers on which generators are judged.
         voxel_scaling: coding of the voxels, see :mod:`caloforge.preprocessing.transforms`.
@@ -50,6 +52,7 @@ class PrepareSettings(Config):
 
     threshold: float | None = Field(default=None, gt=0)
     max_response: float = Field(default=3.0, gt=0)
+    min_response: float = Field(default=LEAST_RESPONSE, ge=0)
     validation_fraction: float = Field(default=0.2, gt=0, lt=0.5)
     test_fraction: float = Field(default=0.2, gt=0, lt=0.5)
     voxel_scaling: Literal["censored_log", "logit", "power"] = "censored_log"
@@ -84,6 +87,7 @@ def prepare(
         for reason, count in quality.counts.items():
             if count:
                 logger.warning("%s: dropped %d showers: %s", showers.path.name, count, reason)
+        _check_units(showers, quality, threshold, settings)
         splits = _split(quality, settings, seed, showers.path)
         training = showers.select(splits["train"])
         # Of all good showers: held-out ones at the edges must not count as outside.
@@ -148,6 +152,27 @@ def _threshold(showers: Showers, settings: PrepareSettings) -> float:
         "set the preprocessing setting 'threshold' in MeV"
     )
     raise InputError(msg)
+
+
+def _check_units(showers: Showers, quality: Quality, threshold: float, settings: PrepareSettings) -> None:
+    """Refuse energies that cannot be in MeV; a sample that may be is only asked about."""
+    path, energy = showers.path, showers.conditions.incident_energy
+    known = np.isfinite(quality.total)
+    if why := wrong_units(energy[known], quality.total[known], least_response=settings.min_response):
+        raise InputError(f"{path}: showers: {why}")
+    if quality.below > MOST_BELOW:
+        raise InputError(
+            f"{path}: showers: the file says that voxels under {showers.threshold:g} MeV are 0, but {quality.below:.0%} of "
+            "its voxels with energy are: are they in GeV? MeV are expected"
+        )
+    if quality.kept < LEAST_KEPT:
+        raise InputError(
+            f"{path}: showers: only {quality.kept:.1%} of the energy is in voxels above the threshold of {threshold:g} MeV: "
+            "are the voxels in GeV? MeV are expected; or set a lower threshold"
+        )
+    if float(energy.max()) < LOW_ENERGY:
+        text = "%s: incident_energies: the largest is %.4g MeV; if these are GeV, multiply all energies by 1000"
+        logger.warning(text, path.name, energy.max())
 
 
 def _split(quality: Quality, settings: PrepareSettings, seed: int, path: Path) -> dict[str, NDArray[np.int64]]:

@@ -22,6 +22,9 @@ class Quality:
         occupancy: mean share of voxels at or above the threshold in good showers.
         response: mean and standard deviation of E_tot / E_inc of good showers.
         phi_symmetric: whether the energy-weighted direction in alpha averages to 0.
+        total: (N,) energy of each shower in MeV before the threshold, NaN where a voxel is no energy.
+        below: share of the voxels with energy that are under the threshold at which the file says it was cut.
+        kept: share of the energy that is left above the threshold.
     """
 
     good: NDArray[np.bool_]
@@ -29,6 +32,9 @@ class Quality:
     occupancy: float
     response: tuple[float, float]
     phi_symmetric: bool
+    total: NDArray[np.float64]
+    below: float
+    kept: float
 
     def markdown(self) -> str:
         """Return the data-quality report as Markdown."""
@@ -63,8 +69,8 @@ def check_quality(showers: Showers, *, threshold: float, max_response: float) ->
     energy = showers.conditions.incident_energy
     good = np.zeros(len(showers), bool)
     counts = dict.fromkeys(("NaN or infinite energy", "negative energy", "no energy", "more energy than possible"), 0)
-    total = np.zeros(len(showers))
-    hits = 0
+    total, before = np.zeros(len(showers)), np.full(len(showers), np.nan)
+    hits = filled_voxels = below = 0
     direction = _Direction(showers.geometry)
     progress = Progress("checking showers", len(showers), unit="shower")
     start = 0
@@ -74,6 +80,10 @@ def check_quality(showers: Showers, *, threshold: float, max_response: float) ->
         finite = np.isfinite(chunk).all(1)
         values = np.where(np.isfinite(chunk), chunk, 0)
         positive = (values >= 0).all(1)
+        before[rows] = np.where(finite & positive, values.sum(1, dtype=np.float64), np.nan)
+        filled_voxels += int((values > 0).sum())
+        if showers.threshold is not None:  # float32 of a file may round it down
+            below += int(((values > 0) & (values < showers.threshold * (1 - 1e-6))).sum())
         values = cut(values, threshold)
         total[rows] = values.sum(1, dtype=np.float64)
         possible = total[rows] <= max_response * energy[rows]
@@ -93,6 +103,9 @@ def check_quality(showers: Showers, *, threshold: float, max_response: float) ->
         occupancy=hits / max(1, n_good * showers.geometry.n_voxels),
         response=(float(response.mean()), float(response.std())) if n_good else (0.0, 0.0),
         phi_symmetric=direction.is_symmetric and showers.conditions.names == ("incident_energy",),
+        total=before,
+        below=below / max(1, filled_voxels),
+        kept=float(total[np.isfinite(before)].sum() / max(np.nansum(before), 1e-300)),
     )
 
 

@@ -41,6 +41,7 @@ def tune(
     preset: str = "demo",
     overrides: Mapping[str, Any] | None = None,
     geometry: str | None = None,
+    particle: str | None = None,
     prepared: str | Path | None = None,
     parallel: int = 1,
     algorithm: str = "tpe",
@@ -69,6 +70,7 @@ def tune(
         preset: name of the preset that trials start from.
         overrides: changes to the preset, the same for all trials.
         geometry: mesh, by name or as a binning XML; the file's own without it.
+        particle: which one, where the binning XML has several with as many voxels.
         prepared: folder of the prepared data, a path or an address like ``showers``; without it the
             showers are prepared first.
         parallel: trials at a time.
@@ -110,11 +112,12 @@ def tune(
         if early_stopping:
             command += [f"--objective={objective}", f"--looks={LOOKS}"]
         if not cluster:
-            command += _local_data(showers, prepared, output, geometry=geometry, seed=seed)
+            command += _local_data(showers, prepared, output, geometry=geometry, particle=particle, seed=seed)
         else:
             command += [f"--data={showers}"]
             command += [f"--prepared={prepared}"] if prepared is not None else []
             command += [f"--geometry={geometry}"] if geometry is not None else []
+            command += [f"--particle={particle}"] if particle is not None else []
         search: dict[str, Any] = {
             "objective": objective, "algorithm": algorithm, "seed": seed, "trials": trials, "parallel": parallel,
         }  # fmt: skip
@@ -151,10 +154,12 @@ def on_cluster(backend: Backend) -> bool:
     return backend in ("katib", "optimizationjob") or (backend == "auto" and in_pod())
 
 
-def prepare_once(showers: Path, prepared: Path, *, geometry: str | None, seed: int) -> Path:
+def prepare_once(
+    showers: Path, prepared: Path, *, geometry: str | None, seed: int, particle: str | None = None
+) -> Path:
     """Prepare a shower file unless that was done in an earlier run, and return the folder."""
     if not prepared.exists():
-        prepare(open_showers(showers, geometry), prepared, seed=seed)
+        prepare(open_showers(showers, geometry, particle=particle), prepared, seed=seed)
     load_prepared(prepared)
     return prepared
 
@@ -174,12 +179,18 @@ def _reason(result: Tuning) -> str:
 
 
 def _local_data(
-    showers: str | Path, prepared: str | Path | None, output: Path, *, geometry: str | None, seed: int
+    showers: str | Path,
+    prepared: str | Path | None,
+    output: Path,
+    *,
+    geometry: str | None,
+    particle: str | None,
+    seed: int,
 ) -> Sequence[str]:
     """Fetch and prepare the showers once for all trials, and return the options that name them."""
     data = local_copy(str(showers), output / "data")
     if prepared is None:
-        folder = prepare_once(data, output / "prepared", geometry=geometry, seed=seed)
+        folder = prepare_once(data, output / "prepared", geometry=geometry, particle=particle, seed=seed)
     else:
         folder = local_copy(str(prepared), output / "data")
     return [f"--data={data.absolute()}", f"--prepared={folder.absolute()}"]

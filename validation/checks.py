@@ -10,8 +10,10 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from caloforge.errors import InputError
+from caloforge.preprocessing.units import wrong_units
+from caloforge.progress import Progress
 from caloforge.showers import Showers
-from caloforge.validation.observables.summary import Summary
+from caloforge.validation.observables.summary import Summary, checked_chunks
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,25 @@ def _mean_energies(showers: Showers) -> dict[str, float]:
     energy = showers.conditions.incident_energy
     total = voxels.sum(axis=1, dtype=np.float64)
     return {"E_tot/E_inc": float((total / energy[: len(total)]).mean()), "incident energy": float(energy.mean())}
+
+
+def check_values(samples: Mapping[str, Showers]) -> None:
+    """Refuse samples with a voxel that is no energy, in whichever row: only some rows are compared, all are counted on.
+
+    Raises:
+        InputError: a voxel is NaN, infinite or negative; or a sample cannot be in MeV.
+    """
+    for name, showers in samples.items():
+        energy = showers.conditions.incident_energy
+        total = np.zeros(len(showers))
+        progress = Progress(f"checking {name}", len(showers), unit="shower")
+        start = 0
+        for chunk in checked_chunks(showers):
+            total[start : start + len(chunk)] = chunk.sum(1, dtype=np.float64)
+            start += len(chunk)
+            progress.update(start)
+        if why := wrong_units(energy, total, least_response=0.0):
+            raise InputError(f"{showers.path} ({name}): showers: {why}")
 
 
 def energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[str]:

@@ -21,6 +21,7 @@ from caloforge.validation.checks import (
     check_sizes,
     check_timings,
     check_units,
+    check_values,
     energy_warnings,
     overlap_warnings,
     shared_energies,
@@ -101,6 +102,7 @@ def validate(
         check_sizes(reference, others, halved=floor is None)
         check_geometries(reference, others)
         check_units(reference, others)
+        check_values({"reference": reference, **others})
         check_timings(timings)
         samples = _choose(reference, generated, floor, seed=seed)
         threshold = rules.threshold((reference, *others.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
@@ -18,6 +19,12 @@ from caloforge.files import atomic_file
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+MOST_VOXELS = 10_000_000
+"""Of a shower: 250 times CaloChallenge's dataset 3. More is a slip of a zero, and fills the memory."""
+
+MOST_MM = 1e6
+"""A kilometre: no calorimeter is wider."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,16 @@ class Layer:
         """Check the edges and the number of bins."""
         if not self.r_edges:
             raise InputError(f"layer {self.id}: r_edges is empty; an absent layer has r_edges='0'")
+        if not all(math.isfinite(edge) and abs(edge) < MOST_MM for edge in self.r_edges):
+            raise InputError(f"layer {self.id}: r_edges must be finite numbers in mm, got {_few(self.r_edges)}")
         if any(b <= a for a, b in zip(self.r_edges, self.r_edges[1:], strict=False)):
-            raise InputError(f"layer {self.id}: r_edges must rise, got {self.r_edges}")
+            raise InputError(f"layer {self.id}: r_edges must rise, got {_few(self.r_edges)}")
         if self.r_edges[0] < 0:
             raise InputError(f"layer {self.id}: r_edges must not be negative, got {self.r_edges[0]}")
         if self.n_alpha < 1:
             raise InputError(f"layer {self.id}: n_bin_alpha must be positive, got {self.n_alpha}")
+        if self.n_voxels > MOST_VOXELS:
+            raise InputError(f"layer {self.id}: {self.n_voxels} voxels; a shower has {MOST_VOXELS} at most")
 
     @property
     def n_r(self) -> int:
@@ -79,6 +90,8 @@ class Geometry:
         """Refuse a mesh without voxels."""
         if self.n_voxels == 0:
             raise InputError(f"geometry {self.name!r} has no voxels: all of its layers are absent")
+        if self.n_voxels > MOST_VOXELS:
+            raise InputError(f"geometry {self.name!r} has {self.n_voxels} voxels; a shower has {MOST_VOXELS} at most")
 
     @cached_property
     def active_layers(self) -> tuple[Layer, ...]:
@@ -180,36 +193,31 @@ class Geometry:
         return np.concatenate(order)
 
     @classmethod
-    def from_xml(cls, text: str, *, name: str) -> Self:
+    def from_xml(
+        cls, text: str | bytes, *, name: str, particle: str | None = None, n_voxels: int | None = None
+    ) -> Self:
         """Read a CaloChallenge binning file's text.
 
         Args:
-            text: ``<Bins><Bin pid= name=><Layer id= r_edges= n_bin_alpha=/>...``, mm.
+            text: ``<Bins><Bin pid= name=><Layer id= r_edges= n_bin_alpha=/>...``, mm; in any namespace, as bytes in
+                any encoding that XML declares.
             name: what to call the geometry, and what messages call the text.
+            particle: name or PDG code of the particle, where the text has several.
+            n_voxels: number of voxels of the showers, which decides where it fits one particle only.
 
         Raises:
-            InputError: the text is not such a file.
+            InputError: the text is not such a file, or does not say which of its particles is meant.
         """
         try:
             root = ET.fromstring(text)
-            bins = root.findall("Bin")
-            if len(bins) != 1:
-                raise InputError(f"expected one <Bin>, found {len(bins)}")
-            attributes = dict(bins[0].attrib)
-            layers = tuple(
-                Layer(
-                    id=int(layer.attrib["id"]),
-                    r_edges=tuple(float(edge) for edge in layer.attrib["r_edges"].split(",")),
-                    n_alpha=int(layer.attrib["n_bin_alpha"]),
-                )
-                for layer in bins[0].findall("Layer")
-            )
+            element = _chosen([one for one in root if _local(one.tag) == "Bin"], particle, n_voxels)
+            attributes = dict(element.attrib)
             return cls(
                 name=name,
-                layers=layers,
+                layers=_layers(element),
                 pid=int(attributes.pop("pid", 0)),
                 particle=attributes.pop("name", ""),
-                extra=tuple(attributes.items()),
+                extra=tuple((key, value) for key, value in attributes.items() if not key.startswith("{")),
             )
         except ET.ParseError as error:
             raise InputError(f"{name}: not an XML file ({error})") from None
@@ -217,8 +225,10 @@ class Geometry:
             raise InputError(f"{name}: a <Layer> has no attribute {error}") from None
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
-        except ValueError as error:
+        except (ValueError, LookupError) as error:  # LookupError: of an encoding that Python does not know
             raise InputError(f"{name}: a number cannot be read ({error})") from None
+        except TypeError:
+            raise InputError(f"{name}: expected the text of a binning file, got {type(text).__name__}") from None
 
     def to_xml(self) -> str:
         """Return the CaloChallenge binning text of this geometry."""
@@ -237,31 +247,82 @@ class Geometry:
             temporary.write_text(self.to_xml(), encoding="utf-8")
 
 
+def _few(edges: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{edge:g}" for edge in edges[:12])
+    return f"({shown}, ... {len(edges)} edges)" if len(edges) > 12 else f"({shown})"
+
+
+def _local(tag: object) -> str:
+    """Return the name of an XML element without its namespace; comments and instructions have none."""
+    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
+
+
+def _layers(element: ET.Element) -> tuple[Layer, ...]:
+    return tuple(
+        Layer(
+            id=int(layer.attrib["id"]),
+            r_edges=tuple(float(edge) for edge in layer.attrib["r_edges"].split(",")),
+            n_alpha=int(layer.attrib["n_bin_alpha"]),
+        )
+        for layer in element
+        if _local(layer.tag) == "Layer"
+    )
+
+
+def _chosen(bins: list[ET.Element], particle: str | None, n_voxels: int | None) -> ET.Element:
+    """Return the ``<Bin>`` of the particle that is meant.
+
+    Raises:
+        InputError: none or several fit.
+    """
+    if not bins:
+        raise InputError("expected one <Bin>, found none")
+    found = bins
+    if particle is not None:
+        found = [one for one in bins if particle.lower() in (one.get("name", "").lower(), one.get("pid", ""))]
+    elif len(bins) > 1 and n_voxels is not None:
+        found = [one for one in bins if sum(layer.n_voxels for layer in _layers(one)) == n_voxels] or bins
+    if len(found) == 1:
+        return found[0]
+    here = ", ".join(f"{one.get('name', 'nameless')} (pid {one.get('pid', '?')})" for one in bins)
+    if particle is not None:
+        raise InputError(f"{len(found)} of its particles are {particle!r}; there are {here}")
+    raise InputError(f"it describes {here}; say which with --particle")
+
+
 def geometry_names() -> list[str]:
     """Return the names of the geometries that come with the package."""
     folder = files("caloforge") / "geometries"
     return sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".xml"))
 
 
-def load_geometry(name_or_path: str | Path) -> Geometry:
+def load_geometry(name_or_path: str | Path, *, particle: str | None = None, n_voxels: int | None = None) -> Geometry:
     """Return a geometry by the name it has in the package, or from a binning XML file.
+
+    Args:
+        name_or_path: name, or path of the file.
+        particle: see :meth:`Geometry.from_xml`.
+        n_voxels: see :meth:`Geometry.from_xml`.
 
     Raises:
         InputError: neither such a name nor such a file, or the file is not a binning file.
     """
     path = Path(name_or_path)
-    if path.suffix.lower() == ".xml":
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: the binning file cannot be read ({error})") from None
-        name = re.sub(r"^binning_", "", path.stem)
-        return Geometry.from_xml(text, name=name)
     name = str(name_or_path)
-    if name not in geometry_names():
+    if name in geometry_names():
+        text = (files("caloforge") / "geometries" / f"{name}.xml").read_bytes()
+        return Geometry.from_xml(text, name=name, particle=particle)
+    if path.suffix.lower() != ".xml":
         raise unknown_name("geometry (or path of a binning .xml)", name, geometry_names())
-    text = (files("caloforge") / "geometries" / f"{name}.xml").read_text(encoding="utf-8")
-    return Geometry.from_xml(text, name=name)
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: the binning file cannot be read ({error.strerror})") from None
+    called = re.sub(r"^binning_", "", path.stem)
+    try:
+        return Geometry.from_xml(text, name=called, particle=particle, n_voxels=n_voxels)
+    except InputError as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{called}: ')}") from None
 
 
 def geometries_with(n_voxels: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from caloforge.errors import InputError
 from caloforge.files import atomic_file
 from caloforge.geometry import Geometry, geometries_with, load_geometry
+from caloforge.hdf5 import find_dataset, open_hdf5, read_attributes, reading
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,22 @@ _ANGLES = {"theta": "incident_theta", "phi": "incident_phi"}
 
 _ETA = "incident_eta"
 """Pseudorapidity, from which the polar angle is worked out where a file has no ``incident_theta``."""
+
+_TURN = 2 * np.pi * (1 + 1e-6)  # a float32 may round up
+
+_BOUNDS: Mapping[str, tuple[float, float, str]] = {
+    "incident_energies": (1e-6, 1e15, "MeV"),  # 1 eV; three times the most that a cosmic ray was seen with
+    "incident_theta": (0.0, _TURN / 2, "rad"),
+    "incident_phi": (-_TURN, _TURN, "rad"),
+    _ETA: (-20.0, 20.0, "(pseudorapidity)"),
+}
+"""What a column can be; what is outside is damaged or in another unit."""
+
+_NEEDED = frozenset({"geometry_xml", "geometry_name", "energy_threshold", "threshold_deposit_MeV", "energy_scale"})
+"""Attributes that change what is read."""
+
+_OTHER_UNITS = re.compile(r"\b[TGk]?eV\b|\bdeg(rees?)?\b", re.IGNORECASE)
+_OWN_UNITS = re.compile(r"\b(MeV|rad(ians?)?)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -100,28 +118,31 @@ class Showers:
         """Conditions of the selected showers.
 
         Raises:
-            InputError: an incident energy is not a positive, finite number.
+            InputError: an incident energy is none that a particle has, or an angle is none in rad.
         """
-        with h5py.File(self.path) as file:
-            energy = np.asarray(file["incident_energies"], dtype=np.float64).reshape(-1)
-            angles = {
-                name: np.asarray(file[key], dtype=np.float64).reshape(-1)[self.rows]
-                for name, key in _ANGLES.items()
-                if key in file
-            }
-            if "theta" not in angles and _ETA in file:
-                eta = np.asarray(file[_ETA], dtype=np.float64).reshape(-1)[self.rows]
-                angles = {"theta": 2 * np.arctan(np.exp(-eta)), **angles}
-        energy = energy[self.rows]
-        wrong = ~(np.isfinite(energy) & (energy > 0))
+        columns = {}
+        with open_hdf5(self.path) as file:
+            for key in ("incident_energies", *_ANGLES.values(), _ETA):
+                if (found := find_dataset(self.path, file, key)) is not None:
+                    with reading(self.path, key):
+                        columns[key] = np.asarray(found, dtype=np.float64).reshape(-1)[self.rows]
+        for key, column in columns.items():
+            self._check_column(key, column)
+        if "incident_theta" not in columns and _ETA in columns:
+            columns["incident_theta"] = 2 * np.arctan(np.exp(-columns[_ETA]))
+        angles = {name: columns[key] for name, key in _ANGLES.items() if key in columns}
+        return Conditions(columns["incident_energies"], **angles)
+
+    def _check_column(self, key: str, values: FloatArray) -> None:
+        low, high, unit = _BOUNDS[key]
+        wrong = ~((values >= low) & (values <= high))  # true for NaN
         if wrong.any():
             where = int(np.argmax(wrong))
             msg = (
-                f"{self.path}: incident_energies: row {self.rows[where]} is {energy[where]}; "
-                f"{int(wrong.sum())} of {len(energy)} are not positive finite MeV"
+                f"{self.path}: {key}: row {self.rows[where]} is {values[where]:g}; {int(wrong.sum())} of {len(values)} "
+                f"are not between {low:.6g} and {high:.6g} {unit}"
             )
             raise InputError(msg)
-        return Conditions(energy, **angles)
 
     def chunks(self, size: int | None = None, *, threshold: float | None = None) -> Iterator[VoxelArray]:
         """Yield the selected showers in order, (n, V) float32 MeV, n at most ``size``.
@@ -133,12 +154,14 @@ class Showers:
             threshold: MeV; smaller energies are 0, see :func:`cut`. Without it all are as in the file.
         """
         size = size or max(1, CHUNK_BYTES // (4 * self.geometry.n_voxels))
-        with h5py.File(self.path) as file:
-            voxels = file["showers"]
+        with open_hdf5(self.path) as file:
+            voxels = find_dataset(self.path, file, "showers")
             for start in range(0, len(self.rows), size):
                 rows = self.rows[start : start + size]
-                chunk = _read_rows(voxels, rows)
-                yield chunk if threshold is None else cut(chunk, threshold)
+                # What does not fit a float32 becomes infinite, and is no energy.
+                with reading(self.path, f"showers, rows {rows[0]} to {rows[-1]}"), np.errstate(over="ignore"):
+                    values = _read_rows(voxels, rows)
+                yield values if threshold is None else cut(values, threshold)
 
     def read(self, *, threshold: float | None = None) -> VoxelArray:
         """Read all selected showers at once, (n, V) float32 MeV, with the threshold of :meth:`chunks`."""
@@ -151,7 +174,7 @@ class Showers:
 
     def share(self) -> str:
         """Say how much of the file these showers are, as it lies on disk."""
-        with h5py.File(self.path) as file:
+        with open_hdf5(self.path) as file:
             total, stored = len(file["showers"]), file["showers"].id.get_storage_size() / 1e6
         part = f"{stored * len(self) / total:.1f} of {stored:.1f} MB"
         return f"{len(self)} of {total} showers of {self.path.name} (about {part})"
@@ -185,57 +208,80 @@ def _read_rows(voxels: h5py.Dataset, rows: IntArray) -> VoxelArray:
     return np.asarray(voxels[rows], dtype=np.float32)
 
 
-def open_showers(path: Path, geometry: Geometry | str | Path | None = None) -> Showers:
+def open_showers(path: Path, geometry: Geometry | str | Path | None = None, *, particle: str | None = None) -> Showers:
     """Open a CaloChallenge shower file.
 
     Args:
         path: HDF5 with ``incident_energies`` (N, 1) MeV and ``showers`` (N, V) MeV.
         geometry: the mesh, its name or its binning XML; without it the file's own attribute
             counts, or else the CaloChallenge geometry with as many voxels.
+        particle: name or PDG code of the particle, where the binning XML has several with as many voxels.
 
     Raises:
-        InputError: the file is missing, is not HDF5, lacks a dataset, has rows of different
-            number, or does not fit the geometry.
+        InputError: the file is missing, is not HDF5, lacks a dataset or part of one, has rows of
+            different number or another unit than MeV, or does not fit the geometry.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with h5py.File(path) as file:
-            shape = _check_datasets(path, file)
-            attributes = {key: _plain(value) for key, value in file.attrs.items()}
-    except OSError as error:
-        raise InputError(f"{path}: not an HDF5 file, or damaged ({error})") from None
-    mesh = _resolve_geometry(path, shape[1], geometry, attributes)
+    with open_hdf5(path) as file:
+        shape = _check_datasets(path, file)
+        attributes = read_attributes(path, file, needed=_NEEDED)
+    mesh = _resolve_geometry(path, shape[1], geometry, particle, attributes)
     return Showers(path, mesh, attributes, np.arange(shape[0]))
 
 
 def _check_datasets(path: Path, file: h5py.File) -> tuple[int, int]:
-    for name in ("incident_energies", "showers"):
-        if name not in file or not isinstance(file[name], h5py.Dataset):
-            found = ", ".join(sorted(file)) or "nothing"
-            raise InputError(f"{path}: dataset {name!r} is missing (found: {found})")
-    shape = file["showers"].shape
+    """Return the number of showers and of voxels."""
+    found = {}
+    for name in ("incident_energies", "showers", *_ANGLES.values(), _ETA):
+        if (dataset := find_dataset(path, file, name)) is not None:
+            found[name] = dataset
+        elif name in ("incident_energies", "showers"):
+            here = ", ".join(sorted(file)) or "nothing"
+            raise InputError(f"{path}: dataset {name!r} is missing (found: {here})")
+    shape = found["showers"].shape
     if len(shape) != 2:
         raise InputError(f"{path}: showers: expected shape (N, voxels), got {shape}")
     if shape[0] == 0:
         raise InputError(f"{path}: showers: the file holds no showers")
-    for name in ("incident_energies", *_ANGLES.values(), _ETA):
-        if name in file and file[name].size != shape[0]:
-            msg = f"{path}: {name} has {file[name].size} rows but showers has {shape[0]}; they must be equal"
+    for name, dataset in found.items():
+        _check_units(path, dataset, name)
+        if name == "showers" or dataset.shape in ((shape[0],), (shape[0], 1)):
+            continue
+        if dataset.shape[:1] != shape[:1] and dataset.size != shape[0]:
+            rows = dataset.shape[0] if dataset.shape else 1
+            msg = f"{path}: {name} has {rows} rows but showers has {shape[0]}; they must be equal"
             raise InputError(msg)
+        raise InputError(f"{path}: {name}: expected shape ({shape[0]}, 1), got {dataset.shape}")
     return shape[0], shape[1]
 
 
+def _check_units(path: Path, dataset: h5py.Dataset, name: str) -> None:
+    """Refuse a dataset that says itself that it is in other units; most say nothing."""
+    with reading(path, f"units of {name}"):
+        for where in (dataset.attrs, dataset.file.attrs):
+            said = where.get("units", where.get("unit", ""))
+            text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+            if not _OWN_UNITS.search(text) and (other := _OTHER_UNITS.search(text)):
+                raise InputError(f"{path}: {name}: says that its unit is {other[0]}; expected MeV and rad")
+
+
 def _resolve_geometry(
-    path: Path, n_voxels: int, geometry: Geometry | str | Path | None, attributes: Mapping[str, Any]
+    path: Path,
+    n_voxels: int,
+    geometry: Geometry | str | Path | None,
+    particle: str | None,
+    attributes: Mapping[str, Any],
 ) -> Geometry:
     if isinstance(geometry, Geometry):
         mesh = geometry
     elif geometry is not None:
-        mesh = load_geometry(geometry)
+        mesh = load_geometry(geometry, particle=particle, n_voxels=n_voxels)
     elif "geometry_xml" in attributes:
-        mesh = Geometry.from_xml(attributes["geometry_xml"], name=str(attributes.get("geometry_name", path.stem)))
+        name = str(attributes.get("geometry_name", path.stem))
+        try:
+            mesh = Geometry.from_xml(attributes["geometry_xml"], name=name, particle=particle, n_voxels=n_voxels)
+        except InputError as error:
+            raise InputError(f"{path}: attribute geometry_xml: {error}") from None
     else:
         fitting = geometries_with(n_voxels)
         if not fitting:
@@ -253,12 +299,6 @@ def _resolve_geometry(
         msg = f"{path}: showers have {n_voxels} voxels but geometry {mesh.name!r} has {mesh.n_voxels}; {hint}"
         raise InputError(msg)
     return mesh
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.item() if isinstance(value, np.generic) else value
 
 
 class ShowerWriter:

@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
     """PyYAML takes the last of equal keys without a word."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"the key {key.value!r} is there twice", key.start_mark
                 )
             seen.add((key.tag, key.value))
-        return node  # type: ignore[no-any-return]
+        return node
 
 
 def read_yaml(path: Path) -> Any:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,13 @@ def test_mirror_twice_is_the_identity() -> None:
     [
         ("<Bins>", "not an XML file"),
         ("<Bins/>", "expected one <Bin>"),
+        ('<Bins><Bin><Layer id="0" r_edges="0,nan" n_bin_alpha="1"/></Bin></Bins>', "finite numbers in mm"),
+        ('<Bins><Bin><Layer id="0" r_edges="nan" n_bin_alpha="1"/></Bin></Bins>', "finite numbers in mm"),
+        ('<Bins><Bin><Layer id="0" r_edges="0,inf" n_bin_alpha="1"/></Bin></Bins>', "finite numbers in mm"),
+        ('<Bins><Bin><Layer id="0" r_edges="0,1e300" n_bin_alpha="1"/></Bin></Bins>', "finite numbers in mm"),
+        ('<Bins><Bin><Layer id="0" r_edges="0,1" n_bin_alpha="1000000000"/></Bin></Bins>', "1000000000 voxels"),
+        ('<Bins><Bin><Layer id="0" r_edges="0,1" n_bin_alpha="1e3"/></Bin></Bins>', "number cannot be read"),
+        ('<Bins><Bin pid="e-"><Layer id="0" r_edges="0,1" n_bin_alpha="1"/></Bin></Bins>', "number cannot be read"),
         ('<Bins><Bin><Layer id="0" n_bin_alpha="1"/></Bin></Bins>', "no attribute 'r_edges'"),
         ('<Bins><Bin><Layer id="0" r_edges="0,a" n_bin_alpha="1"/></Bin></Bins>', "number cannot be read"),
         ('<Bins><Bin><Layer id="4" r_edges="0,3,2" n_bin_alpha="1"/></Bin></Bins>', "layer 4: r_edges must rise"),
@@ -91,6 +99,45 @@ def test_mirror_twice_is_the_identity() -> None:
 def test_bad_binning_is_named(text: str, match: str) -> None:
     with pytest.raises(InputError, match=match):
         Geometry.from_xml(text, name="mine")
+
+
+ONE = '<Layer id="0" r_edges="0,1,2" n_bin_alpha="3"/>'
+TWO = f'<Bins><Bin pid="11" name="electron">{ONE}</Bin><Bin pid="211" name="pion">{ONE}{ONE}</Bin></Bins>'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+def test_a_binning_file_is_read_in_its_namespace_and_encoding(encoding: str, tmp_path: Path) -> None:
+    text = f'<?xml version="1.0" encoding="{encoding}"?><!-- Université --><b:Bins xmlns:b="urn:x">'
+    inner = ONE.replace("<Layer", "<b:Layer")
+    path = tmp_path / "mine.xml"
+    path.write_bytes(f'{text}<b:Bin pid="11" name="électron">{inner}</b:Bin></b:Bins>'.encode(encoding))
+    geometry = load_geometry(path)
+    assert (geometry.n_voxels, geometry.particle) == (6, "électron")
+    assert Geometry.from_xml(geometry.to_xml(), name="mine") == geometry
+
+
+@pytest.mark.parametrize(
+    ("choice", "n_voxels"), [({"particle": "pion"}, 12), ({"particle": "11"}, 6), ({"n_voxels": 12}, 12)]
+)
+def test_one_of_several_particles_is_chosen(choice: dict[str, Any], n_voxels: int, tmp_path: Path) -> None:
+    path = tmp_path / "mine.xml"
+    path.write_text(TWO)
+    assert load_geometry(path, **choice).n_voxels == n_voxels
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({}, r"describes electron \(pid 11\), pion \(pid 211\); say which with --particle"),
+        ({"n_voxels": 7}, "say which with --particle"),
+        ({"particle": "kaon"}, r"0 of its particles are 'kaon'; there are electron"),
+    ],
+)
+def test_several_particles_are_named(choice: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.xml"
+    path.write_text(TWO)
+    with pytest.raises(InputError, match=rf"mine\.xml: .*{message}"):
+        load_geometry(path, **choice)
 
 
 def test_unknown_geometry_offers_the_nearest() -> None:

@@ -1,6 +1,10 @@
 from types import SimpleNamespace
 
-from caloforge.validation.checks import shared_energies
+import numpy as np
+import pytest
+
+from caloforge.errors import InputError
+from caloforge.validation.checks import check_values, shared_energies
 
 
 def test_generators_that_stand_on_the_same_layer_energies_are_named():
@@ -12,3 +16,23 @@ def test_generators_that_stand_on_the_same_layer_energies_are_named():
     (note,) = shared_energies(samples)
     assert note.startswith("vae and flow stand on the same trained layer energies (SHA-256 aaaaaaaaaaaa):")
     assert shared_energies({name: samples[name] for name in ("vae", "wgan", "tree")}) == ()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+def test_a_row_that_is_not_drawn_is_checked_too(value, mesh, toy_showers, write, tmp_path):
+    """Of 400 rows, 60 are compared: the last one's chance to be among them is 15 %, and the message is another."""
+    energy, voxels = toy_showers(mesh, 400, seed=1)
+    reference = write("reference", mesh, energy[:60], voxels[:60])
+    voxels = voxels.copy()
+    voxels[399, 7] = value
+    generated = write("generated", mesh, energy, voxels)
+    with pytest.raises(InputError, match=rf"generated.* row 399, voxel 7 is {value:g}"):
+        check_values({"reference": reference, "vae": generated})
+    check_values({"vae": generated.select(np.arange(399))})
+
+
+def test_fractions_for_mev_are_no_bad_generator(mesh, toy_showers, write):
+    energy, voxels = toy_showers(mesh, 100, seed=1)
+    with pytest.raises(InputError, match="as if they were fractions"):
+        check_values({"vae": write("fractions", mesh, energy, voxels / energy[:, None])})
+    check_values({"vae": write("weak", mesh, energy, voxels / 100)})

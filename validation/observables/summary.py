@@ -106,7 +106,7 @@ def summarise(showers: Showers, *, threshold: float = 0.0) -> Summary:
     conditions = showers.conditions
     with one_blas_thread():
         return summarise_voxels(
-            _checked(showers),
+            checked_chunks(showers),
             conditions.incident_energy,
             showers.geometry,
             threshold=threshold,
@@ -279,7 +279,7 @@ class _Moments:
         return Profile(edges=edges, mean=mean * scale, error=error * scale)
 
 
-def _checked(showers: Showers) -> Iterator[VoxelArray]:
+def checked_chunks(showers: Showers) -> Iterator[VoxelArray]:
     """Pass the showers' voxels through; a bad one is named by its row in the file."""
     done = 0
     for chunk in showers.chunks():

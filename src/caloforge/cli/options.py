@@ -34,6 +34,11 @@ geometry_option = click.option(
 )
 
 
+particle_option = click.option(
+    "--particle", metavar="NAME|PDG", help="Which one, where the binning XML describes several with as many voxels."
+)
+
+
 seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**53 - 1), default=0, show_default=True, help="Same seed, same result."
 )

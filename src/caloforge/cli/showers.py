@@ -15,6 +15,7 @@ from caloforge.cli.options import (
     data_option,
     geometry_option,
     output_option,
+    particle_option,
     seed_option,
     showers_option,
     steps_option,
@@ -25,17 +26,21 @@ from caloforge.validation.registries import PROTOCOLS
 @main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")
 @data_option
 @geometry_option
+@particle_option
 @click.option("--settings", "settings_file", type=PATH, help="YAML of preprocessing settings.")
 @seed_option
 @output_option("Folder")
-def preprocess(data: str, geometry: str | None, settings_file: Path | None, seed: int, output: Path) -> None:
+def preprocess(
+    data: str, geometry: str | None, particle: str | None, settings_file: Path | None, seed: int, output: Path
+) -> None:
     """Clean and split a shower file and fit the scaling."""
     from caloforge.preprocessing.prepare import PrepareSettings, prepare
     from caloforge.showers import open_showers
 
     settings = PrepareSettings.from_yaml(settings_file) if settings_file else PrepareSettings()
     fetched = fetch_input(data)
-    prepare(open_showers(fetched.path, geometry), output, settings=settings, seed=seed, source=fetched.source)
+    showers = open_showers(fetched.path, geometry, particle=particle)
+    prepare(showers, output, settings=settings, seed=seed, source=fetched.source)
     click.echo(f"wrote {output}")
 
 
@@ -75,6 +80,7 @@ def generate(
     help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
 )  # fmt: skip
 @geometry_option
+@particle_option
 @seed_option
 @output_option("Folder")
 def validate(
@@ -84,6 +90,7 @@ def validate(
     training: str | None,
     protocol: str,
     geometry: str | None,
+    particle: str | None,
     seed: int,
     output: Path,
 ) -> None:
@@ -97,10 +104,11 @@ def validate(
     if len(set(names)) < len(names):
         names = [without_secrets(address) if is_remote(address) else address for address in generated]
         names = [name.removesuffix(Path(name).suffix) for name in names]
-    target = open_showers(truth.path, geometry)
-    judged = {name: open_showers(path, geometry) for name, path in zip(names, paths, strict=True)}
+    target = open_showers(truth.path, geometry, particle=particle)
+    judged = {name: open_showers(path, geometry, particle=particle) for name, path in zip(names, paths, strict=True)}
     second, trained = (
-        open_showers(fetch_input(address).path, geometry) if address else None for address in (floor, training)
+        open_showers(fetch_input(address).path, geometry, particle=particle) if address else None
+        for address in (floor, training)
     )
     from caloforge.validation.validate import validate as validate_showers
 

@@ -11,7 +11,15 @@ import click
 from caloforge.cli.figures import print_figures, print_figures_with_time
 from caloforge.cli.group import main
 from caloforge.cli.inputs import fetch_input, read_settings, stop_on_sigterm
-from caloforge.cli.options import PATH, data_option, geometry_option, minutes_option, output_option, seed_option
+from caloforge.cli.options import (
+    PATH,
+    data_option,
+    geometry_option,
+    minutes_option,
+    output_option,
+    particle_option,
+    seed_option,
+)
 from caloforge.logs import first_process
 
 
@@ -102,6 +110,7 @@ def train_energies_(
 )
 @data_option
 @geometry_option
+@particle_option
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What trials start from.")
 @click.option("--trials", type=click.IntRange(min=1), required=True, help="Number of trials.")
@@ -128,6 +137,7 @@ def train_energies_(
 def tune(
     data: str,
     geometry: str | None,
+    particle: str | None,
     family: str,
     preset: str,
     trials: int,
@@ -154,7 +164,7 @@ def tune(
 
     stop_on_sigterm()
     result = tune_family(
-        data, output, geometry=geometry, family=family, preset=preset, trials=trials, parallel=parallel,
+        data, output, geometry=geometry, particle=particle, family=family, preset=preset, trials=trials, parallel=parallel,
         algorithm=algorithm, objective=objective, space=space, overrides=read_settings(overrides) if overrides else None,
         max_minutes=max_minutes or None, timeout_minutes=timeout_minutes or None, early_stopping=early_stopping,
         seed=seed, backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
@@ -168,6 +178,7 @@ def tune(
 )
 @data_option
 @geometry_option
+@particle_option
 @click.option(
     "--prepared",
     metavar="FOLDER|URI",
@@ -186,6 +197,7 @@ def tune(
 def trial(
     data: str,
     geometry: str | None,
+    particle: str | None,
     prepared: str | None,
     family: str,
     preset: str,
@@ -223,7 +235,7 @@ def trial(
     folder = (
         local_copy(prepared, output / "data")
         if prepared is not None
-        else prepare_once(showers, output / "prepared", geometry=geometry, seed=seed)
+        else prepare_once(showers, output / "prepared", geometry=geometry, particle=particle, seed=seed)
     )
     request = TrainingRequest(
         showers=showers, prepared=folder, output=output, family=family, preset=preset, overrides=overrides,

@@ -10,7 +10,15 @@ import click
 
 from caloforge.cli.group import main
 from caloforge.cli.inputs import stop_on_sigterm
-from caloforge.cli.options import PATH, data_option, geometry_option, minutes_option, output_option, seed_option
+from caloforge.cli.options import (
+    PATH,
+    data_option,
+    geometry_option,
+    minutes_option,
+    output_option,
+    particle_option,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from caloforge.pipelines.local.run import LocalRun
@@ -35,6 +43,7 @@ def demo(output: Path, seed: int) -> None:
 )
 @data_option
 @geometry_option
+@particle_option
 @output_option("Folder")
 @click.option(
     "--families", metavar="A,B,...", help="Generator families to train; without it tree, coupling_flow and vae."
@@ -47,6 +56,7 @@ def demo(output: Path, seed: int) -> None:
 def run(
     data: str,
     geometry: str | None,
+    particle: str | None,
     output: Path,
     families: str | None,
     preset: str | None,
@@ -59,6 +69,7 @@ def run(
     from caloforge.fetch import local_copy
     from caloforge.pipelines.local.run import run_local
     from caloforge.pipelines.settings import PipelineSettings
+    from caloforge.showers import open_showers
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     options = {
@@ -71,7 +82,9 @@ def run(
     given = {name: value for name, value in options.items() if value is not None}
     settings = PipelineSettings.parse({**settings.model_dump(), **given}, where="options")
     stop_on_sigterm()
-    _summarise(run_local(local_copy(data, output / "data"), output, geometry=geometry, settings=settings))
+    showers = local_copy(data, output / "data")
+    mesh = open_showers(showers, geometry, particle=particle).geometry if particle else geometry
+    _summarise(run_local(showers, output, geometry=mesh, settings=settings))
 
 
 def _summarise(result: LocalRun) -> None:

@@ -1,0 +1,189 @@
+"""HDF5 files of others: opened and read with one line for each thing that can be wrong with them.
+
+HDF5 fills what it does not find with zeros (the source of a virtual dataset, the end of an external file, chunks that
+were never written), and h5py reports the rest as OSError, RuntimeError, KeyError, ValueError or TypeError.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from caloforge.errors import InputError
+
+MOST_COMPRESSION = 10_000
+"""A dataset so many times larger than what is stored of it was never filled."""
+
+_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError)
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn what h5py raises within the block into one line.
+
+    Args:
+        path: the file.
+        what: dataset or attribute that is read.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"{path}: {what}: larger than the memory of this machine") from None
+    except _FAULTS as error:
+        raise InputError(f"{path}: {what}: cannot be read ({_said(error)}); is the file whole? copy it again") from None
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading.
+
+    Raises:
+        InputError: it is missing, locked by another process, not HDF5, or cut off.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+    try:
+        file = h5py.File(path)
+    except PermissionError:
+        raise InputError(f"{path}: may not be read (permission denied)") from None
+    except _FAULTS as error:
+        said = _said(error)
+        if isinstance(error, BlockingIOError) or "unable to lock file" in said:
+            text = "another process has it open for writing; wait for its end, or set HDF5_USE_FILE_LOCKING=FALSE"
+        elif "already open for write" in said or "consistency flags" in said:
+            text = "its writer did not close it; if that has ended, `h5clear -s` makes the file readable"
+        elif "truncated file" in said:
+            text = f"cut off ({said}); copy it again"
+        else:
+            text = f"not an HDF5 file, or damaged ({said})"
+        raise InputError(f"{path}: {text}") from None
+    with file:
+        yield file
+
+
+def find_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
+    """Return a dataset of numbers, complete as far as can be seen without reading it; None if it is not there.
+
+    Raises:
+        InputError: it is something else, holds no numbers, or what it consists of is missing.
+    """
+    with reading(path, name):
+        link = file.get(name, getlink=True)
+        if link is None:
+            return None
+        try:
+            found = file[name]
+        except KeyError:
+            if isinstance(link, h5py.ExternalLink):
+                text = f"is a link to {link.path} of {link.filename}, which is not there; put that file beside this one"
+                raise InputError(f"{path}: {name}: {text}") from None
+            if isinstance(link, h5py.SoftLink):
+                raise InputError(f"{path}: {name}: is a link to {link.path}, which is not there") from None
+            raise
+        if not isinstance(found, h5py.Dataset):
+            raise InputError(f"{path}: {name}: is a {type(found).__name__.lower()}, expected a dataset of numbers")
+        if found.shape is None or found.dtype.kind not in "iuf":
+            raise InputError(f"{path}: {name}: expected numbers, found {_kind(found)}")
+        _check_filters(path, found, name)
+        _check_complete(path, found, name)
+        return found
+
+
+def read_attributes(path: Path, file: h5py.File, *, needed: frozenset[str]) -> dict[str, Any]:
+    """Return the attributes of a file as plain values; those that nobody needs and h5py cannot read are left out.
+
+    Raises:
+        InputError: one that is needed cannot be read.
+    """
+    found = {}
+    with reading(path, "attributes"):
+        names = list(file.attrs)
+    for name in names:
+        try:
+            with reading(path, f"attribute {name}"):
+                found[name] = _plain(file.attrs[name])
+        except InputError:
+            if name in needed:
+                raise
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.decode("latin-1")
+    if isinstance(value, str):
+        # h5py keeps bytes that are no UTF-8 as lone surrogates, which nothing can write.
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).strip("'\"").split())[:300] or type(error).__name__
+
+
+def _kind(dataset: h5py.Dataset) -> str:
+    if dataset.shape is None:
+        return "nothing"
+    kinds = {"S": "texts", "O": "texts or references", "U": "texts", "V": "compound values", "b": "truth values"}
+    return kinds.get(dataset.dtype.kind, f"values of type {dataset.dtype}")
+
+
+def _check_filters(path: Path, dataset: h5py.Dataset, name: str) -> None:
+    created = dataset.id.get_create_plist()
+    for number in range(created.get_nfilters()):
+        code, _, _, label = created.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            called = label.decode(errors="replace") or f"number {code}"
+            text = f"compressed with the filter {called}, which is not installed; rewrite it with h5repack -f GZIP=4"
+            raise InputError(f"{path}: {name}: {text}")
+
+
+def _check_complete(path: Path, dataset: h5py.Dataset, name: str) -> None:
+    """Refuse data that HDF5 would make up."""
+    wanted = math.prod(dataset.shape)
+    if dataset.is_virtual:
+        _check_sources(path, dataset, name, wanted)
+    elif dataset.external:
+        for file, offset, size in dataset.external:
+            outside = path.parent / file
+            if not outside.is_file():
+                raise InputError(f"{path}: {name}: its data are in {file}, which is not there")
+            held = max(0, outside.stat().st_size - offset)
+            if held < min(size, wanted * dataset.dtype.itemsize):
+                raise InputError(f"{path}: {name}: its data are in {file}, which is cut off ({held} bytes)")
+    elif wanted:
+        stored = dataset.id.get_storage_size()
+        if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED or not stored:
+            raise InputError(f"{path}: {name}: was made and never filled; its writer was stopped")
+        if wanted * dataset.dtype.itemsize > MOST_COMPRESSION * stored:
+            text = f"says that it is {' x '.join(map(str, dataset.shape))} numbers, but {stored} bytes are stored"
+            raise InputError(f"{path}: {name}: {text}; its writer was stopped, or it is damaged")
+
+
+def _check_sources(path: Path, dataset: h5py.Dataset, name: str, wanted: int) -> None:
+    covered = 0
+    for source in dataset.virtual_sources():
+        file = path if source.file_name == "." else path.parent / source.file_name
+        if "%" not in source.file_name:
+            if not file.is_file():
+                raise InputError(f"{path}: {name}: is joined from other files, and {file} of them is not there")
+            with open_hdf5(file) as opened:
+                if file != path and find_dataset(file, opened, source.dset_name.lstrip("/")) is None:
+                    raise InputError(f"{path}: {name}: is joined from others, and {file} has no {source.dset_name}")
+        covered += source.vspace.get_select_npoints()
+    if 0 <= covered < wanted:
+        raise InputError(f"{path}: {name}: only {covered} of its {wanted} numbers have a source; the rest would be 0")
