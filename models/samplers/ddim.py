@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from caloforge.models.interruption import numbered_steps
 from caloforge.models.objectives.objective import Meaning
 from caloforge.models.samplers.sampler import Sampler, SteppedConfig
 
@@ -39,7 +40,7 @@ class DDIM(Sampler):
         """Take the noise away."""
         n = steps or self.config.steps
         x = noise
-        for i in range(n):
+        for i in numbered_steps(n):
             clean, dirt = network(x, torch.full_like(x[:, :1], 1 - i / n), condition)
             then = (1 - (i + 1) / n) * math.pi / 2
             x = math.cos(then) * clean + math.sin(then) * dirt

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from caloforge.models.interruption import numbered_steps
 from caloforge.models.objectives.objective import Meaning
 from caloforge.models.samplers.sampler import Sampler, SteppedConfig
 
@@ -23,7 +24,7 @@ class _ODE(Sampler):
         """Integrate dx/dt = network(x, t, condition)."""
         n = steps or self.config.steps
         x = noise
-        for i in range(n):
+        for i in numbered_steps(n):
             x = self.step(network, x, torch.full_like(x[:, :1], i / n), 1 / n, condition)
         return x
 
