@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import socket
 import sys
 from pathlib import Path
-from types import ModuleType
 
 from caloforge.errors import InputError
+from caloforge.memory import memory_limit
 from caloforge.models.bundle import load_bundle
 from caloforge.serving.device import best_device
+from caloforge.serving.limits import FORMS, REQUEST_SECONDS, Limits
 
 logger = logging.getLogger(__name__)
 
 
-def serve(bundle: Path, *, http_port: int = 8080, grpc_port: int = 8081, name: str = "caloforge") -> None:
+def serve(
+    bundle: Path,
+    *,
+    http_port: int = 8080,
+    grpc_port: int = 8081,
+    name: str = "caloforge",
+    max_steps: int | None = None,
+    request_seconds: float = REQUEST_SECONDS,
+) -> None:
     """Serve a bundle until SIGTERM or SIGINT; requests under way are finished first.
 
     kserve listens on all interfaces and authenticates nobody: on a cluster the mesh in front of
@@ -27,6 +37,8 @@ def serve(bundle: Path, *, http_port: int = 8080, grpc_port: int = 8081, name: s
         http_port: port of the Open Inference Protocol v2 over REST.
         grpc_port: port of the same over gRPC.
         name: name of the model in URLs, ``/v2/models/NAME/infer``.
+        max_steps: most sampling steps of a request; None for four times the generator's own.
+        request_seconds: after which a request is given up.
 
     Raises:
         InputError: the bundle cannot be loaded, or a port is taken.
@@ -34,18 +46,21 @@ def serve(bundle: Path, *, http_port: int = 8080, grpc_port: int = 8081, name: s
     _check_port(http_port)
     _check_port(grpc_port)
     generator = load_bundle(bundle, device=best_device())
-    kserve_server = _import_model_server()
-    from caloforge.serving.model import GeneratorModel, StrictDataPlane
+    limits = Limits.within(
+        memory_limit(), n_voxels=generator.geometry.n_voxels, default_steps=generator.default_steps,
+        max_steps=max_steps, seconds=request_seconds,
+    )  # fmt: skip
+    _import_kserve()
+    from caloforge.serving.kserve_server import GeneratorServer
+    from caloforge.serving.model import GeneratorModel
 
-    # workers=1: kserve restarts a worker that needs more than 5 s to import; scale with replicas.
-    server = kserve_server.ModelServer(
-        http_port=http_port, grpc_port=grpc_port, workers=1, enable_latency_logging=False
-    )
-    server.dataplane = StrictDataPlane(server.registered_models)
-    logging.getLogger("kserve.trace").setLevel(logging.WARNING)  # two lines a request, which ours replaces
+    server = GeneratorServer(GeneratorModel(name, generator, limits), http_port=http_port, grpc_port=grpc_port)
     logger.info("serving %s (%s, on %s) as %r on ports %d (REST) and %d (gRPC)",
                 bundle, generator.family, generator.device, name, http_port, grpc_port)  # fmt: skip
-    server.start([GeneratorModel(name, generator)])
+    logger.info("a request asks for at most %d showers (%d as JSON, %d over gRPC) and has %g s",
+                *(limits.most_showers(form) for form in FORMS), request_seconds)  # fmt: skip
+    gc.freeze()  # what is there stays: no use in looking through it again and again
+    server.start()
     logger.info("server stopped")
 
 
@@ -58,7 +73,7 @@ def _check_port(port: int) -> None:
             raise InputError(f"port {port} cannot be used ({error}); choose another") from None
 
 
-def _import_model_server() -> ModuleType:
+def _import_kserve() -> None:
     """Import kserve, which parses ``sys.argv`` when it is imported and exits on what it dislikes."""
     argv = sys.argv
     sys.argv = argv[:1]
@@ -66,7 +81,4 @@ def _import_model_server() -> ModuleType:
         model_server = importlib.import_module("kserve.model_server")
     finally:
         sys.argv = argv
-    # The only way to its gRPC options; the default of 8 MiB is a few hundred showers.
-    model_server.args.grpc_max_send_message_length = -1
-    model_server.args.grpc_max_receive_message_length = -1
-    return model_server
+    model_server.args.configure_logging = False  # its lines go where all others go, warnings only

@@ -6,6 +6,8 @@ Kubernetes has the kernel kill all processes of a container that needs more than
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,6 +73,25 @@ def watch_memory(act: Callable[[], None], *, group: Path | None = None) -> Itera
         done.set()
         thread.join()
         watch.exceeded = watch.exceeded or _killed(group) > killed_before
+
+
+def memory_limit(*, group: Path | None = None) -> int:
+    """Return the bytes that this process may use: the memory of its container, or that of the machine if less.
+
+    Args:
+        group: folder of the control group; without it this container's.
+    """
+    group = group or CGROUP
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [_number(group / name) for name in ("memory.max", "memory/memory.limit_in_bytes")]  # cgroup v2, v1
+    return min([machine, *(limit for limit in limits if limit)])
+
+
+def give_back_memory() -> None:
+    """Return to the system what the C library keeps of freed memory, which it otherwise may for ever."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc has it, musl does not
+        trim(0)
 
 
 def _in_use(group: Path) -> int:

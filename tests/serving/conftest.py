@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +15,18 @@ from caloforge.serving.local import free_port, running_server
 class Server(NamedTuple):
     url: str
     grpc_address: str
+    log: Path
 
 
 @pytest.fixture(scope="session")
-def server(tiny_bundle: Path) -> Iterator[Server]:
+def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of ``tiny_bundle``."""
     port = free_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # other tests want the cores too
+        folder = tmp_path_factory.mktemp("server")
+        patch.setattr(tempfile, "tempdir", str(folder))
         with running_server(tiny_bundle, grpc_port=port) as url:
-            yield Server(url, f"127.0.0.1:{port}")
+            patch.undo()
+            (log,) = folder.glob("*/server.log")
+            yield Server(url, f"127.0.0.1:{port}", log)

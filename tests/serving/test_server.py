@@ -1,3 +1,4 @@
+import asyncio
 import json
 import warnings
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import pytest
 from caloforge.errors import InputError
 from caloforge.models.bundle import Generator, load_bundle
 from caloforge.serving.client import ask, is_ready, query
-from caloforge.serving.limits import MAX_SHOWERS_PER_REQUEST
+from caloforge.serving.errors import LateError
+from caloforge.serving.limits import MAX_BODY_BYTES, MAX_SHOWERS_PER_REQUEST, Limits
 from caloforge.serving.local import free_port
+from caloforge.serving.requests import Query
 from caloforge.serving.server import serve
 from caloforge.serving.smoke import spread_conditions
 from caloforge.showers import Conditions
@@ -121,7 +124,7 @@ def test_grpc_carries_the_same_showers(server: Any, stub: GRPCInferenceServiceSt
     np.testing.assert_array_equal(showers, query(server.url, conditions, seed=7))
 
 
-def test_grpc_has_no_message_limit(stub: GRPCInferenceServiceStub, generator: Generator) -> None:
+def test_large_answers_come_over_grpc(stub: GRPCInferenceServiceStub, generator: Generator) -> None:
     n = 9 * 2**20 // (4 * generator.geometry.n_voxels)  # more than gRPC's default of 8 MiB
     response = stub.ModelInfer(grpc_request(spread_conditions(generator, n, 1), seed=0))
     assert response.outputs[0].shape == [n, generator.geometry.n_voxels]
@@ -164,9 +167,9 @@ def energy(*values: float | str | None, shape: list[int] | None = None, datatype
         ([energy(1e4), energy(1e4) | {"name": "energy"}], {}, "unknown input 'energy'; did you mean"),
         ([energy(1e4, shape=[2])], {}, "the data do not fit shape [2]"),
         ([energy(1e4, 1e4, shape=[1, 2])], {}, "expected shape [n] or [n, 1], got [1, 2]"),
-        ([energy(1e4, datatype="INT64")], {}, "expected datatype FP32 or FP64, got INT64"),
-        ([energy("much")], {}, "could not convert string to float"),
-        ([energy(1e4, None)], {}, "incident_energy: row 1 is nan; expected finite numbers"),
+        ([energy(1e4, datatype="INT64")], {}, "expected datatype FP32 or FP64, got 'INT64'"),
+        ([energy("much")], {}, "row 0 is 'much'; expected a number"),
+        ([energy(1e4, None)], {}, "row 1 is None; expected a number"),
         ([energy()], {}, "at least one shower, got 0"),
         ([energy(*[1e4] * (MAX_SHOWERS_PER_REQUEST + 1))], {}, "at most 10000 showers, got 10001"),
         ([energy(1e-3)], {}, "0.001"),
@@ -175,6 +178,8 @@ def energy(*values: float | str | None, shape: list[int] | None = None, datatype
         ([energy(1e4)], {"seed": -1}, "seed: expected an integer from 0"),
         ([energy(1e4)], {"seed": 1.5}, "parameter 'seed': expected an integer, got 1.5"),
         ([energy(1e4)], {"steps": 0}, "steps: expected a positive integer"),
+        ([energy(1e4)], {"steps": 1}, "steps: this generator takes one pass and no steps"),
+        ([energy(1e4), energy(1e4)], {}, "input 'incident_energy' is there twice"),
         ([energy(1e4)], {"sed": 1}, "unknown parameter 'sed'; did you mean 'seed'"),
     ],
 )  # fmt: skip
@@ -210,8 +215,119 @@ def test_an_unknown_output_is_refused(http: httpx.Client, conditions: Conditions
 
 
 def test_an_unknown_model_is_refused(server: Any, conditions: Conditions) -> None:
-    with pytest.raises(InputError, match="Model with name another does not exist"):
+    with pytest.raises(InputError, match="Model with name 'another' does not exist"):
         query(server.url, conditions, seed=0, name="another")
+
+
+def test_nobody_unloads_the_model(server: Any, http: httpx.Client, stub: GRPCInferenceServiceStub) -> None:
+    for verb in ("unload", "load"):
+        response = http.post(f"/v2/repository/models/caloforge/{verb}")
+        assert response.status_code == 403
+        assert "neither loaded nor unloaded" in response.json()["error"]
+    for call, message in (
+        (stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name="caloforge")),
+        (stub.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="caloforge")),
+    ):
+        with pytest.raises(grpc.RpcError, match="neither loaded nor unloaded") as caught:
+            call(message)
+        assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    assert is_ready(server.url)
+
+
+def test_too_large_a_request_is_refused(
+    http: httpx.Client, stub: GRPCInferenceServiceStub, conditions: Conditions
+) -> None:
+    padding = " " * MAX_BODY_BYTES
+    sizes: list[dict[str, Any]] = [
+        {"content": json.dumps({"inputs": tensors(conditions)}) + padding},
+        {"content": (part for part in [b"{}", padding.encode(), b" "])},  # without its length
+    ]
+    for path in (INFER, "/v1/models/caloforge:predict"):
+        for size in sizes:
+            response = http.post(path, **size)
+            assert response.status_code == 413
+            assert f"at most {MAX_BODY_BYTES} bytes" in response.json()["error"]
+        sizes = sizes[:1]  # a generator is read once
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(pb.ModelInferRequest(model_name="caloforge", raw_input_contents=[bytes(MAX_BODY_BYTES)]))
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+BAD_REQUESTS: list[tuple[str, str, dict[str, Any], int]] = [
+    ("POST", "/v1/models/caloforge:predict", {"json": {"instances": [{"incident_energy": 1e4}], "parameters": True}}, 400),
+    ("POST", INFER, {"content": b"\xff\x00{"}, 400),
+    ("POST", INFER, {"json": {"inputs": [energy(1e4) | {"datatype": "BYTES", "data": ["\n\x1b[31mERROR"]}]}}, 400),
+    ("POST", INFER, {"json": {"inputs": [], "parameters": {"\n\x1b[31mERROR": 1}}}, 400),
+    ("POST", INFER, {"content": b"{}", "headers": {"Inference-Header-Content-Length": "-1"}}, 400),
+    ("POST", "/v2/models/%0a%1b[31mERROR/infer", {"json": {}}, 404),
+    ("POST", "/v2/models/caloforge/versions/1/infer", {"json": {}}, 404),
+    ("GET", "/v2/models/caloforge/versions/1", {}, 404),
+    ("GET", "/v2/models/%1b[31mERROR", {}, 404),
+    ("GET", "/v2/models/%1b[31mERROR/ready", {}, 404),
+    ("GET", "/v1/models/%1b[31mERROR", {}, 404),
+    ("POST", "/v1/models/caloforge:explain", {"json": {}}, 404),
+    ("GET", INFER, {}, 405),
+    ("GET", "/nowhere?%0a%1b[31mERROR", {}, 404),
+]  # fmt: skip
+
+
+def test_what_clients_do_wrong_is_told_to_them_and_leaves_no_stack_trace(
+    server: Any, http: httpx.Client, conditions: Conditions
+) -> None:
+    for method, path, content, status in BAD_REQUESTS:
+        response = http.request(method, path, **content)
+        assert response.status_code == status, (path, response.text)
+        assert len(response.text) < 400
+    channel = grpc.insecure_channel(server.grpc_address)
+    with channel:
+        for method in ("ModelInfer", "ModelReady", "ServerLive", "Nothing"):
+            call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"\x0a\xff\xff\xff\xff\x0fgarbage")
+            wanted = grpc.StatusCode.UNIMPLEMENTED if method == "Nothing" else grpc.StatusCode.INVALID_ARGUMENT
+            assert caught.value.code() == wanted
+        stub = GRPCInferenceServiceStub(channel)
+        for answer in (stub.ModelReady, stub.ModelMetadata):
+            message = pb.ModelReadyRequest if answer is stub.ModelReady else pb.ModelMetadataRequest
+            with pytest.raises(grpc.RpcError, match="does not exist"):
+                answer(message(name="\x1b[31mERROR"))
+    assert len(query(server.url, conditions, seed=1)) == len(conditions)
+    log = server.log.read_text()
+    assert "serving" in log
+    assert "Traceback" not in log
+    assert "ERROR" not in log
+    assert "\x1b" not in log
+
+
+def test_a_server_without_its_model_is_dead(generator: Generator) -> None:
+    from kserve import ModelRepository
+
+    from caloforge.serving.model import GeneratorModel, OneModel
+
+    repository = ModelRepository()
+    plane = OneModel(repository)
+    assert not asyncio.run(plane.ready())
+    limits = Limits.within(10**9, n_voxels=generator.geometry.n_voxels, default_steps=None)
+    model = GeneratorModel("caloforge", generator, limits)
+    repository.update(model)
+    assert asyncio.run(plane.live()) == {"status": "alive"}
+    model.queue.end()
+    assert model.queue.join(20)
+    assert asyncio.run(plane.live()) == {"status": "dead"}  # nobody samples any more
+    repository.unload("caloforge")
+    assert asyncio.run(plane.live()) == {"status": "dead"}
+
+
+def test_a_request_that_takes_too_long_is_given_up(generator: Generator, conditions: Conditions) -> None:
+    from caloforge.serving.model import GeneratorModel
+
+    limits = Limits.within(10**9, n_voxels=generator.geometry.n_voxels, default_steps=None, seconds=1e-6)
+    model = GeneratorModel("caloforge", generator, limits)
+    asked = Query(conditions, 0, None, geometry=False, form="json", identity="")
+    with pytest.raises(LateError, match="10 showers were not there within 1e-06 s"):
+        asyncio.run(model.predict(asked))
+    model.queue.end()
+    assert model.queue.join(20)
 
 
 def test_a_taken_port_is_refused(server: Any, tiny_bundle: Path) -> None:

@@ -28,11 +28,28 @@ def export(bundle: Path, steps: int | None, output: Path) -> None:
 @click.option("--http-port", type=int, default=8080, show_default=True, help="Port of REST.")
 @click.option("--grpc-port", type=int, default=8081, show_default=True, help="Port of gRPC.")
 @click.option("--name", default="caloforge", show_default=True, help="Name of the model in the URLs.")
-def serve(bundle: Path, http_port: int, grpc_port: int, name: str) -> None:
+@click.option(
+    "--max-steps",
+    type=click.IntRange(min=1),
+    help="Most sampling steps that a request may ask for; without it four times the generator's own.",
+)
+@click.option(
+    "--request-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120,
+    show_default=True,
+    help="A request whose showers are not there by then is given up.",
+)
+def serve(
+    bundle: Path, http_port: int, grpc_port: int, name: str, max_steps: int | None, request_seconds: float
+) -> None:
     """Serve a generator with KServe's model server until it is stopped."""
     from caloforge.serving.server import serve as serve_bundle
 
-    serve_bundle(bundle, http_port=http_port, grpc_port=grpc_port, name=name)
+    serve_bundle(
+        bundle, http_port=http_port, grpc_port=grpc_port, name=name, max_steps=max_steps,
+        request_seconds=request_seconds,
+    )  # fmt: skip
 
 
 @main.command(

@@ -1,0 +1,95 @@
+"""A connection of uvicorn that nobody holds for ever: by not asking, by asking slowly, by not reading the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+RECEIVE_SECONDS = 20.0
+"""From the first byte of a request, or the beginning of a connection, to its last byte."""
+
+SEND_SECONDS = 120.0
+"""From when the client falls behind until it has the whole answer."""
+
+MAX_HEAD_BYTES = 64 * 2**10
+"""Of all that is no body: request line, headers, trailers."""
+
+_FRAMING = 8
+"""A byte of a chunked body may take so many on the way."""
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """Adds what uvicorn has no settings for; it closes only connections that are idle between two requests."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """See uvicorn."""
+        super().__init__(*args, **kwargs)
+        self._receiving: asyncio.TimerHandle | None = None
+        self._sending: asyncio.TimerHandle | None = None
+        self._bytes = self._body_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self._receiving = self.loop.call_later(RECEIVE_SECONDS, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._receiving, self._sending = _stopped(self._receiving), _stopped(self._sending)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read a part of a request."""
+        if self._receiving is None:
+            self._receiving = self.loop.call_later(RECEIVE_SECONDS, self.transport.abort)
+        self._bytes += len(data)
+        super().data_received(data)
+        if self._bytes - _FRAMING * self._body_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The headers have more than {MAX_HEAD_BYTES} bytes.")
+
+    def on_body(self, body: bytes) -> None:
+        """Read a part of a body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Have the whole request."""
+        self._receiving = _stopped(self._receiving)
+        self._bytes = self._body_bytes = 0
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client falls behind."""
+        if self._sending is None:
+            self._sending = self.loop.call_later(SEND_SECONDS, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has caught up, which counts at the end of an answer only."""
+        super().resume_writing()
+        if self.cycle is None or self.cycle.response_complete:
+            self._sending = _stopped(self._sending)
+
+    def on_response_complete(self) -> None:
+        """The answer is written, as far as the client reads."""
+        if not self.flow.write_paused:
+            self._sending = _stopped(self._sending)
+        super().on_response_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing more is asked."""
+        self.transport.abort()  # also where the client has not read the end of the answer
+
+    def shutdown(self) -> None:
+        """The server stops: what is not yet asked is not waited for."""
+        if self._receiving is not None:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+
+def _stopped(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

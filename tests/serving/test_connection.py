@@ -1,0 +1,144 @@
+"""Connections of clients that do not ask, ask slowly, or do not read, on a server of this process."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+import uvicorn
+
+from caloforge.serving import connection
+from caloforge.serving.connection import BoundedConnection
+
+LARGE = 64 * 2**20
+SECONDS = 20
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Read the body, and answer with its length, or with much at /large."""
+    if scope["type"] != "http":
+        return
+    n, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        n, more = n + len(message.get("body", b"")), message.get("more_body", False)
+    body = bytes(LARGE) if scope["path"] == "/large" else str(n).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@contextmanager
+def serving() -> Iterator[uvicorn.Server]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(echo, http=BoundedConnection, lifespan="off", log_config=None, timeout_graceful_shutdown=60)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+    thread.start()
+    server.address = listener.getsockname()
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def connected(server: Any, *parts: bytes) -> Iterator[socket.socket]:
+    with socket.create_connection(server.address, SECONDS) as client:
+        for part in parts:
+            client.sendall(part)
+        yield client
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Wait for the end of a connection on which nothing is said."""
+    with suppress(ConnectionError):
+        return client.recv(1) == b""
+    return True
+
+
+def answered(client: socket.socket, body: bytes) -> bool:
+    """Read an answer."""
+    received = b""
+    while not received.endswith(b"\r\n\r\n" + body) and (data := client.recv(1000)):
+        received += data
+    return received.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"",
+        b"POST / HTT",
+        b"POST / HTTP/1.1\r\nHost: a\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
+    ],
+)
+def test_half_a_request_is_not_waited_for(beginning: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "RECEIVE_SECONDS", 0.2)
+    with serving() as server, connected(server, beginning) as client:
+        assert is_closed(client)
+
+
+def test_half_a_second_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "RECEIVE_SECONDS", 0.2)
+    whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    with serving() as server, connected(server, whole) as client:
+        assert answered(client, b"0")
+        time.sleep(0.4)  # between two requests there is time
+        client.sendall(whole)
+        assert answered(client, b"0")
+        client.sendall(b"GET / HTT")
+        assert is_closed(client)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 200_000,
+        b"GET /" + b"a" * 200_000,
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: " + b"a" * 200_000,
+    ],
+)
+def test_what_is_no_body_is_bounded(endless: bytes) -> None:
+    with serving() as server, connected(server) as client:
+        with suppress(ConnectionError):  # it may be closed while we send
+            client.sendall(endless)
+        received = b""
+        with suppress(ConnectionError):
+            received = client.recv(1000)
+        assert received == b"" or received.startswith(b"HTTP/1.1 400")
+
+
+def test_a_body_in_small_pieces_is_read() -> None:
+    pieces = b"1\r\na\r\n" * 50_000
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n"
+    with serving() as server, connected(server, request) as client:
+        assert answered(client, b"50000")
+
+
+def test_an_answer_that_is_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.3)
+    with serving() as server, connected(server, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n") as client:
+        deadline = time.monotonic() + SECONDS
+        assert client.recv(1)
+        while server.server_state.connections and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not server.server_state.connections
+
+
+def test_who_has_not_asked_does_not_keep_a_server_from_stopping() -> None:
+    with (
+        serving() as server,
+        connected(server, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc") as client,
+    ):
+        time.sleep(0.2)
+        server.should_exit = True
+        assert is_closed(client)

@@ -1,0 +1,230 @@
+"""Requests under way, with a generator whose batches wait until the test lets them through."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from caloforge.models.interruption import numbered_steps
+from caloforge.serving import queue as queue_module
+from caloforge.serving.errors import BusyError
+from caloforge.serving.limits import Limits
+from caloforge.serving.queue import Order, SamplingQueue
+from caloforge.serving.requests import Query
+from caloforge.showers import Conditions
+
+BATCH = 2
+SECONDS = 20
+
+
+class Stepwise:
+    """Draws two showers at a time; writes down for whom, and waits before each step."""
+
+    def __init__(self) -> None:
+        self.geometry = SimpleNamespace(n_voxels=3)
+        self.begun: list[int] = []
+        self.gate = threading.Semaphore(0)
+        self.waiting = threading.Event()
+
+    def stream(self, conditions: Conditions, *, seed: int, steps: int | None, batch_size: None) -> Iterator[Any]:
+        for start in range(0, len(conditions), BATCH):
+            self.begun.append(seed)
+            for _ in numbered_steps(steps or 1):
+                self.waiting.set()
+                assert self.gate.acquire(timeout=SECONDS)
+            n = min(BATCH, len(conditions) - start)
+            yield start, np.full((n, 3), seed, np.float32), 0.001
+
+
+def limits(room: int = 10**9) -> Limits:
+    return Limits(n_voxels=3, answer_bytes=room, room_bytes=room, default_steps=1, max_steps=1000)
+
+
+@pytest.fixture
+def generator() -> Stepwise:
+    return Stepwise()
+
+
+@pytest.fixture
+def make(generator: Stepwise) -> Iterator[Callable[..., SamplingQueue]]:
+    made: list[SamplingQueue] = []
+
+    def queue(room: int = 10**9) -> SamplingQueue:
+        made.append(SamplingQueue(generator, limits(room)))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield queue
+    for one in made:
+        one.end()
+        for _ in range(100):
+            generator.gate.release()
+        assert one.join(SECONDS)
+
+
+def query(seed: int, n: int = 1, steps: int | None = None) -> Query:
+    return Query(Conditions(np.ones(n)), seed, steps, False, "binary", "")
+
+
+def let_through(generator: Stepwise, n: int) -> None:
+    for _ in range(n):
+        generator.gate.release()
+
+
+def showers(order: Order) -> np.ndarray:
+    order.future.result(SECONDS)
+    return order.take()
+
+
+def test_a_short_request_does_not_wait_for_long_ones(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:
+    queue = make()
+    long = [queue.put(query(seed, 20)) for seed in (1, 2, 3)]
+    assert generator.waiting.wait(SECONDS)
+    short = queue.put(query(9))
+    let_through(generator, 3)
+    assert short.future.result(SECONDS) is None
+    assert not any(order.future.done() for order in long)
+    assert generator.begun.index(9) <= 2
+
+
+def test_short_requests_do_not_keep_a_long_one_waiting(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:
+    queue = make()
+    long = queue.put(query(1, 20))
+    assert generator.waiting.wait(SECONDS)
+    for seed in range(2, 40):
+        queue.put(query(seed))
+    let_through(generator, 21)  # ten batches of the long one, and no more than one short one for each
+    assert long.future.result(SECONDS) is None
+
+
+def test_each_gets_its_own_showers(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:
+    queue = make()
+    orders = {seed: queue.put(query(seed, 5)) for seed in (1, 2, 3)}
+    let_through(generator, 9)
+    for seed, order in orders.items():
+        np.testing.assert_array_equal(showers(order), np.full((5, 3), seed))
+
+
+def test_what_nobody_waits_for_is_not_sampled(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:
+    queue = make()
+    first = queue.put(query(1, 20))
+    assert generator.waiting.wait(SECONDS)
+    abandoned, last = queue.put(query(2)), queue.put(query(3))
+    abandoned.release()
+    first.release()  # under way: it ends after its batch
+    let_through(generator, 2)
+    assert last.future.result(SECONDS) is None
+    assert generator.begun == [1, 3]
+
+
+def test_a_sampling_ends_between_two_steps(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:
+    queue = make()
+    endless = queue.put(query(1, 2, steps=1000))
+    assert generator.waiting.wait(SECONDS)
+    other = queue.put(query(2))
+    endless.release()
+    let_through(generator, 2)
+    assert other.future.result(SECONDS) is None
+
+
+def test_end_ends_between_two_steps(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:
+    queue = make()
+    order = queue.put(query(1, 2, steps=1000))
+    assert generator.waiting.wait(SECONDS)
+    queue.end()
+    let_through(generator, 1)
+    assert queue.join(SECONDS)
+    with pytest.raises(BusyError, match="the server is stopping"):
+        order.future.result(SECONDS)
+
+
+def test_close_finishes_what_is_there(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:
+    queue = make()
+    order = queue.put(query(1, 4))
+    queue.close()
+    with pytest.raises(BusyError, match="the server is stopping; ask again") as caught:
+        queue.put(query(2))
+    assert caught.value.retry_after == 1
+    let_through(generator, 2)
+    assert order.future.result(SECONDS) is None
+
+
+def test_the_queue_is_bounded(
+    generator: Stepwise, make: Callable[..., SamplingQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "MAX_WAITING", 3)
+    queue = make()
+    orders = [queue.put(query(seed)) for seed in range(3)]
+    with pytest.raises(BusyError, match="3 requests wait already; ask again in 1 s") as caught:
+        queue.put(query(9))
+    assert caught.value.retry_after == 1
+    let_through(generator, 3)
+    for order in orders:
+        order.future.result(SECONDS)
+    queue.put(query(10))
+
+
+def test_answers_wait_for_memory_and_not_for_ever(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:
+    queue = make(room=3 * 4 * 4)  # four showers
+    large = queue.put(query(1, 4))
+    assert generator.waiting.wait(SECONDS)
+    next_one = queue.put(query(2, 3))
+    let_through(generator, 5)
+    assert large.future.result(SECONDS) is None
+    small_one = queue.put(query(3, 2))
+    for order in (next_one, small_one):
+        with pytest.raises(TimeoutError):
+            order.future.result(0.1)  # the first answer is not yet sent
+    assert generator.begun == [1, 1]
+    large.release()
+    for order in (small_one, next_one):  # beside each other they have no room
+        assert order.future.result(SECONDS) is None
+        order.release()
+
+
+def test_a_failure_reaches_who_waits_and_nobody_else(
+    generator: Stepwise, make: Callable[..., SamplingQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(conditions: Conditions, *, seed: int, **options: Any) -> Iterator[Any]:
+        if seed == 1:
+            raise MemoryError
+        yield 0, np.zeros((1, 3), np.float32), 0.0
+
+    monkeypatch.setattr(generator, "stream", failing)
+    queue = make()
+    bad, good = queue.put(query(1)), queue.put(query(2))
+    with pytest.raises(MemoryError):
+        bad.future.result(SECONDS)
+    assert good.future.result(SECONDS) is None
+    assert queue.alive
+
+
+def test_freed_memory_goes_back_when_there_is_no_work(
+    generator: Stepwise, make: Callable[..., SamplingQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gave = threading.Event()
+    monkeypatch.setattr(queue_module, "give_back_memory", gave.set)
+    monkeypatch.setattr(queue_module, "IDLE_SECONDS", 0.05)
+    queue = make()
+    assert not gave.wait(0.2)  # nothing was done yet
+    let_through(generator, 1)
+    queue.put(query(1)).future.result(SECONDS)
+    assert gave.wait(SECONDS)
+
+
+def test_a_cancelled_wait_cancels_the_order(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:
+    queue = make()
+
+    async def hang_up() -> Order:
+        order = queue.put(query(1, 20))
+        task = asyncio.ensure_future(asyncio.wrap_future(order.future))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return order
+
+    assert asyncio.run(hang_up()).future.cancelled()
