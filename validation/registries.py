@@ -38,6 +38,10 @@ OBSERVABLES: Registry[Observable] = Registry(
         "empty_layers": "caloforge.validation.observables.voxels:EMPTY_LAYERS",
         "sparsity": "caloforge.validation.observables.voxels:SPARSITY",
         "number_of_voxels": "caloforge.validation.observables.voxels:NUMBER_OF_VOXELS",
+        "layer_overlap": "caloforge.validation.observables.neighbours:LAYER_OVERLAP",
+        "sector_kept": "caloforge.validation.observables.neighbours:SECTOR_KEPT",
+        "alpha_correlation": "caloforge.validation.observables.neighbours:ALPHA_CORRELATION",
+        "ring_hits": "caloforge.validation.observables.neighbours:RING_HITS",
     },
     group="caloforge.observables",
 )

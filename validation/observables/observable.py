@@ -25,6 +25,7 @@ class Observable:
         group: heading of the report that its plot stands under.
         values: takes a summary to (N,) or (N, columns) values.
         layers: takes a geometry to the layers that the columns are of; without it they are of none.
+        parts: of columns that are of no layers: takes a geometry to what they are, in the plural, and the name of each.
         log: whether it spans decades, so that bins are logarithmic.
         label: what the plot's axis says; the title if empty. Mathtext allowed.
         shown: takes a summary to the (N,) values of the plot; without it the mean over columns, of
@@ -39,6 +40,7 @@ class Observable:
     log: bool = False
     label: str = ""
     shown: Callable[[Summary], FloatArray] | None = None
+    parts: Callable[[Geometry], tuple[str, tuple[str, ...]]] | None = None
 
     def columns(self, summary: Summary) -> FloatArray:
         """Return the values as (N, columns); no columns if the geometry has no such thing."""
@@ -67,4 +69,6 @@ class Observable:
                     f"observable {self.title!r}: {n_columns} columns, but it is said to be of {len(layers)} layers"
                 )
             return "layers", tuple(f"layer {i}" for i in layers)
+        if self.parts is not None:
+            return self.parts(geometry)
         return ("columns", tuple(f"column {i}" for i in range(n_columns))) if n_columns > 1 else ("", ())

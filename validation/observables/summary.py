@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry
 from caloforge.showers import Showers, VoxelArray, cut
+from caloforge.validation.observables.pairs import Pairs, pairs
 from caloforge.validation.observables.threads import one_blas_thread
 
 FloatArray = NDArray[np.float64]
@@ -63,6 +64,7 @@ class Summary:
         image: the same per layer, (L, B).
         spectrum: mean number of voxels per shower against voxel energy.
         group_spectra: the same for each group of layers, (G, B); see :func:`layer_groups`.
+        pairs: what neighbouring voxels know of each other.
         theta: (N,) polar angle of the incident particle in rad, if the file has it.
         phi: (N,) azimuth in rad, if the file has it.
         expected_centre: (N, 2) where in eta and phi (mm) the shower's centre of energy is expected
@@ -82,6 +84,7 @@ class Summary:
     image: Profile
     spectrum: Profile
     group_spectra: Profile
+    pairs: Pairs
     theta: FloatArray | None = None
     phi: FloatArray | None = None
     expected_centre: FloatArray | None = None
@@ -135,10 +138,11 @@ def summarise_voxels(
         phi: (N,) azimuth in rad.
     """
     r_edges = common_r_edges(geometry)
-    weights = _layer_weights(geometry, r_edges)
+    shares = _ring_shares(geometry, r_edges)
+    weights = _layer_weights(geometry, shares)
     starts = [place.start for place in geometry.layer_slices]
     n_bins = len(SPECTRUM_EDGES) - 1
-    sums, hits, hottest, rings = [], [], [], []
+    sums, hits, hottest, rings, neighbours = [], [], [], [], []
     lateral, image = _Moments(len(r_edges) - 1), _Moments((geometry.n_layers, len(r_edges) - 1))
     groups = layer_groups(geometry)
     group_of_layer = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
@@ -157,6 +161,7 @@ def summarise_voxels(
         lateral.add(rings[-1])
         hottest.append(voxels.max(axis=1).astype(np.float64))
         hits.append(np.add.reduceat(voxels > 0, starts, axis=1, dtype=np.float64))
+        neighbours.append(pairs(voxels, geometry, shares))
         counts = _spectra(voxels, group_of_voxel, len(groups))
         group_spectra.add(counts)
         spectrum.add(counts.sum(axis=1))
@@ -178,6 +183,7 @@ def summarise_voxels(
         image=image.profile(r_edges, scale=1 / area),
         spectrum=spectrum.profile(SPECTRUM_EDGES),
         group_spectra=group_spectra.profile(SPECTRUM_EDGES),
+        pairs=Pairs.joined(neighbours),
         theta=theta,
         phi=phi,
     )
@@ -219,7 +225,17 @@ def common_r_edges(geometry: Geometry) -> FloatArray:
     return np.unique(np.concatenate([layer.r_edges for layer in geometry.active_layers]))
 
 
-def _layer_weights(geometry: Geometry, r_edges: FloatArray) -> list[FloatArray]:
+def _ring_shares(geometry: Geometry, r_edges: FloatArray) -> list[FloatArray]:
+    """Return per layer the (n_r, rings) part of each ring's area that lies in each of the common r bins."""
+    shares = []
+    for layer in geometry.active_layers:
+        edges = np.asarray(layer.r_edges)
+        inside = (r_edges[:-1] >= edges[:-1, None]) & (r_edges[1:] <= edges[1:, None])  # (n_r, rings)
+        shares.append(inside * np.diff(r_edges**2) / np.diff(edges**2)[:, None])
+    return shares
+
+
+def _layer_weights(geometry: Geometry, ring_shares: list[FloatArray]) -> list[FloatArray]:
     """Return per layer the (voxels, 7 + rings) matrix that takes voxels to sums.
 
     The first 7 columns are 1, then eta, phi, r and their squares; the others share the energy of
@@ -227,10 +243,7 @@ def _layer_weights(geometry: Geometry, r_edges: FloatArray) -> list[FloatArray]:
     """
     matrices = []
     axes = np.stack([geometry.eta_of_voxel, geometry.phi_of_voxel, geometry.r_of_voxel], axis=1)
-    for layer, place in zip(geometry.active_layers, geometry.layer_slices, strict=True):
-        edges = np.asarray(layer.r_edges)
-        inside = (r_edges[:-1] >= edges[:-1, None]) & (r_edges[1:] <= edges[1:, None])  # (n_r, rings)
-        share = inside * np.diff(r_edges**2) / np.diff(edges**2)[:, None]
+    for layer, place, share in zip(geometry.active_layers, geometry.layer_slices, ring_shares, strict=True):
         x = axes[place]
         matrices.append(np.hstack([np.ones((len(x), 1)), x, x**2, np.tile(share, (layer.n_alpha, 1))]))
     return matrices

@@ -30,6 +30,7 @@ GROUPS = (
     "Shape",
     "Moments",
     "Voxels",
+    "Neighbours",
     "Layers",
     "Average shower",
     "Single showers",

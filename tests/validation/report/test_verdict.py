@@ -62,7 +62,18 @@ def repeat_showers(voxels, geometry, energy):
     return voxels[source] * (energy / energy[source])[:, None].astype(np.float32)
 
 
+def turn_layers_apart(voxels, geometry, energy):
+    """Turn each layer of each shower by itself: all layers are right, but they know nothing of each other."""
+    rng = np.random.default_rng(0)
+    for layer, place in zip(geometry.active_layers, geometry.layer_slices, strict=True):
+        cells = voxels[:, place].reshape(-1, layer.n_alpha, layer.n_r)
+        turned = (np.arange(layer.n_alpha) + rng.integers(layer.n_alpha, size=(len(cells), 1))) % layer.n_alpha
+        voxels[:, place] = np.take_along_axis(cells, turned[:, :, None], axis=1).reshape(len(cells), -1)
+    return voxels
+
+
 NAMED = {
+    turn_layers_apart: "hottest sector kept from the layer before",
     scale_a_layer: "energies of the layers at given incident energy, layer 4",
     swap_two_layers: "layer 4",
     zero_a_layer: "fraction of empty layers",
