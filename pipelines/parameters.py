@@ -6,6 +6,7 @@ from typing import Any
 
 from caloforge.errors import InputError, unknown_name
 from caloforge.pipelines.form import OPTIONAL
+from caloforge.secrets import find_secrets
 from caloforge.yaml_file import parse_yaml
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -44,7 +45,7 @@ def check_parameters(pipeline: Mapping[str, Any], values: Mapping[str, Any]) -> 
             structures become JSON where it is.
 
     Raises:
-        InputError: a parameter is unknown (nearest names given), missing or of another type.
+        InputError: a parameter is unknown (nearest names given), missing, of another type, or holds a secret.
     """
     inputs = pipeline["root"].get("inputDefinitions", {}).get("parameters", {})
     for name in values:
@@ -57,6 +58,8 @@ def check_parameters(pipeline: Mapping[str, Any], values: Mapping[str, Any]) -> 
         needed = not definition.get("isOptional") or name == "data"
         if needed and not values.get(name, definition.get("defaultValue")):
             raise InputError(f"parameter {name!r} has no default and is not given; add --set {name}=...")
+    for problem in find_secrets(values):
+        raise InputError(f"parameter {problem}, and Kubeflow shows parameters; take it from a Secret: secret_env")
     return {name: _converted(name, value, inputs[name]["parameterType"]) for name, value in values.items()}
 
 

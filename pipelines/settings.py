@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.components.image import IMAGE
@@ -15,7 +15,7 @@ from caloforge.kubernetes_rules import Image, MountPath, NamespaceOrNone, Object
 from caloforge.models.registries import FAMILIES, PRESETS
 from caloforge.models.training.pod import TrainingPod
 from caloforge.pipelines.early import check_overrides, check_search
-from caloforge.pods import Pod, SecretKey, cpu_limit
+from caloforge.pods import Pod, SecretKey, cpu_limit, refuse_secrets
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
 from caloforge.tuning.settings import TuneSettings
@@ -35,11 +35,6 @@ _SMALL: Mapping[Step, Mapping[str, str]] = {"notify": {"cpu": "100m", "memory": 
 
 _FETCHING: tuple[Step, ...] = ("preprocess", "tune", "train", "validate")
 """Steps that need the showers."""
-
-_SECRET = re.compile(
-    r"(SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL|WEBHOOK)(?!.*_(FILE|PATH|DIR|URI)$)", re.IGNORECASE
-)
-"""Names of environment variables that hold secrets, and not the place of one."""
 
 _WAITING: dict[str, Any] = {
     "cpu": "500m", "memory": "4G", "gpus": 0, "node_selector": {}, "tolerations": (), "shm": "",
@@ -179,6 +174,16 @@ class PipelineSettings(Config):
                 raise _refused(f"{path}: {text[:80]!r} is yet to be filled in")
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            if isinstance(values.get("webhook"), str):
+                text = "its address is a secret; give the entry of a Secret that holds it: {secret: chat, key: url}"
+                raise PydanticCustomError("webhook", "webhook: {text}", {"text": text})
+            refuse_secrets(values)
+        return values
+
     @field_validator("families", "overrides")
     @classmethod
     def _known_families(cls, value: Any) -> Any:
@@ -229,18 +234,12 @@ class PipelineSettings(Config):
                 _check_name("step", name, STEPS)
         return value
 
-    @field_validator("pod", "service")
-    @classmethod
-    def _no_secrets(cls, value: Pod, info: ValidationInfo) -> Pod:
-        _check_env(str(info.field_name), value.env)
-        return value
-
     @field_validator("resources")
     @classmethod
     def _parts_of_a_pod(cls, value: dict[Step, dict[str, Any]]) -> dict[Step, dict[str, Any]]:
         for step, part in value.items():
             try:
-                _check_env(step, Pod.parse(part, where=step).env)
+                Pod.parse(part, where=step)
             except InputError as error:
                 raise PydanticCustomError("not_a_pod", "{text}", {"text": str(error)}) from None
         return value
@@ -327,14 +326,6 @@ def is_pinned(image: str) -> bool:
     name, digest = image.partition("@")[::2]
     tag = name.rpartition("/")[2].partition(":")[2]
     return bool(digest) or tag not in ("", "latest")
-
-
-def _check_env(where: str, env: Mapping[str, str]) -> None:
-    """Refuse what looks like a secret: whoever may see the pipeline may read its plain variables."""
-    for name in env:
-        if _SECRET.search(name):
-            text = f"{where}: env: {name!r} looks like a secret and would be readable in the pipeline; use secret_env"
-            raise PydanticCustomError("secret", "{text}", {"text": text})
 
 
 def _check_name(kind: str, name: str, valid: Collection[str]) -> None:

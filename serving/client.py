@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry
+from caloforge.network import lasting_problem, trust
+from caloforge.secrets import masked, remember_address, without_secrets
 from caloforge.serving.errors import ServingError
 from caloforge.serving.limits import check_count, check_seed, check_steps
 from caloforge.showers import Conditions
@@ -82,8 +84,8 @@ def ask(
     sent = {_JSON_LENGTH: str(json_length), "Content-Type": "application/octet-stream", **(headers or {})}
     with _connection(url, timeout) as client:
         response = client.post(f"/v2/models/{name}/infer", content=body, headers=sent)
-    _check_status(url, response)
-    return _answer(url, response, len(conditions))
+    _check_status(without_secrets(url), response)
+    return _answer(without_secrets(url), response, len(conditions))
 
 
 def is_ready(url: str, *, name: str = "caloforge", headers: Mapping[str, str] | None = None) -> bool:
@@ -96,11 +98,11 @@ def is_ready(url: str, *, name: str = "caloforge", headers: Mapping[str, str] | 
         try:
             response = client.get(f"/v2/models/{name}/ready", headers=dict(headers or {}))
         except httpx.TransportError as error:
-            if isinstance(error, httpx.UnsupportedProtocol):
+            if isinstance(error, httpx.UnsupportedProtocol) or lasting_problem(error):
                 raise
             return False
     if response.status_code in (401, 403) or response.is_redirect:
-        _check_status(url, response)
+        _check_status(without_secrets(url), response)
     return response.is_success
 
 
@@ -115,7 +117,9 @@ def wait_until_ready(
     deadline = time.monotonic() + timeout
     while not is_ready(url, name=name, headers=headers):
         if time.monotonic() > deadline:
-            raise InputError(f"{url}: model {name!r} is not ready after {timeout:g} s; see the server's log")
+            raise InputError(
+                f"{without_secrets(url)}: model {name!r} is not ready after {timeout:g} s; see the server's log"
+            )
         time.sleep(0.1)
 
 
@@ -141,51 +145,60 @@ def _request(conditions: Conditions, *, seed: int, steps: int | None) -> tuple[b
 @contextmanager
 def _connection(url: str, timeout: float) -> Iterator[httpx.Client]:
     """Yield a client; failures of the transport become an InputError with the address."""
+    shown = without_secrets(url)
+    remember_address(url)
     try:
         address = httpx.URL(url)
         with httpx.Client(
             base_url=url.rstrip("/"),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10)),
             trust_env=address.host not in _LOOPBACK,  # a proxy of the environment cannot reach our loopback
-            verify=address.scheme == "https",  # reading all certificates takes 30 ms, which http need not pay
+            verify=address.scheme == "https"
+            and trust(),  # reading all certificates takes 30 ms, which http need not pay
         ) as client:
             yield client
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-        raise InputError(f"{url!r} is not the address of a server; expected e.g. http://127.0.0.1:8080") from None
-    except httpx.ConnectError as error:
-        msg = f"{url}: no server answers ({error}); start one with 'caloforge serve', or check host and port"
-        raise InputError(msg) from None
-    except httpx.TimeoutException:
-        raise InputError(f"{url}: no answer within {timeout:g} s; ask for fewer showers or wait longer") from None
+        raise InputError(f"{shown!r} is not the address of a server; expected e.g. http://127.0.0.1:8080") from None
     except httpx.TransportError as error:
-        raise InputError(f"{url}: the connection broke ({error}); see the server's log") from None
+        if problem := lasting_problem(error):
+            raise InputError(f"{shown}: {problem}") from None
+        if isinstance(error, httpx.TimeoutException):
+            msg = f"{shown}: no answer within {timeout:g} s; ask for fewer showers or wait longer"
+            raise InputError(msg) from None
+        if not isinstance(error, httpx.ConnectError):
+            msg = f"{shown}: the connection broke ({masked(str(error))}); see the server's log"
+            raise InputError(msg) from None
+        msg = f"{shown}: no server answers ({masked(str(error))}); start one with 'caloforge serve', or check host and port"
+        raise InputError(msg) from None
 
 
-def _check_status(url: str, response: httpx.Response) -> None:
+def _check_status(shown: str, response: httpx.Response) -> None:
     status = response.status_code
     if response.is_success:
         return
     if response.is_redirect:
         target = response.headers.get("location", "elsewhere")
-        raise InputError(f"{url}: redirected to {target}: a login page? Give an Authorization header")
+        raise InputError(
+            f"{shown}: redirected to {without_secrets(target)}: a login page? Give an Authorization header"
+        )
     text = _error_text(response)
     if status in (401, 403):
-        raise InputError(f"{url}: not allowed (HTTP {status}: {text}); give a valid Authorization header")
+        raise InputError(f"{shown}: not allowed (HTTP {status}: {text}); give a valid Authorization header")
     if status < 500:
-        raise InputError(f"{url}: {text}")
-    raise ServingError(f"{url}: the server failed (HTTP {status}): {text}")
+        raise InputError(f"{shown}: {text}")
+    raise ServingError(f"{shown}: the server failed (HTTP {status}): {text}")
 
 
 def _error_text(response: httpx.Response) -> str:
     """Return what the server says: kserve's ``error``, FastAPI's ``detail``, or the start of the body."""
     try:
         content = response.json()
-        return str(content.get("error") or content.get("detail") or content)
+        return masked(str(content.get("error") or content.get("detail") or content))
     except (ValueError, AttributeError):
-        return response.text[:200].strip() or response.reason_phrase
+        return masked(response.text[:200].strip()) or response.reason_phrase
 
 
-def _answer(url: str, response: httpx.Response, n: int) -> Answer:
+def _answer(shown: str, response: httpx.Response, n: int) -> Answer:
     try:
         json_length = int(response.headers[_JSON_LENGTH])
         header = json.loads(response.content[:json_length])
@@ -194,11 +207,11 @@ def _answer(url: str, response: httpx.Response, n: int) -> Answer:
         mesh = header["parameters"]
         geometry = Geometry.from_xml(mesh["geometry_xml"], name=mesh["geometry_name"])
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        msg = f"{url}: the answer is not that of a shower server ({type(error).__name__}: {error}); check the address"
+        msg = f"{shown}: the answer is not that of a shower server ({type(error).__name__}: {error}); check the address"
         raise InputError(msg) from None
     if n_rows != n or n_voxels != geometry.n_voxels or not np.isfinite(showers).all():
         msg = (
-            f"{url}: asked for {n} finite showers of {geometry.n_voxels} voxels, got {n_rows} of {n_voxels}, "
+            f"{shown}: asked for {n} finite showers of {geometry.n_voxels} voxels, got {n_rows} of {n_voxels}, "
             f"{int((~np.isfinite(showers)).sum())} voxels not finite"
         )
         raise ServingError(msg)

@@ -10,15 +10,13 @@ from pathlib import Path
 from caloforge.errors import unknown_name
 from caloforge.models.export import ONNX_FILE
 from caloforge.pods import in_pod
+from caloforge.secrets import AUTHORIZATION, checked_secret
 from caloforge.serving.inference_service import ServiceSettings, check_service_name, inference_service
 from caloforge.serving.smoke import check_onnx, reference_showers, smoke_test
 from caloforge.serving.storage_uri import storage_uri
 from caloforge.steps import step
 
 BACKENDS = ("local", "kserve", "auto")
-
-AUTHORIZATION = "CALOFORGE_AUTHORIZATION"
-"""Environment variable with the Authorization header of the query; from a Secret, never from a parameter."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,8 @@ def deploy(
     check_service_name(name)
     body = inference_service(name, storage_uri(uri or str(bundle.absolute()), settings.claims), settings)
     cluster = connect(settings.namespace or None, context=context)
-    if value := os.environ.get(AUTHORIZATION):
+    if value := os.environ.get(AUTHORIZATION, "").strip():
+        checked_secret(value, where=AUTHORIZATION, what="header")
         headers = {"Authorization": value, **(headers or {})}
     with step("deploy"):
         reference = reference_showers(bundle, seed=seed)

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from caloforge.errors import InputError
+from caloforge.secrets import secret_in, without_secrets
 
 SCHEMES = ("s3", "gs", "pvc", "hf", "oci", "hdfs", "webhdfs", "https", "http")
 """What KServe's storage initializer reads (its documentation has a few more, which hold no folders)."""
@@ -23,6 +24,9 @@ def storage_uri(address: str, claims: Mapping[str, str]) -> str:
     Raises:
         InputError: KServe cannot read there.
     """
+    if kind := secret_in(address):
+        text = f"{without_secrets(address)}: {kind}, which the service would show; KServe has the keys of a store from "
+        raise InputError(f"{text}the Secrets of its service_account")
     if address.startswith("/"):
         return _on_claim(address, claims)
     parts = urlsplit(address)

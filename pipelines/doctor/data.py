@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from caloforge import fetch
 from caloforge.errors import InputError
-from caloforge.fetch import is_remote, without_secrets
+from caloforge.fetch import is_remote
 from caloforge.pipelines.doctor.findings import Finding, Site
 from caloforge.pods import Pod, in_pod
+from caloforge.secrets import without_secrets
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT")
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

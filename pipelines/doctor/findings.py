@@ -12,6 +12,7 @@ from caloforge.pipelines.kubeflow.client import connect as connect_pipelines
 from caloforge.pipelines.manifests.rights import USUAL, Use
 from caloforge.pipelines.settings import STEPS, PipelineSettings
 from caloforge.pods import Pod
+from caloforge.secrets import masked
 
 State = Literal["ok", "failed", "warning", "unknown"]
 
@@ -20,7 +21,7 @@ PROFILE_LABEL = ("app.kubernetes.io/part-of", "kubeflow-profile")
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question.
+    """The answer to one question; it holds no secrets.
 
     Attributes:
         state: ``ok``; ``failed``: the first run would fail; ``warning``: something else would, which the
@@ -32,6 +33,9 @@ class Finding:
     state: State
     text: str
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", masked(self.text))
 
     def as_dict(self) -> dict[str, str]:
         """Return it for JSON."""

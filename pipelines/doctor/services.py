@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from caloforge.errors import InputError
-from caloforge.fetch import without_secrets
 from caloforge.pipelines.doctor.findings import Finding, Site
 from caloforge.pipelines.kubeflow.client import HOST, IN_CLUSTER, Kubeflow, KubeflowError
 from caloforge.pods import in_pod
+from caloforge.secrets import without_secrets
 
 OLDEST = (2, 14)
 """Oldest Kubeflow Pipelines that collects the artifacts of a loop."""

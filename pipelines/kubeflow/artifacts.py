@@ -9,12 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from caloforge.errors import InputError
-from caloforge.fetch import files_under, local_copy, without_secrets
+from caloforge.fetch import files_under, local_copy
 from caloforge.files import digest, read_json
 from caloforge.index import Artifact, Index, plain_name
 from caloforge.pipelines.kubeflow.client import Kubeflow
 from caloforge.pipelines.kubeflow.roots import pipeline_name, roots
 from caloforge.pipelines.layout import PLACES, ResultFolder, names
+from caloforge.secrets import without_secrets
 
 logger = logging.getLogger(__name__)
 

@@ -15,13 +15,14 @@ from urllib.parse import quote
 import kfp_server_api
 from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
 from kfp.client.client import KF_PIPELINES_ENDPOINT_ENV, KF_PIPELINES_UI_ENDPOINT_ENV, Client
-from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+from kfp.client.token_credentials_base import TokenCredentialsBase
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
 from caloforge.errors import InputError
-from caloforge.fetch import without_secrets
+from caloforge.network import ca_file, lasting_problem, proxy_of
 from caloforge.pods import ACCOUNT, in_pod
+from caloforge.secrets import checked_secret, masked, read_secret, remember_address, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +85,29 @@ class _Client(Client):  # type: ignore[misc]
         rest.request = _bounded(rest.request)
         self._context_setting["namespace"] = namespace or ""
 
+    def _load_config(self, host: str | None, *arguments: Any, **options: Any) -> Any:
+        config = super()._load_config(host, *arguments, **options)
+        if proxy := proxy_of(config.host):
+            config.proxy, config.proxy_headers = proxy
+        return config
+
     def _load_context_setting_or_default(self) -> None:
         self._context_setting = {"namespace": "not asked for"}
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         """Ask once, where kfp asks five times and sleeps in between."""
         return self._healthz_api.healthz_service_get_healthz()
+
+
+class _TokenFile(TokenCredentialsBase):  # type: ignore[misc]
+    """A token that is read again before each request; a file that was broken meanwhile is refused and not sent."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def refresh_api_key_hook(self, config: Any) -> None:
+        """Put the token where kfp's generated client takes it from."""
+        config.api_key["authorization"] = read_secret(self._path)
 
 
 def _bounded(request: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,7 +136,6 @@ class Kubeflow:
         *,
         host: str,
         namespace: str | None,
-        secrets: tuple[str, ...] = (),
         poll_seconds: float = POLL_SECONDS,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
@@ -128,7 +145,6 @@ class Kubeflow:
             client: kfp's client.
             host: for messages and links.
             namespace: where runs are.
-            secrets: what no message may hold.
             poll_seconds: see above.
             patience: see above.
 
@@ -138,7 +154,6 @@ class Kubeflow:
         """
         self.host, self.namespace = without_secrets(host), namespace
         self.poll_seconds, self.patience = poll_seconds, patience
-        self._secrets = secrets
         self.client, self._answers = client, False
         healthz = self.ask("connect", self.client.get_kfp_healthz)
         if healthz.multi_user and not namespace:
@@ -252,17 +267,19 @@ class Kubeflow:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # kfp prints links
                 answer = call(*arguments, **named)
-        except kfp_server_api.ApiException as error:
+        except (kfp_server_api.ApiException, HTTPError) as error:
+            if problem := lasting_problem(error):
+                raise InputError(f"{self.host}: cannot {what}: {problem}") from None
+            if isinstance(error, HTTPError):
+                raise Passing(self._reason(error), answered=False) from None
             raise self._explained(what, error) from None
-        except HTTPError as error:
-            raise Passing(self._reason(error), answered=False) from None
         self._check_is_api(what, is_log=is_log)
         self._answers = True
         return answer
 
     def link(self, place: str) -> str:
         """Return the address of a page of the user interface."""
-        base = os.environ.get(KF_PIPELINES_UI_ENDPOINT_ENV, self.host)
+        base = without_secrets(os.environ.get(KF_PIPELINES_UI_ENDPOINT_ENV, self.host))
         return f"{base.rstrip('/')}/#/{place}"
 
     def _check_is_api(self, what: str, *, is_log: bool) -> None:
@@ -304,10 +321,7 @@ class Kubeflow:
         else:
             cause = getattr(error, "reason", None) or error  # urllib3 wraps what it gave up on
             text = f"{type(cause).__name__}: {cause}"
-        text = " ".join(text.split())
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text[:500]
+        return masked(" ".join(text.split()))[:500]
 
 
 def connect(
@@ -341,14 +355,21 @@ def connect(
     if not host:
         raise InputError(f"no address of Kubeflow Pipelines; give --host https://.../pipeline or set {HOST}")
     if "://" not in host:
-        raise InputError(f"{host}: an address begins with https:// or http://")
+        raise InputError(f"{without_secrets(host)}: an address begins with https:// or http://")
     if namespace is None and inside:
         namespace = (ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+    remember_address(host)
     token = os.environ.get(TOKEN, "").strip()
-    cookies = _read(cookies_file) if cookies_file else os.environ.get(COOKIES, "").strip()
+    cookies = os.environ.get(COOKIES, "").strip()
+    if cookies_file is not None:
+        cookies = read_secret(cookies_file, what="list of cookies")
+    elif cookies:
+        checked_secret(cookies, where=COOKIES, what="list of cookies")
     if token_file is not None:
-        token = _read(token_file)
-    elif not token and not cookies:
+        token = read_secret(token_file)
+    elif token:
+        checked_secret(token, where=TOKEN)
+    elif not cookies:
         given = os.environ.get(KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH)
         token_file = Path(given) if Path(given).exists() else None
 
@@ -356,22 +377,8 @@ def connect(
         host=host,
         namespace=namespace,
         existing_token=token if token_file is None else None,
-        credentials=None if token_file is None else ServiceAccountTokenVolumeCredentials(str(token_file)),
+        credentials=None if token_file is None else _TokenFile(token_file),
         cookies=cookies or None,
+        ssl_ca_cert=ca_file(),
     )
-    secrets = tuple(secret for secret in (token, cookies) if secret)
-    return Kubeflow(
-        client, host=host, namespace=namespace, secrets=secrets, poll_seconds=poll_seconds, patience=patience
-    )
-
-
-def _read(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file") from None
-    if not text:
-        raise InputError(f"{path}: is empty")
-    return text
+    return Kubeflow(client, host=host, namespace=namespace, poll_seconds=poll_seconds, patience=patience)

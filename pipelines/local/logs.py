@@ -8,6 +8,7 @@ from typing import TextIO
 
 from caloforge.ending import MARK, read_ending
 from caloforge.logs import LINE
+from caloforge.secrets import masked
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class RunLog:
 
     def feed(self, raw: str) -> None:
         """Take one line of the run's output."""
-        line = _COLOUR.sub("", raw.rstrip("\n"))
+        line = masked(_COLOUR.sub("", raw.rstrip("\n")))
         thread = ""
         if match := _THREAD.fullmatch(line):
             thread, line = match.groups()

@@ -18,7 +18,9 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from caloforge.errors import InputError
+from caloforge.network import ca_file, lasting_problem, proxy_of
 from caloforge.pods import ACCOUNT, digest_of
+from caloforge.secrets import checked_secret, masked
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +106,12 @@ def connect(namespace: str | None = None, *, context: str | None = None) -> Clus
             default = chosen["context"].get("namespace", "default")
     except (cluster_config.ConfigException, OSError) as error:
         raise InputError(f"no cluster: {error}; set KUBECONFIG, or use the local backend") from None
+    if context is not None or "KUBERNETES_SERVICE_HOST" not in os.environ:
+        configuration.ssl_ca_cert = configuration.ssl_ca_cert or ca_file()
+        if configuration.proxy is None and (proxy := proxy_of(configuration.host)):
+            configuration.proxy, configuration.proxy_headers = proxy
+    if token := (configuration.api_key or {}).get("authorization", ""):
+        checked_secret(token, where="the kubeconfig's token", what="header")
     return Cluster(client.ApiClient(configuration), namespace or default)
 
 
@@ -324,6 +332,8 @@ class Cluster:
             try:
                 return call()
             except (ApiException, HTTPError) as error:
+                if problem := lasting_problem(error):
+                    raise InputError(f"{self.api.configuration.host}: {problem}") from None
                 if isinstance(error, ApiException) and error.status not in (410, 429, 500, 502, 503, 504):
                     raise refused(error) from None
                 if time.monotonic() - start > self.patience:
@@ -360,9 +370,9 @@ def event_line(event: dict[str, Any]) -> str:
 def reason(error: Exception) -> str:
     """Return one line of what went wrong; the body of an answer may be a page of HTML."""
     if not isinstance(error, ApiException):
-        return f"{type(error).__name__}: {error}"
+        return masked(f"{type(error).__name__}: {error}")
     try:
         message = json.loads(error.body or "")["message"]
     except (ValueError, KeyError, TypeError):
         message = error.reason
-    return f"{error.status} {message}"
+    return masked(f"{error.status} {message}")

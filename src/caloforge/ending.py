@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from caloforge.errors import InputError
+from caloforge.secrets import masked
 
 MARK = "caloforge-end: "
 """Begins the line in a step's log; JSON follows."""
@@ -23,8 +22,6 @@ MESSAGE_BYTES = 4096
 """Kubernetes keeps no more of a message."""
 
 _CAUSE_CHARACTERS = 1000
-_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|WEBHOOK|COOKIE|ACCESS_KEY|API_KEY")
-_IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+@|(?<=[?&])(?:X-Amz-[A-Za-z-]+|[Ss]ig(?:nature)?|token)=[^&\s]+")
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,6 @@ def cause_of(error: BaseException) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line of a bounded length, without secrets of the environment or of an address."""
-    text = _IN_ADDRESS.sub("", " ".join(text.split()))
-    for name, value in os.environ.items():
-        if _SECRET_NAME.search(name.upper()) and len(value) >= 6:  # shorter ones are words
-            text = text.replace(value, "***")
+    """Return a text as one line of a bounded length, without secrets."""
+    text = masked(" ".join(text.split()))
     return text if len(text) <= _CAUSE_CHARACTERS else text[: _CAUSE_CHARACTERS - 4] + " ..."

@@ -15,12 +15,12 @@ from caloforge.download import PATIENCE_SECONDS, Downloaded, download, look_pati
 from caloforge.errors import InputError
 from caloforge.fetch_cache import FETCH_CACHE, FetchCache, cache_of_environment, check_space, key_of
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256, write_json
+from caloforge.secrets import without_secrets
 from caloforge.source import Source
-from caloforge.store import Away, Found, Store, Unreachable, without_secrets
+from caloforge.store import Away, Found, Store, Unreachable
 
 __all__ = [
     "FETCH_CACHE", "Fetched", "Found", "Unreachable", "fetch", "files_under", "is_remote", "local_copy", "look",
-    "without_secrets",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)

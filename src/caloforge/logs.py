@@ -8,6 +8,8 @@ import re
 import sys
 from typing import TextIO
 
+from caloforge.secrets import masked
+
 LINE = re.compile(r"\d\d:\d\d:\d\d  (?:(?P<level>WARNING|ERROR|CRITICAL): )?(?P<message>.*)")
 """A line that :func:`configure_logging` made; a run picks them out of everything a task writes."""
 
@@ -30,7 +32,7 @@ class _LineFormatter(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        return "\n".join(head + line for line in text.splitlines())
+        return "\n".join(head + line for line in masked(text).splitlines())
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):

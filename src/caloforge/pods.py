@@ -35,6 +35,7 @@ from caloforge.kubernetes_rules import (
     check_annotations,
     check_mounts,
 )
+from caloforge.secrets import BY_REFERENCE, check_names, find_secrets
 
 IMAGE = f"ghcr.io/caloforge/python-caloforge:{__version__}"
 """The image of every step, trial and server. Never ``latest``: the tag is part of Kubeflow's cache
@@ -84,6 +85,14 @@ class Toleration(Config):
     value: LabelValue | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     seconds: int | None = Field(default=None, ge=0, lt=2**31)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, values: Any) -> Any:
+        """Refuse secrets before anything else may quote them: whoever sees the object may read its plain fields."""
+        if isinstance(values, Mapping):
+            refuse_secrets(values)
+        return values
 
     @model_validator(mode="after")
     def _as_kubernetes_has_it(self) -> Self:
@@ -145,6 +154,14 @@ class Pod(Config):
     annotations: dict[AnnotationKey, str] = Field(default_factory=dict)
     image_pull_secrets: tuple[ObjectName, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, values: Any) -> Any:
+        """Refuse secrets before anything else may quote them: whoever sees the object may read its plain fields."""
+        if isinstance(values, Mapping):
+            refuse_secrets(values)
+        return values
+
     @model_validator(mode="after")
     def _as_kubernetes_has_it(self) -> Self:
         check_annotations(self.annotations)
@@ -158,6 +175,23 @@ class Pod(Config):
             text = f"environment variable {twice[0]!r} is in both env and secret_env"
             raise PydanticCustomError("twice", "{text}", {"text": text})
         return self
+
+
+_NAMED_BY_PEOPLE = ("env", "labels", "annotations", "node_selector")
+"""Maps of a pod whose keys tell what their values are."""
+
+
+def refuse_secrets(values: Mapping[str, Any]) -> None:
+    """Refuse settings that hold a secret, by its looks or by the name of its variable.
+
+    Raises:
+        PydanticCustomError: the message names the key and never the value.
+    """
+    maps = {name: values[name] for name in _NAMED_BY_PEOPLE if isinstance(values.get(name), Mapping)}
+    named = (problem for name, entries in maps.items() for problem in check_names(name, entries))
+    for problem in (*named, *find_secrets(values)):
+        text = f"{problem} and would be readable in the pipeline; {BY_REFERENCE}"
+        raise PydanticCustomError("secret", "{text}", {"text": text})
 
 
 def cpu_limit(pod: Pod) -> str:

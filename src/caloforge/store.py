@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-import ssl
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from caloforge.errors import InputError
+from caloforge.network import causes, lasting_problem
+from caloforge.secrets import masked
 
 BLOCK_BYTES = 2**20
 """How much of a file is in memory at a time."""
@@ -77,23 +77,11 @@ class Store(Protocol):
         ...
 
 
-def without_secrets(address: str) -> str:
-    """Return an address as it may be shown: without a password, and without a signature."""
-    scheme, _, rest = address.partition("://")
-    if scheme in ("s3", "minio"):  # a key may hold any character
-        return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}{''.join(rest.partition('/')[1:])}"
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def explained(error: BaseException, address: str, shown: str) -> InputError | Away:
     """Return what an error of a connection means: something to mend, or something that may pass."""
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return InputError(
-                f"{shown}: the server's certificate is not trusted ({cause.verify_message}); name your site's "
-                "certificates in SSL_CERT_FILE (S3: AWS_CA_BUNDLE)"
-            )
+    if problem := lasting_problem(error):
+        return InputError(f"{shown}: {problem}")
+    for cause in causes(error):
         if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
             return _UnknownHost(f"{shown}: there is no host of that name ({_line(error, address, shown)})")
     return Away(_line(error, address, shown))
@@ -103,20 +91,5 @@ class _UnknownHost(InputError, Away):
     """At the first look a wrong name; later a store that is being started again."""
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: list[BaseException | None] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or one in seen:
-            continue
-        seen.append(one)
-        yield one
-        # botocore and urllib3 keep the error before in fields of their own.
-        inner = (getattr(one, "kwargs", None) or {}).get("error") if hasattr(one, "kwargs") else None
-        others = (one.__cause__, one.__context__, getattr(one, "reason", None), inner)
-        waiting += [other for other in others if isinstance(other, BaseException)]
-
-
 def _line(error: BaseException, address: str, shown: str) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).replace(address, shown)
+    return masked(" ".join(f"{type(error).__name__}: {error}".split()).replace(address, shown))

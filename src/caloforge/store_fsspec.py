@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Generator
 from typing import Any
 from urllib.parse import urlsplit
 
 from caloforge.errors import InputError
-from caloforge.store import Away, Found, explained, without_secrets
+from caloforge.network import causes, lasting_problem
+from caloforge.secrets import masked, remember_address, without_secrets
+from caloforge.store import Away, Found, explained
 
 _LIBRARIES = {"gs": "pip install 'caloforge[gs]'", "gcs": "pip install 'caloforge[gs]'"}
 _MARKS = ("size", "etag", "ETag", "md5Hash", "LastModified", "mtime", "updated")
@@ -22,6 +25,7 @@ class FsspecStore:
         from fsspec.core import url_to_fs
 
         self._address, self.shown = address, without_secrets(address)
+        remember_address(address)
         scheme = urlsplit(address).scheme
         try:
             self._files, self._path = url_to_fs(address, skip_instance_cache=True)
@@ -29,7 +33,7 @@ class FsspecStore:
             library = _LIBRARIES.get(scheme, f"one for {scheme}://")
             raise InputError(f"{self.shown}: needs a library: {library}") from None
         except ValueError as error:  # the scheme is unknown
-            raise InputError(f"{self.shown}: {error}; use a path, s3://, https:// or gs://") from None
+            raise InputError(f"{self.shown}: {masked(str(error))}; use a path, s3://, https:// or gs://") from None
         except Exception as error:  # noqa: BLE001 - the library of each scheme has errors of its own
             raise self._explained(error) from None
         self._files = filesystem or self._files
@@ -88,7 +92,14 @@ class FsspecStore:
             file.close()
 
     def _explained(self, error: Exception) -> InputError | Away:
+        if problem := lasting_problem(error):  # fsspec calls what it cannot reach a file that is not found
+            return InputError(f"{self.shown}: {problem}")
         code = getattr(error, "code", None) or getattr(error, "status", None)
+        unreached = [
+            cause for cause in causes(error) if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror)
+        ]
+        if unreached:
+            return explained(unreached[0], self._address, self.shown)
         if isinstance(error, FileNotFoundError) or code == 404:
             return InputError(f"{self.shown}: nothing is there")
         if isinstance(error, PermissionError) or code in (401, 403):
@@ -97,4 +108,6 @@ class FsspecStore:
         passes = isinstance(error, OSError | EOFError) or module in _PASSING_MODULES
         if passes or code in (408, 429, 500, 502, 503, 504):
             return explained(error, self._address, self.shown)
-        return InputError(f"{self.shown}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})")
+        return InputError(
+            f"{self.shown}: cannot be read ({type(error).__name__}: {masked(' '.join(str(error).split()))})"
+        )

@@ -9,7 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from caloforge.errors import InputError
-from caloforge.store import BLOCK_BYTES, CONNECT_SECONDS, READ_SECONDS, Away, Found, explained, without_secrets
+from caloforge.network import ca_file
+from caloforge.secrets import has_password, remember_address, without_secrets
+from caloforge.store import BLOCK_BYTES, CONNECT_SECONDS, READ_SECONDS, Away, Found, explained
 
 KEY, SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 
@@ -30,6 +32,9 @@ class S3Store:
     def __init__(self, address: str, client: Any = None) -> None:
         self._address = _QUERY.sub("", address)
         self.shown = without_secrets(self._address)
+        if has_password(self._address):
+            remember_address(self._address)
+            raise InputError(f"{self.shown}: keys are no part of an address; set {KEY} and {SECRET}")
         self._bucket, _, self._key = self.shown.partition("://")[2].partition("/")
         self._endpoint = _endpoint()
         if address.startswith("minio://") and self._endpoint is None:
@@ -53,7 +58,7 @@ class S3Store:
             answer["Body"].close()
             answer["ContentLength"] = int(answer["ContentRange"].rpartition("/")[2])
         size = int(answer["ContentLength"])
-        marks = {"ETag": str(answer.get("ETag", "")), "LastModified": str(answer.get("LastModified", ""))}
+        marks = {name: str(answer[name]) for name in ("ETag", "LastModified") if answer.get(name)}
         return Found(self.shown, size, {**marks, "size": str(size)})
 
     def read(self, found: Found, start: int) -> tuple[int, Generator[bytes, None, None]]:
@@ -115,6 +120,7 @@ class S3Store:
             return session.create_client(
                 "s3",
                 endpoint_url=self._endpoint,
+                verify=os.environ.get("AWS_CA_BUNDLE") or ca_file(),
                 region_name=region or (None if amazon else "us-east-1"),
                 config=Config(
                     connect_timeout=CONNECT_SECONDS,

@@ -9,7 +9,9 @@ import httpx
 
 from caloforge import __version__
 from caloforge.errors import InputError
-from caloforge.store import CONNECT_SECONDS, READ_SECONDS, Away, Found, explained, without_secrets
+from caloforge.network import trust
+from caloforge.secrets import masked, remember_address, without_secrets
+from caloforge.store import CONNECT_SECONDS, READ_SECONDS, Away, Found, explained
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _DENIED = {401, 403, 407}
@@ -20,8 +22,10 @@ class WebStore:
 
     def __init__(self, address: str) -> None:
         self._address, self.shown = address, without_secrets(address)
+        remember_address(address)
         self._client = httpx.Client(
             follow_redirects=True,
+            verify=trust(),
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             # Compressed on the way, a file could be neither measured nor continued.
             headers={"Accept-Encoding": "identity", "User-Agent": f"caloforge/{__version__}"},
@@ -40,7 +44,7 @@ class WebStore:
                 self._check(answer)
         length = answer.headers.get("Content-Range", "").rpartition("/")[2] or answer.headers.get("Content-Length", "")
         size = int(length) if length.isdecimal() else None
-        marks = {name: answer.headers[name] for name in ("ETag", "Last-Modified") if name in answer.headers}
+        marks = {name: answer.headers[name] for name in ("ETag", "Last-Modified") if answer.headers.get(name)}
         return Found(self.shown, size, marks | ({} if size is None else {"size": str(size)}))
 
     def read(self, found: Found, start: int) -> tuple[int, Generator[bytes, None, None]]:
@@ -77,7 +81,7 @@ class WebStore:
         except httpx.TransportError as error:
             raise explained(error, self._address, self.shown) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise InputError(f"{self.shown}: {type(error).__name__}: {error}") from None
+            raise InputError(masked(f"{self.shown}: {type(error).__name__}: {error}")) from None
 
     def _blocks(self, answer: httpx.Response) -> Generator[bytes, None, None]:
         blocks: Iterator[Any] = (

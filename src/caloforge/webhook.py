@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from caloforge.secrets import masked
+
 logger = logging.getLogger(__name__)
 
 WEBHOOK = "CALOFORGE_WEBHOOK"
@@ -27,8 +29,9 @@ def final_status(status: Any, *, pipeline: str, run: str, run_id: str) -> dict[s
         run_id: its identifier.
     """
     text = f"{pipeline}: run {run} ended with {status.state}"
-    if status.error_message:
-        text += f": {status.error_message}"
+    cause = masked(status.error_message) if status.error_message else status.error_message
+    if cause:
+        text += f": {cause}"
     return {
         "text": text,
         "pipeline": pipeline,
@@ -36,7 +39,7 @@ def final_status(status: Any, *, pipeline: str, run: str, run_id: str) -> dict[s
         "run_id": run_id,
         "state": status.state,
         "error_code": status.error_code,
-        "error": status.error_message,
+        "error": cause,
     }
 
 

@@ -68,4 +68,4 @@ def test_no_secret_gets_into_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "planted-key")
     text = one_line("https://me:pass@host/a?X-Amz-Signature=abc&x=1 with planted-secret of planted-key")
-    assert text == "https://host/a?&x=1 with *** of ***"
+    assert text == "https://***@host/a?X-Amz-Signature=***&x=1 with *** of ***"

@@ -28,8 +28,8 @@ from caloforge.fetch import (
     is_remote,
     local_copy,
     look,
-    without_secrets,
 )
+from caloforge.secrets import without_secrets
 from caloforge.source import Source
 
 SHOWERS = b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 4000

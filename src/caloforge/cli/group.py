@@ -7,6 +7,8 @@ import io
 import locale
 import os
 import sys
+import traceback
+from types import TracebackType
 from typing import Any
 
 import click
@@ -14,6 +16,7 @@ import click
 from caloforge import __version__
 from caloforge.errors import InputError
 from caloforge.logs import configure_logging
+from caloforge.secrets import masked
 
 
 class Command(click.Command):
@@ -40,6 +43,7 @@ class Commands(click.Group):
         kwargs["standalone_mode"] = False
         if not args and kwargs.get("args") is None:
             _speak_utf8()
+            sys.excepthook = _without_secrets
         try:
             sys.exit(super().main(*args, **kwargs) or 0)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -56,8 +60,13 @@ class Commands(click.Group):
         except RuntimeError as error:
             if not type(error).__module__.startswith("caloforge."):
                 raise
-            click.echo(f"Error: {error}", err=True)
+            click.echo(masked(f"Error: {error}"), err=True)
             sys.exit(1)
+
+
+def _without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show a traceback as Python does, but for what is secret in it."""
+    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _speak_utf8() -> None:
@@ -76,7 +85,7 @@ def _speak_utf8() -> None:
 
 def fail(message: str, *, code: int) -> None:
     """Leave with one line on standard error."""
-    click.echo("Error: " + " ".join(line.strip() for line in message.splitlines()), err=True)
+    click.echo(masked("Error: " + " ".join(line.strip() for line in message.splitlines())), err=True)
     sys.exit(code)
 
 

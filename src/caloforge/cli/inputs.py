@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caloforge.errors import InputError
+from caloforge.secrets import AUTHORIZATION, checked_secret, is_secret_name, read_text, remember, secret_in
 
 if TYPE_CHECKING:
     from caloforge.fetch import Fetched
@@ -41,12 +43,39 @@ def at_energy(energy: float | None, count: int | None) -> Any:
     return Conditions(np.full(count or 0, energy, dtype=np.float64))
 
 
-def parse_headers(headers: tuple[str, ...]) -> dict[str, str]:
-    """Return the headers that were given as 'NAME: VALUE'."""
-    pairs = [header.partition(":") for header in headers]
-    if wrong := [name for name, colon, _ in pairs if not colon]:
-        raise click.UsageError(f"--header {wrong[0]!r}: expected 'NAME: VALUE'")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+def read_headers(words: tuple[str, ...], file: Path | None) -> dict[str, str]:
+    """Return the headers of a query, 'NAME: VALUE' each.
+
+    Secrets come from the file or from ``CALOFORGE_AUTHORIZATION``. As a word of the command they are refused and not
+    just warned of: every user of the machine sees it in the list of processes, and the shell keeps it.
+
+    Args:
+        words: of the command line.
+        file: a header in each line; empty lines and those that begin with ``#`` are passed over.
+    """
+    headers: dict[str, str] = {}
+    for word in words:
+        name, colon, value = (part.strip() for part in word.partition(":"))
+        if not colon:
+            raise click.UsageError(f"--header {name!r}: expected 'NAME: VALUE'")
+        remember(value)
+        if is_secret_name(name) or secret_in(value):
+            msg = f"--header {name}: words of a command can be seen by others; use --header-file, or {AUTHORIZATION}"
+            raise click.UsageError(msg)
+        headers[name] = value
+    if file is not None:
+        for number, line in enumerate(read_text(file).splitlines(), 1):
+            name, colon, value = (part.strip() for part in line.partition(":"))
+            if not line.strip() or name.startswith("#"):
+                continue
+            if not colon:
+                raise InputError(f"{file}: line {number}: expected 'NAME: VALUE'")
+            headers[name] = checked_secret(value, where=f"{file}: line {number}", what="header")
+    if (value := os.environ.get(AUTHORIZATION, "").strip()) and "authorization" not in {
+        name.lower() for name in headers
+    }:
+        headers["Authorization"] = checked_secret(value, where=AUTHORIZATION, what="header")
+    return headers
 
 
 def read_settings(path: Path) -> dict[str, Any]:

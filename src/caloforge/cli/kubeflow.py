@@ -13,6 +13,7 @@ import click
 from caloforge.cli.group import main
 from caloforge.cli.inputs import read_settings, stop_on_sigterm
 from caloforge.cli.options import PATH, kubeflow_options, output_option
+from caloforge.secrets import masked
 
 if TYPE_CHECKING:
     from caloforge.pipelines.kubeflow.client import Kubeflow
@@ -171,7 +172,7 @@ def logs(
 
     kubeflow = connect(host, namespace=namespace, token_file=token_file, cookies_file=cookies_file)
     for line in Watcher(kubeflow, run_id).log(step, family):
-        click.echo(line)
+        click.echo(masked(line))
 
 
 @main.command(
@@ -208,6 +209,6 @@ def fetch_artifacts_(
     for name in fetched.skipped:
         click.echo(f"not fetched: {name}; --all brings it")
     for line in fetched.lost:
-        click.echo(f"Error: {line}", err=True)
+        click.echo(masked(f"Error: {line}"), err=True)
     if fetched.lost:
         context.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,6 @@ def output_option(kind: str) -> Callable[[Any], Any]:
 def showers_option(name: str, kind: str, *, required: bool = False, multiple: bool = False) -> Callable[[Any], Any]:
     """Add an option that takes a shower file, here or elsewhere."""
     return click.option(name, metavar="FILE|URI", required=required, multiple=multiple, help=kind)
-
-
-data_option = showers_option(
-    "--data",
-    "CaloChallenge HDF5 file: a path, s3://, minio://, https://, gs://. What is fetched is kept for this command, "
-    "or in the folder CALOFORGE_FETCH_CACHE.",
-    required=True,
-)
 
 
 geometry_option = click.option(
@@ -55,9 +48,60 @@ steps_option = click.option(
 minutes_option = click.option("--max-minutes", type=click.FloatRange(min=0), help="Bound of each training.")
 
 
+def _trust(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Have all connections of this command, and of the processes that it starts, trust the certificates of a file."""
+    if path is None:
+        return
+    from caloforge.network import CA_FILE, check_ca_file
+
+    check_ca_file(path, where=f"--ca-cert {path}")
+    names = (CA_FILE, "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")  # ours, botocore's, that of gs://
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(path.absolute())))
+
+    def restore() -> None:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+    context.call_on_close(restore)
+
+
+ca_cert_option = click.option(
+    "--ca-cert", type=PATH, callback=_trust, expose_value=False,
+    help="Certificates to trust (PEM) in place of the usual ones; or set SSL_CERT_FILE.",
+)  # fmt: skip
+
+
+def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that takes the showers of a command, and the one for where they are fetched."""
+    help_text = (
+        "CaloChallenge HDF5 file: a path, s3://, minio://, https://, gs://. What is fetched is kept for this command, "
+        "or in the folder CALOFORGE_FETCH_CACHE."
+    )
+    return showers_option("--data", help_text, required=True)(ca_cert_option(command))  # type: ignore[no-any-return]
+
+
+def header_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is sent along with a query to a server; what is secret in it is no word of a command."""
+    for option in (
+        ca_cert_option,
+        click.option(
+            "--header-file", type=PATH, help="File of headers; for Authorization alone CALOFORGE_AUTHORIZATION."
+        ),
+        click.option(
+            "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with the query, e.g. Host."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def kubeflow_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what says where Kubeflow Pipelines is and who asks; tokens are never words of a command."""
     for option in (
+        ca_cert_option,
         click.option("--cookies-file", type=PATH, help="File with a browser's cookies; or CALOFORGE_KFP_COOKIES."),
         click.option("--token-file", type=PATH, help="File with a bearer token; or set CALOFORGE_KFP_TOKEN."),
         click.option("--namespace", help="Your profile, where users have namespaces of their own."),

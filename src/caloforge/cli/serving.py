@@ -8,8 +8,8 @@ import click
 
 from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
-from caloforge.cli.inputs import at_energy, parse_headers, stop_on_sigterm
-from caloforge.cli.options import PATH, bundle_option, output_option, seed_option, steps_option
+from caloforge.cli.inputs import at_energy, read_headers, stop_on_sigterm
+from caloforge.cli.options import PATH, bundle_option, header_options, output_option, seed_option, steps_option
 
 
 @main.command(example="caloforge export --bundle bundle -o exported")
@@ -69,7 +69,7 @@ def serve(
 @click.option("--settings", "settings_file", type=PATH, help="YAML of how it is served: image, resources, ...")
 @click.option("--context", help="Context of the kubeconfig; without it the current one.")
 @click.option("--namespace", help="Goes before that of the settings and of the context.")
-@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with the query, e.g. a token.")
+@header_options
 @click.option("--keep", is_flag=True, help="Leave a service that failed as it is, to look into it.")
 @seed_option
 def deploy(
@@ -81,6 +81,7 @@ def deploy(
     context: str | None,
     namespace: str | None,
     headers: tuple[str, ...],
+    header_file: Path | None,
     keep: bool,
     seed: int,
 ) -> None:
@@ -96,7 +97,7 @@ def deploy(
         settings = settings.model_copy(update={"namespace": namespace})
     result = deploy_bundle(
         bundle, name=name, uri=uri, backend=backend, settings=settings, context=context, seed=seed,
-        headers=parse_headers(headers), keep=keep,
+        headers=read_headers(headers, header_file), keep=keep,
     )  # fmt: skip
     print_figures({"url": result.url, **result.figures} if result.url else result.figures)
 
@@ -106,7 +107,7 @@ def deploy(
 @click.option("--energy", type=float, metavar="MEV", required=True, help="Incident energy of all showers.")
 @click.option("--n", "count", type=int, required=True, help="Number of showers.")
 @click.option("--name", default="caloforge", show_default=True, help="Name of the model on the server.")
-@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent along, e.g. a token.")
+@header_options
 @steps_option
 @seed_option
 @output_option("HDF5 file")
@@ -116,20 +117,24 @@ def query(
     count: int,
     name: str,
     headers: tuple[str, ...],
+    header_file: Path | None,
     steps: int | None,
     seed: int,
     output: Path,
 ) -> None:
     """Ask a server for showers and write them into a CaloChallenge HDF5 file."""
     from caloforge.provenance import provenance
+    from caloforge.secrets import without_secrets
     from caloforge.serving.client import ask
     from caloforge.showers import write_showers
 
     conditions = at_energy(energy, count)
     try:
-        answer = ask(url, conditions, seed=seed, steps=steps, name=name, headers=parse_headers(headers))
+        answer = ask(url, conditions, seed=seed, steps=steps, name=name, headers=read_headers(headers, header_file))
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
-    with write_showers(output, answer.geometry, attributes={"source": url}, provenance=provenance(seed=seed)) as writer:
+    with write_showers(
+        output, answer.geometry, attributes={"source": without_secrets(url)}, provenance=provenance(seed=seed)
+    ) as writer:
         writer.append(conditions, answer.showers)
     click.echo(f"wrote {count} showers to {output}")

@@ -12,6 +12,7 @@ from caloforge.cli.inputs import at_energy, fetch_input
 from caloforge.cli.options import (
     PATH,
     bundle_option,
+    ca_cert_option,
     data_option,
     geometry_option,
     output_option,
@@ -48,6 +49,7 @@ def preprocess(
     example="caloforge generate --bundle bundle --energy 50000 --n 1000 --seed 1 -o showers.hdf5\ncaloforge generate --bundle bundle --like geant4.hdf5 --seed 1 -o showers.hdf5"
 )
 @bundle_option
+@ca_cert_option
 @showers_option("--like", "Shower file, here or elsewhere, whose conditions to take, one shower each.")
 @click.option("--energy", type=float, metavar="MEV", help="Incident energy of all showers.")
 @click.option("--n", "count", type=click.IntRange(min=1), help="Number of showers.")
@@ -68,6 +70,7 @@ def generate(
 
 
 @main.command(example="caloforge validate --reference geant4.hdf5 --generated vae.hdf5 --generated flow.hdf5 -o report")
+@ca_cert_option
 @showers_option(
     "--reference", "Shower file to judge by; like the others a path, s3://, minio://, https://, gs://.", required=True
 )
@@ -95,7 +98,8 @@ def validate(
     output: Path,
 ) -> None:
     """Compare shower files with a reference: metrics.json, report.html and plots."""
-    from caloforge.fetch import is_remote, without_secrets
+    from caloforge.fetch import is_remote
+    from caloforge.secrets import without_secrets
     from caloforge.showers import open_showers
 
     truth = fetch_input(reference)

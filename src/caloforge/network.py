@@ -1,0 +1,127 @@
+"""How all connections of the package go out: whose certificates are trusted, and through which proxy.
+
+Certificates are those of ``SSL_CERT_FILE`` where it is set (``--ca-cert`` sets it), as OpenSSL, curl and httpx have it: the
+file replaces the usual ones. Proxies are those of ``HTTPS_PROXY`` and ``HTTP_PROXY``, but for the hosts of ``NO_PROXY``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from caloforge.errors import InputError
+from caloforge.secrets import masked, remember_address
+
+CA_FILE = "SSL_CERT_FILE"
+"""Environment variable: file of the certificates that are trusted, as PEM."""
+
+HINT = f"name the file of your site's certificates with --ca-cert or {CA_FILE}"
+
+_EXPIRED, _NOT_YET, _OTHER_NAMES = 10, 9, (62, 64)
+"""Codes of X509_verify_cert_error_string: expired, not yet valid, other host, other address."""
+
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+
+
+def ca_file() -> str | None:
+    """Return the file of the certificates that are trusted, None for the usual ones.
+
+    Raises:
+        InputError: it cannot be read or holds none.
+    """
+    if not (path := os.environ.get(CA_FILE)):
+        return None
+    check_ca_file(Path(path), where=f"{CA_FILE}: {path}")
+    return path
+
+
+def check_ca_file(path: Path, *, where: str) -> None:
+    """Refuse a file without certificates.
+
+    Raises:
+        InputError: it cannot be read or holds none.
+    """
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except ssl.SSLError:
+        raise InputError(f"{where}: holds no certificates; expected PEM, -----BEGIN CERTIFICATE-----") from None
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from None
+
+
+def trust() -> ssl.SSLContext | bool:
+    """Return what httpx takes as ``verify``.
+
+    Raises:
+        InputError: see :func:`ca_file`.
+    """
+    path = ca_file()
+    return ssl.create_default_context(cafile=path) if path else True
+
+
+def proxy_of(url: str) -> tuple[str, dict[str, str]] | None:
+    """Return the proxy for an address, without its password, and the headers that it wants; None for a direct way."""
+    parts = urlsplit(url)
+    found = urllib.request.getproxies_environment()
+    proxy = found.get(parts.scheme) or found.get("all")
+    if not proxy or urllib.request.proxy_bypass_environment(parts.netloc.rpartition("@")[2], found):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    remember_address(proxy)
+    to = urlsplit(proxy)
+    plain = f"{to.scheme}://{to.netloc.rpartition('@')[2]}"
+    if to.username is None:
+        return plain, {}
+    from urllib3 import make_headers
+
+    return plain, dict(make_headers(proxy_basic_auth=f"{unquote(to.username)}:{unquote(to.password or '')}"))
+
+
+def lasting_problem(error: BaseException) -> str:
+    """Return what an error of a connection is about if it will not pass: certificates, TLS, a proxy that refuses.
+
+    Empty for everything else: a connection that broke off may come back.
+    """
+    for cause in causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _certificate(cause)
+        if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+            return ""
+        if isinstance(cause, ssl.SSLError):
+            if cause.reason in _NO_TLS:
+                return "the server does not speak TLS; does its address begin with http://?"
+            return f"no agreement on TLS ({cause.reason or cause})"
+        if "Proxy" in type(cause).__name__ and (status := re.search(r"\b40[37]\b", str(cause))):
+            return (
+                f"the proxy refuses ({status[0]}); is HTTPS_PROXY right, with user and password, or NO_PROXY missing?"
+            )
+    return ""
+
+
+def _certificate(error: ssl.SSLCertVerificationError) -> str:
+    said = masked(error.verify_message or str(error))
+    if error.verify_code in _OTHER_NAMES:
+        return f"the server's certificate is for another name ({said})"
+    if error.verify_code in (_EXPIRED, _NOT_YET):
+        return f"the server's certificate is not valid today ({said})"
+    return f"the server's certificate is not trusted ({said}); {HINT}"
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that led to it; botocore and urllib3 keep the one before in fields of their own."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or one in seen:
+            continue
+        seen.append(one)
+        yield one
+        inner = (getattr(one, "kwargs", None) or {}).get("error") if hasattr(one, "kwargs") else None
+        others = (one.__cause__, one.__context__, getattr(one, "reason", None), inner, *one.args)
+        waiting += [other for other in others if isinstance(other, BaseException)]
