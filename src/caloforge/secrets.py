@@ -134,7 +134,12 @@ _LOOKS = (
             r"|chat\.googleapis\.com/v1/spaces/|[\w.-]+/hooks/\w{20,})[^\s'\"<>]*"
         ),
     ),
-    ("a header that lets in", re.compile(r"(?:\b(?:Proxy-)?Authorization['\"]?\s*[:=]\s*['\"]?(?!\*\*\*)\S+(?: [\w.~+/=-]{6,})?|\b[Bb]earer +(?=[\w.~+/=-]*[\d.=_~+/-])[\w.~+/=-]{6,}|\bBasic +(?=\S*[\d=+/])[A-Za-z0-9+/]{6,}={0,2}|\b(?:Set-)?[Cc]ookie['\"]?\s*:\s*['\"]?[^\s=;'\"]+=[^\n'\"]*)")),
+    ("a header that lets in", re.compile(
+        r"(?P<head>\b(?:Proxy-)?[Aa]uthorization['\"]?\s*[:=]\s*['\"]?(?:(?:Bearer|Basic|Digest|Negotiate) +)?+)(?!\*\*\*)[^\s'\"]+"
+        r"|(?P<cookie>\b(?:Set-)?[Cc]ookie['\"]?\s*:\s*['\"]?)[^\s=;'\"]+=[^\n'\"]*"
+        r"|(?P<bearer>\b[Bb]earer +)(?=[\w.~+/=-]*[\d.=_~+/-])[\w.~+/=-]{6,}"
+        r"|(?P<basic>\bBasic +)(?=\S*[\d=+/])[A-Za-z0-9+/]{6,}={0,2}"
+    )),
     ("an address with a password", re.compile(r"(?<![\w/.@-])(?!\d+:)[\w.+%~-]+:[^\s@/'\"]+@(?!sha\d+:)[\w.-]+")),
 )  # fmt: skip
 
@@ -335,17 +340,16 @@ def _masked_queries(text: str) -> str:
 
 
 def _look(match: re.Match[str]) -> str:
-    head = re.match(r"(?:(?:Proxy-)?Authorization|(?:Set-)?[Cc]ookie)['\"]?\s*[:=]\s*['\"]?", match[0])
-    if MASK in match[0] and not head:
-        return match[0]
-    return f"{head[0] if head else ''}{MASK}"
+    """Return what covers a match: all of it but the name before it."""
+    return "".join(part or "" for part in match.groups()) + MASK
 
 
 def _value(match: re.Match[str]) -> str:
     head, value = match[0][: match.start("value") - match.start()], match["value"]
     quote = value[0] if value[0] in "'\"" else ""
     if _gives_away(match["name"].lstrip("-"), value):
-        return f"{head}{quote}{MASK}{quote}"
+        scheme = re.match(r"(?:Bearer |Basic )?", value.strip("'\""))
+        return f"{head}{quote}{scheme[0] if scheme else ''}{MASK}{quote}"
     return head + quote + match.re.sub(_value, value[1:-1]) + quote if quote else match[0]  # a text within a text
 
 

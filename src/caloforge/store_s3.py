@@ -57,9 +57,9 @@ class S3Store:
             answer = self._ask("get_object", Key=self._key, Range="bytes=0-0")
             answer["Body"].close()
             answer["ContentLength"] = int(answer["ContentRange"].rpartition("/")[2])
-        size = int(answer["ContentLength"])
+        size = int(answer["ContentLength"]) if "ContentLength" in answer else None
         marks = {name: str(answer[name]) for name in ("ETag", "LastModified") if answer.get(name)}
-        return Found(self.shown, size, {**marks, "size": str(size)})
+        return Found(self.shown, size, marks | ({} if size is None else {"size": str(size)}))
 
     def read(self, found: Found, start: int) -> tuple[int, Generator[bytes, None, None]]:
         """Go on at ``start``; an object that was replaced meanwhile counts as a broken connection."""

@@ -487,3 +487,27 @@ def wait_until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "http"])
+def test_what_tells_nothing_of_its_changes_is_fetched_again(
+    scheme: str, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+    store.marks = False
+    address = "s3://bucket/a.txt" if scheme == "s3" else f"{store.url}/bucket/a.txt"
+    for content in (b"old", b"new"):
+        store.objects["bucket/a.txt"] = content
+        assert fetch(address, tmp_path).path.read_bytes() == content
+
+
+def test_what_cannot_be_reached_is_not_called_missing(store: ObjectStore, tmp_path: Path) -> None:
+    """fsspec says FileNotFoundError, whatever went wrong."""
+    with pytest.raises(InputError, match="does not speak TLS"):
+        fetch(f"simplecache::{store.url.replace('http://', 'https://')}/bucket/a.txt", tmp_path)
+
+
+def test_keys_are_no_part_of_an_address(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"s3://bucket/a.txt: keys are no part of an address; set AWS_ACC") as raised:
+        fetch("s3://KEY:pl4nted/word@bucket/a.txt", tmp_path)
+    assert "pl4nted" not in str(raised.value)

@@ -152,7 +152,7 @@ def test_settings_refuse_what_looks_like_a_secret(text: str, place: str) -> None
 def test_settings_refuse_what_is_called_a_secret(name: str, field: str) -> None:
     for settings in (PipelineSettings, ServiceSettings):
         values = {field: {name: f"{PLANT} !"}}
-        with pytest.raises(InputError, match="looks like a secret.*secret_env") as raised:
+        with pytest.raises(InputError, match=r"looks like a secret.*secret_env") as raised:
             settings.parse({"pod": values} if settings is PipelineSettings else values, where="settings.yaml")
         assert PLANT not in str(raised.value)
 
@@ -183,7 +183,7 @@ def test_the_address_of_a_webhook_is_no_setting() -> None:
 @pytest.mark.parametrize("text", TEXTS[:18])
 def test_parameters_and_addresses_of_bundles_are_refused(text: str) -> None:
     pipeline = {"root": {"inputDefinitions": {"parameters": {"data": {"parameterType": "STRING"}}}}}
-    with pytest.raises(InputError, match="parameter data holds .*secret_env") as raised:
+    with pytest.raises(InputError, match=r"parameter data holds .*secret_env") as raised:
         check_parameters(pipeline, {"data": text})
     assert PLANT not in str(raised.value)
     with pytest.raises(InputError, match="which the service would show") as raised:

@@ -60,7 +60,7 @@ def read_headers(words: tuple[str, ...], file: Path | None) -> dict[str, str]:
             raise click.UsageError(f"--header {name!r}: expected 'NAME: VALUE'")
         remember(value)
         if is_secret_name(name) or secret_in(value):
-            msg = f"--header {name}: words of a command can be seen by others; use --header-file, or {AUTHORIZATION}"
+            msg = f"--header: others can see {name} among the words of a command; use --header-file, or {AUTHORIZATION}"
             raise click.UsageError(msg)
         headers[name] = value
     if file is not None:
