@@ -92,10 +92,10 @@ def lasting_problem(error: BaseException) -> str:
             return _certificate(cause)
         if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
             return ""
-        if isinstance(cause, ssl.SSLError):
-            if cause.reason in _NO_TLS:
+        if isinstance(cause, ssl.SSLError) and (reason := getattr(cause, "reason", "")):  # aiohttp's has none
+            if reason in _NO_TLS:
                 return "the server does not speak TLS; does its address begin with http://?"
-            return f"no agreement on TLS ({cause.reason or cause})"
+            return f"no agreement on TLS ({reason})"
         if "Proxy" in type(cause).__name__ and (status := re.search(r"\b40[37]\b", str(cause))):
             return (
                 f"the proxy refuses ({status[0]}); is HTTPS_PROXY right, with user and password, or NO_PROXY missing?"

@@ -494,7 +494,7 @@ def test_what_tells_nothing_of_its_changes_is_fetched_again(
     scheme: str, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
-    store.marks = False
+    store.marks, store.keys = False, None
     address = "s3://bucket/a.txt" if scheme == "s3" else f"{store.url}/bucket/a.txt"
     for content in (b"old", b"new"):
         store.objects["bucket/a.txt"] = content
