@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, read_json, sha256, write_json
 from caloforge.geometry import Geometry
+from caloforge.markdown import code, plain
 from caloforge.models.configuration import FamilyConfig
 from caloforge.models.family import DataSpec, Family
 from caloforge.models.registries import FAMILIES
@@ -311,7 +312,7 @@ def _model_card(content: Mapping[str, Any], prepared: Prepared, record: Mapping[
     rows = "\n".join(
         f"| {name} | {stage['steps']} steps, {stage['seconds']:.0f} s |" for name, stage in record["stages"].items()
     )
-    return f"""# Shower generator: {content["family"]} on {geometry.name}
+    return f"""# Shower generator: {content["family"]} on {plain(geometry.name)}
 
 Draws the energies in MeV of {geometry.n_voxels} voxels in {geometry.n_layers} layers for given
 {", ".join(content["conditions"])}.
@@ -321,7 +322,7 @@ Draws the energies in MeV of {geometry.n_voxels} voxels in {geometry.n_layers} l
 | family, preset | {content["family"]}, {content["preset"]} |
 | incident energy | {low:g} to {high:g} MeV; outside: {content["extrapolation"]} |
 | voxel threshold | {content["threshold"]:.6g} MeV |
-| trained on | {prepared.record["splits"]["train"]} showers of `{source["file"]}` (SHA-256 {source["sha256"][:16]}...) |
+| trained on | {prepared.record["splits"]["train"]} showers of {code(source["file"])} (SHA-256 {source["sha256"][:16]}...) |
 {rows}
 | training time | {seconds:.0f} s on {record["device"]} |
 {energies}| parameters | {record["parameters"]} |

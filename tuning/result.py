@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from caloforge.markdown import plain
 from caloforge.tuning.space import Value, nest
 
 State = Literal["succeeded", "failed", "stopped early"]
@@ -86,20 +87,20 @@ def tuning_markdown(tuning: Tuning) -> str:
 
     It has the objective and the parameters and so fits a side panel; ``trials.json`` has all.
     """
-    sentence = tuning.summary()
+    sentence = plain(tuning.summary())
     lines = [sentence[0].upper() + sentence[1:] + ".", ""]
     if not tuning.trials:
         return lines[0] + "\n"
     others = [trial for trial in tuning.trials if trial.state != "succeeded"]
     paths = list(dict.fromkeys(path for trial in tuning.trials for path in trial.parameters))
     header = ["trial", tuning.objective, *paths]
-    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(map(plain, header)) + " |", "|" + "---|" * len(header)]
     for trial in (*tuning.ranked, *others):
         figure = f"{trial.state}: {trial.cause}" if trial.cause else str(trial.state)
         if trial.state == "succeeded":
             figure = _number(trial.metrics[tuning.objective])
         values = [_number(trial.parameters.get(path)) for path in paths]
-        lines.append("| " + " | ".join([trial.name, figure, *values]) + " |")
+        lines.append("| " + " | ".join(map(plain, [trial.name, figure, *values])) + " |")
     return "\n".join(lines) + "\n"
 
 

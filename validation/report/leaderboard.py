@@ -9,6 +9,7 @@ from typing import Any
 from scipy.stats import rankdata
 
 from caloforge.errors import InputError
+from caloforge.markdown import plain
 from caloforge.source import Source
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.row import HEADLINE, Row
@@ -87,12 +88,12 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         metrics = " | ".join(f"{row[key]:.3g} ± {row[f'{key}_error']:.1g}" for key in keys)
         speed = row["milliseconds_per_shower"]
         speed_text = "-" if speed is None else f"{speed:.3g}"
-        lines.append(f"| {row['generator']} | {metrics} | {speed_text} |")
+        lines.append(f"| {plain(row['generator'])} | {metrics} | {speed_text} |")
     floors = " | ".join(f"{board['rows'][0][f'{key}_floor']:.3g}" for key in keys)
     lines.append(f"| *Geant4 itself* | {floors} | - |")
-    failed = [f"No generator **{name}**: {reason}" for name, reason in board["failed"].items()]
-    data = [f"Data: {Source.of(board['source'])}"] if board.get("source") else []
-    return "\n\n".join(["\n".join(lines), *failed, *board["notes"], board["rule"], *data]) + "\n"
+    failed = [f"No generator **{plain(name)}**: {plain(reason)}" for name, reason in board["failed"].items()]
+    data = [f"Data: {plain(Source.of(board['source']))}"] if board.get("source") else []
+    return "\n\n".join(["\n".join(lines), *failed, *map(plain, board["notes"]), board["rule"], *data]) + "\n"
 
 
 def none_is_left(failed: Mapping[str, str]) -> NoGenerator:

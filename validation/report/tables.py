@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+from caloforge.markdown import cell, plain
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.report.leaderboard import leaderboard, leaderboard_markdown
 from caloforge.validation.row import IN_BINS, PHYSICS, Row
@@ -30,7 +31,8 @@ def tables_csv(metrics: Judgement) -> str:
     for generator in metrics.generators:
         for row in metrics.of(generator):
             if row.listed:
-                writer.writerows(_bins(row) if row.kind == IN_BINS else [_line(row)])
+                lines = _bins(row) if row.kind == IN_BINS else [_line(row)]
+                writer.writerows([cell(value) for value in line] for line in lines)
     return text.getvalue()
 
 
@@ -52,13 +54,13 @@ def summary_markdown(metrics: Judgement) -> str:
     """Return the verdicts, the leaderboard and the physics figures of the best as Markdown."""
     board = leaderboard(metrics)
     names = [row["generator"] for row in board["rows"]][:_COMPARED]
-    lines = ["# Generated showers against Geant4", "", f"**{metrics.verdict.sentence}**", ""]
-    lines += [*(f"- {generator.verdict.sentence}" for generator in metrics.generators.values()), ""]
-    lines += [f"Geometry {metrics.geometry}, {metrics.n} showers of each, protocol {metrics.protocol.name}."]
+    lines = ["# Generated showers against Geant4", "", f"**{plain(metrics.verdict.sentence)}**", ""]
+    lines += [*(f"- {plain(generator.verdict.sentence)}" for generator in metrics.generators.values()), ""]
+    lines += [f"Geometry {plain(metrics.geometry)}, {metrics.n} showers of each, protocol {metrics.protocol.name}."]
     lines += ["", leaderboard_markdown(board), "", "## Physics figures", ""]
     if len(board["rows"]) > _COMPARED:
         lines += [f"Of the best {_COMPARED} generators; report.html and tables.csv have all.", ""]
-    lines += [f"| figure | Geant4 | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    lines += [f"| figure | Geant4 | {' | '.join(map(plain, names))} |", "|---" * (len(names) + 2) + "|"]
     for rows in metrics.table(PHYSICS).values():
         first = rows[names[0]]
         cells = [_cell(first.reference, first.reference_error), *(_cell(rows[n].value, rows[n].error) for n in names)]

@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import json
 import re
@@ -40,6 +41,17 @@ def test_a_name_cannot_become_code(text):
     assert "Best of 2 generators, good," in text
     data = re.search(r'<script type="application/json" id="showers">(.*?)</script>', text, re.DOTALL).group(1)
     assert list(json.loads(data)["samples"]) == ["Geant4", "good", "</script><b>$bad"]
+
+
+def test_only_its_own_scripts_and_styles_are_allowed(text):
+    """The policy holds the digest of each element that a browser would obey, and nothing is written into attributes."""
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert "unsafe" not in policy
+    assert not re.search(r"<[^>]*\s(style|on\w+)=", re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL))
+    for element in ("style", "script"):
+        [content] = re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{element}-src 'sha256-{digest}'" in policy
 
 
 def test_it_says_where_the_data_came_from(text, judged):
