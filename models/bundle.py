@@ -7,22 +7,25 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from pydantic import Field
+from safetensors.torch import save_file
 
+from caloforge.arrays import fill, read_weights
+from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, read_json, sha256, write_json
-from caloforge.geometry import Geometry
+from caloforge.geometry import Geometry, read_mesh
 from caloforge.markdown import code, plain
 from caloforge.models.configuration import FamilyConfig
 from caloforge.models.family import DataSpec, Family
 from caloforge.models.registries import FAMILIES
 from caloforge.preprocessing.prepared import Prepared, load_transforms
-from caloforge.showers import Conditions
+from caloforge.showers import ConditionNames, Conditions, EnergyRange
 
 logger = logging.getLogger(__name__)
 
@@ -259,15 +262,29 @@ def read_bundle_config(path: Path) -> dict[str, Any]:
     config = read_json(path / "config.json")
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise InputError(f"{path / 'config.json'}: not a bundle of format {FORMAT}; make it again with this version")
+    _Content.parse(config, where=str(path / "config.json"))
     for name in (*FILES, *config["files"]):
         if name not in config["files"] or not (path / name).is_file():
             raise InputError(f"{path}: the bundle's file {name} is missing; copy the whole folder again")
     for name, digest in config["files"].items():
         if sha256(path / name) != digest:
             raise InputError(f"{path / name}: differs from what the bundle was saved with (SHA-256); copy it again")
-    if config["extrapolation"] not in get_args(Extrapolation):
-        raise InputError(f"{path / 'config.json'}: extrapolation must be one of {', '.join(get_args(Extrapolation))}")
     return config
+
+
+class _Content(Config, extra="allow"):
+    """What is read of ``config.json``, whatever else it says."""
+
+    family: str
+    preset: str
+    settings: dict[str, Any]
+    geometry: str
+    conditions: ConditionNames = Field(min_length=1)
+    energy_range: EnergyRange
+    extrapolation: Extrapolation
+    threshold: float = Field(gt=0)
+    voxel_scaling: str = ""
+    files: dict[str, str]
 
 
 def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
@@ -279,22 +296,22 @@ def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
     """
     path = Path(path)
     config = read_bundle_config(path)
-    geometry = Geometry.from_xml((path / "geometry.xml").read_text(encoding="utf-8"), name=config["geometry"])
+    geometry = read_mesh(path / "geometry.xml", name=config["geometry"])
     family = FAMILIES.get(config["family"])
     settings = family.Config.parse(
         {**config["settings"], "family": config["family"], "preset": config["preset"]},
         where=str(path / "config.json"),
     )
     low, high = config["energy_range"]
-    codings = load_transforms(path, geometry, config["voxel_scaling"]) if family.uses_transforms else None
+    codings = load_transforms(path, geometry, config.get("voxel_scaling", "")) if family.uses_transforms else None
     network = family(
         settings, DataSpec(geometry, tuple(config["conditions"]), (low, high), config["threshold"], codings)
     )
-    state = load_file(path / "weights.safetensors")
+    state = read_weights(path / "weights.safetensors")
     if set(_own_state(network)) != set(state):
         raise InputError(f"{path}: weights do not fit the configuration; the bundle was put together from two")
     _check_finite(state, str(path), "train it again")
-    network.load_state_dict(state, strict=False)
+    fill(network, state, where=path / "weights.safetensors", strict=False)
     return Generator(network.to(device), config, geometry)
 
 

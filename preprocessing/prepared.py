@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from caloforge.arrays import fill, read_arrays, read_weights
+from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import read_json
-from caloforge.geometry import Geometry
-from caloforge.showers import Conditions, Showers, open_showers
+from caloforge.geometry import Geometry, read_mesh
+from caloforge.showers import ConditionNames, Conditions, EnergyRange, Showers, open_showers
 from caloforge.source import Source
 
 if TYPE_CHECKING:
@@ -82,8 +85,13 @@ class Prepared:
         file = self.path / "conditions.npz"
         if not file.is_file():
             raise InputError(f"{self.path}: prepared by an older version; run caloforge preprocess again")
-        with np.load(file, allow_pickle=False) as arrays:
-            return Conditions(**{name: arrays[f"{split}_{name}"] for name in self.conditions})
+        columns = read_arrays(file, [f"{split}_{name}" for name in self.conditions])
+        kept = {name: columns[f"{split}_{name}"] for name in self.conditions}
+        for name, values in kept.items():
+            if values.dtype.kind != "f" or values.shape != self.splits[split].shape or not np.isfinite(values).all():
+                text = f"expected {len(self.splits[split])} finite numbers; run preprocess again"
+                raise InputError(f"{file}: {split}_{name}: {text}")
+        return Conditions(**kept)
 
     def transforms(self) -> tuple[LayerEnergyTransform, VoxelTransform]:
         """Return the fitted transforms of the two stages."""
@@ -93,16 +101,19 @@ class Prepared:
 def load_transforms(
     folder: Path, geometry: Geometry, voxel_scaling: str
 ) -> tuple[LayerEnergyTransform, VoxelTransform]:
-    """Read the fitted transforms from ``transform.safetensors`` in a folder."""
-    from safetensors.torch import load_file
+    """Read the fitted transforms from ``transform.safetensors`` in a folder.
 
+    Raises:
+        InputError: the file is damaged, or of another mesh.
+    """
     from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
 
-    state = load_file(folder / "transform.safetensors")
+    file = folder / "transform.safetensors"
+    state = read_weights(file)
     layers = LayerEnergyTransform(geometry.n_layers)
     voxels = VoxelTransform(geometry, voxel_scaling)
-    layers.load_state_dict({k.removeprefix("layers."): v for k, v in state.items() if k.startswith("layers.")})
-    voxels.load_state_dict({k.removeprefix("voxels."): v for k, v in state.items() if k.startswith("voxels.")})
+    for part, module in (("layers.", layers), ("voxels.", voxels)):
+        fill(module, {k.removeprefix(part): v for k, v in state.items() if k.startswith(part)}, where=file)
     return layers, voxels
 
 
@@ -115,10 +126,42 @@ def load_prepared(path: Path) -> Prepared:
     if not (path / "prepared.json").is_file():
         raise InputError(f"{path}: not a folder of prepared data (prepared.json is missing); run preprocess first")
     record = read_json(path / "prepared.json")
-    geometry = Geometry.from_xml((path / "geometry.xml").read_text(encoding="utf-8"), name=record["geometry"])
-    with np.load(path / "splits.npz", allow_pickle=False) as arrays:
-        splits: dict[str, NDArray[np.int64]] = {name: arrays[name] for name in SPLITS}
+    _Record.parse(record, where=str(path / "prepared.json"))
+    geometry = read_mesh(path / "geometry.xml", name=record["geometry"])
+    splits: dict[str, NDArray[np.int64]] = read_arrays(path / "splits.npz", SPLITS)
+    n = record["quality"]["showers"]
+    for name, rows in splits.items():
+        if (
+            rows.dtype.kind not in "iu"
+            or rows.ndim != 1
+            or not len(rows)
+            or (np.diff(rows.astype(np.int64)) <= 0).any()
+        ):
+            raise InputError(f"{path / 'splits.npz'}: {name}: expected rising row numbers; run preprocess again")
+        if rows[0] < 0 or rows[-1] >= n:
+            raise InputError(f"{path / 'splits.npz'}: {name}: row {rows[-1]} of {n} showers; run preprocess again")
     return Prepared(path, record, geometry, splits)
+
+
+class _Quality(Config, extra="allow"):
+    showers: int = Field(ge=1)
+
+
+class _Settings(Config, extra="allow"):
+    voxel_scaling: str
+
+
+class _Record(Config, extra="allow"):
+    """What is read of ``prepared.json``, whatever else it says."""
+
+    geometry: str
+    settings: _Settings
+    threshold: float = Field(gt=0)
+    energy_range: EnergyRange
+    conditions: ConditionNames
+    phi_symmetric: bool
+    quality: _Quality
+    source: dict[str, Any] | None = None
 
 
 def open_split(showers: Path, prepared: Path, split: str) -> Showers:

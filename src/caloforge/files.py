@@ -107,6 +107,10 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: no such file") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a JSON file ({error})") from error
+    except ValueError:  # an integer of thousands of digits
+        raise InputError(f"{path}: holds a number that is none") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply") from None
 
 
 def sha256(path: Path) -> str:

@@ -314,15 +314,21 @@ def load_geometry(name_or_path: str | Path, *, particle: str | None = None, n_vo
         return Geometry.from_xml(text, name=name, particle=particle)
     if path.suffix.lower() != ".xml":
         raise unknown_name("geometry (or path of a binning .xml)", name, geometry_names())
+    return read_mesh(path, name=re.sub(r"^binning_", "", path.stem), particle=particle, n_voxels=n_voxels)
+
+
+def read_mesh(path: Path, *, name: str, particle: str | None = None, n_voxels: int | None = None) -> Geometry:
+    """Return the geometry of a binning XML file under a name.
+
+    Raises:
+        InputError: it cannot be read, or :meth:`Geometry.from_xml` refuses it.
+    """
     try:
-        text = path.read_bytes()
+        return Geometry.from_xml(path.read_bytes(), name=name, particle=particle, n_voxels=n_voxels)
     except OSError as error:
         raise InputError(f"{path}: the binning file cannot be read ({error.strerror})") from None
-    called = re.sub(r"^binning_", "", path.stem)
-    try:
-        return Geometry.from_xml(text, name=called, particle=particle, n_voxels=n_voxels)
     except InputError as error:
-        raise InputError(f"{path}: {str(error).removeprefix(f'{called}: ')}") from None
+        raise InputError(f"{path}: {str(error).removeprefix(f'{name}: ')}") from None
 
 
 def geometries_with(n_voxels: int) -> list[str]:

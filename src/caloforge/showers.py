@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_file
@@ -50,6 +52,20 @@ _NEEDED = frozenset({"geometry_xml", "geometry_name", "energy_threshold", "thres
 
 _OTHER_UNITS = re.compile(r"\b[TGk]?eV\b|\bdeg(rees?)?\b", re.IGNORECASE)
 _OWN_UNITS = re.compile(r"\b(MeV|rad(ians?)?)\b", re.IGNORECASE)
+
+
+ConditionNames = tuple[Literal["incident_energy", "theta", "phi"], ...]
+"""Names of the conditions of a sample or a generator, the incident energy first."""
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1]:
+        raise PydanticCustomError("energy_range", "expected a least and a greatest energy in MeV")
+    return limits
+
+
+EnergyRange = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""Least and greatest incident energy, MeV."""
 
 
 @dataclass(frozen=True)

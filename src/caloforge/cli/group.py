@@ -57,6 +57,8 @@ class Commands(click.Group):
             fail(f"{error.filename}: {error.strerror}", code=2)
         except click.Abort:
             fail("interrupted", code=130)
+        except MemoryError:
+            fail("not enough memory for this; give it more, or a smaller input", code=1)
         except RuntimeError as error:
             if not type(error).__module__.startswith("caloforge."):
                 raise
