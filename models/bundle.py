@@ -282,7 +282,8 @@ class _Content(Config, extra="allow"):
     conditions: ConditionNames = Field(min_length=1)
     energy_range: EnergyRange
     extrapolation: Extrapolation
-    threshold: float = Field(gt=0)
+    threshold: float = Field(gt=0, lt=1e15)
+    energies: dict[str, Any]
     voxel_scaling: str = ""
     files: dict[str, str]
 
