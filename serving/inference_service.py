@@ -53,6 +53,7 @@ class ServiceSettings(Pod):
         min_replicas: servers that are always there; 0 lets Knative stop the last one.
         max_replicas: most servers under load.
         request_seconds: bound of one request.
+        max_steps: most sampling steps of a request; 0: four times the generator's own number.
         ready_minutes: how long to wait until the service is ready.
     """
 
@@ -66,6 +67,7 @@ class ServiceSettings(Pod):
     min_replicas: int = Field(default=1, ge=0, le=10_000)
     max_replicas: int = Field(default=3, ge=1, le=10_000)
     request_seconds: int = Field(default=120, ge=1, le=86_400)
+    max_steps: int = Field(default=0, ge=0, le=1_000_000)
     ready_minutes: float = Field(default=15.0, gt=0, le=1440)
 
     @model_validator(mode="after")
@@ -109,6 +111,7 @@ def inference_service(name: str, storage_uri: str, settings: ServiceSettings) ->
         "timeout": settings.request_seconds,
         **placement(settings),
         "serviceAccountName": settings.service_account or None,
+        "automountServiceAccountToken": False,  # a server never talks to its cluster
         "annotations": dict(settings.annotations),
         # For the container that fetches the bundle. Knative refuses it: its pods must get it from Knative.
         "securityContext": dict(POD_SECURITY) if settings.mode == "Standard" else None,
@@ -172,7 +175,7 @@ def server_container(settings: ServiceSettings) -> dict[str, Any]:
         "name": "kserve-container",  # which KServe knows it by
         "image": settings.image,
         "command": ["caloforge", "serve"],
-        "args": ["--bundle", MODEL_FOLDER, "--http-port", "8080", "--grpc-port", "8081"],
+        "args": _arguments(settings),
         "env": _environment(settings),
         "ports": [{"containerPort": 8080, "protocol": "TCP"}],  # Knative wants one only
         "startupProbe": {
@@ -191,6 +194,12 @@ def server_container(settings: ServiceSettings) -> dict[str, Any]:
         "securityContext": {"runAsUser": USER, **POD_SECURITY, **CONTAINER_SECURITY},
         "volumeMounts": _volumes(settings)[1],
     }
+
+
+def _arguments(settings: ServiceSettings) -> list[str]:
+    ports = ["--bundle", MODEL_FOLDER, "--http-port", "8080", "--grpc-port", "8081"]
+    steps = ["--max-steps", str(settings.max_steps)] if settings.max_steps else []
+    return [*ports, "--request-seconds", str(settings.request_seconds), *steps]
 
 
 def _environment(settings: ServiceSettings) -> list[dict[str, Any]]:

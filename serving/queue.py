@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
@@ -153,6 +154,7 @@ class SamplingQueue:
                         break
                 else:
                     return None
+            gc.collect()
             give_back_memory()
             self._idle = True
 

@@ -2,6 +2,8 @@
 
 import re
 import warnings
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,165 @@ def test_references_between_objects_resolve() -> None:
     assert selected <= service["labels"].items()
     mounting = objects["PodDefault", "caloforge-eos"]["spec"]
     assert ("Secret", mounting["volumes"][1]["secret"]["secretName"]) in objects
+
+
+def fits(selector: Any, labels: Mapping[str, str]) -> bool:
+    """Tell whether a label selector of Kubernetes takes something with these labels."""
+    if not selector.get("matchLabels", {}).items() <= labels.items():
+        return False
+    return all(
+        one["key"] in labels and (one["operator"] == "Exists" or labels[one["key"]] in one["values"])
+        for one in selector.get("matchExpressions", [])
+    )
+
+
+def enters(namespace: str, labels: Mapping[str, str], port: int) -> bool:
+    """Tell whether a pod reaches a port of a server in the namespace ``team``."""
+    spec = yaml.safe_load(WRITTEN["components/kserve/networkpolicy.yaml"])["spec"]
+    return any(
+        {"protocol": "TCP", "port": port} in rule["ports"]
+        and any(
+            fits(peer["podSelector"], labels)
+            and (
+                fits(peer["namespaceSelector"], {"kubernetes.io/metadata.name": namespace})
+                if "namespaceSelector" in peer
+                else namespace == "team"
+            )
+            for peer in rule["from"]
+        )
+        for rule in spec["ingress"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("namespace", "labels", "port", "let_in"),
+    [
+        ("team", {"pipeline/runid": "1"}, 8080, True),
+        ("team", {"notebook-name": "mine"}, 8080, True),
+        ("team", {"caloforge/client": "true"}, 8081, True),
+        ("team", {"caloforge/client": "true"}, 9091, False),
+        ("team", {"caloforge/client": "true"}, 22, False),
+        ("team", {"app": "anything"}, 8080, False),
+        ("team", {}, 8080, False),
+        ("other", {"pipeline/runid": "1"}, 8080, False),
+        ("kubeflow", {"app": "ml-pipeline-ui"}, 8080, False),
+        ("istio-system", {"istio": "ingressgateway"}, 8080, True),
+        ("istio-system", {"istio": "ingressgateway"}, 8081, False),
+        ("istio-system", {"app": "istiod"}, 8080, False),
+        ("knative-serving", {"app": "activator"}, 8012, True),
+        ("kserve", {"gateway.networking.k8s.io/gateway-name": "kserve-ingress-gateway"}, 8080, True),
+        ("monitoring", {"app.kubernetes.io/name": "prometheus"}, 8080, True),
+        ("monitoring", {"app.kubernetes.io/name": "grafana"}, 8080, False),
+    ],
+)
+def test_who_reaches_a_server(namespace: str, labels: dict[str, str], port: int, let_in: bool) -> None:
+    assert enters(namespace, labels, port) == let_in
+
+
+@pytest.mark.parametrize(
+    ("store", "rules"),
+    [
+        ("http://minio-service.kubeflow:9000", [("kubeflow", {9000, 8333})]),
+        ("http://store.data.svc.cluster.local:8000", [("data", {8000, 9000, 8333})]),
+        ("https://s3.example.org", []),
+        ("http://s3.example.org:9000", [(None, {9000})]),
+    ],
+)
+def test_a_server_s_pod_reaches_names_and_its_store_only(
+    tmp_path: Path, store: str, rules: list[tuple[str | None, set[int]]]
+) -> None:
+    write_manifests(tmp_path, settings=PipelineSettings(pod=Pod(env={"AWS_ENDPOINT_URL": store})))
+    spec = yaml.safe_load((tmp_path / "components/kserve/networkpolicy.yaml").read_text())["spec"]
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    found = []
+    for rule in spec["egress"]:
+        names = [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule.get("to", [])]
+        found.append((names[0] if names else None, {port["port"] for port in rule["ports"]}))
+    assert found == [(None, {53}), (None, {443}), ("istio-system", {15010, 15012}), *rules]
+
+
+def matches(pattern: str, path: str) -> bool:
+    return path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern
+
+
+def allowed(method: str, path: str, *, namespace: str = "", address: str = "10.1.2.3") -> bool:
+    """Tell whether Istio lets a request through; without a namespace from a pod without sidecar."""
+    spec = yaml.safe_load(WRITTEN["components/istio/authorizationpolicy.yaml"])["spec"]
+    assert spec["action"] == "ALLOW"
+
+    def is_from(source: Any) -> bool:
+        assert set(source) <= {"namespaces", "notPrincipals", "ipBlocks"}
+        return (
+            ("namespaces" not in source or namespace in source["namespaces"])
+            and ("notPrincipals" not in source or not namespace)
+            and ("ipBlocks" not in source or any(ip_address(address) in ip_network(one) for one in source["ipBlocks"]))
+        )
+
+    return any(
+        any(is_from(one["source"]) for one in rule["from"])
+        and any(
+            method in one["operation"]["methods"] and any(matches(path_, path) for path_ in one["operation"]["paths"])
+            for one in rule["to"]
+        )
+        for rule in spec["rules"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/models/caloforge/infer"),
+        ("POST", "/v1/models/caloforge:predict"),
+        ("GET", "/v2/models/caloforge/ready"),
+        ("GET", "/v2/health/ready"),
+        ("POST", "/inference.GRPCInferenceService/ModelInfer"),
+    ],
+)
+def test_istio_lets_through_what_clients_ask(method: str, path: str) -> None:
+    assert allowed(method, path)  # a step, which has no sidecar
+    assert allowed(method, path, namespace="my-profile")
+    assert allowed(method, path, namespace="istio-system")
+    assert not allowed(method, path, namespace="another-profile")
+    assert not allowed(method, path, address="203.0.113.7")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/repository/models/caloforge/unload"),
+        ("POST", "/inference.GRPCInferenceService/RepositoryModelUnload"),
+        ("POST", "/v1/models/caloforge:explain"),
+        ("DELETE", "/v2/models/caloforge/infer"),
+        ("POST", "/v2/models/caloforge/versions/1/infer"),
+        ("GET", "/docs"),
+    ],
+)
+def test_istio_lets_nothing_else_through(method: str, path: str) -> None:
+    assert not any(allowed(method, path, namespace=one) for one in ("", "my-profile", "istio-system", "monitoring"))
+
+
+def test_metrics_are_for_who_watches() -> None:
+    assert allowed("GET", "/metrics", namespace="monitoring")
+    assert not allowed("GET", "/metrics", namespace="another-profile")
+    assert not allowed("GET", "/metrics", namespace="my-profile")
+    assert not allowed("POST", "/v2/models/caloforge/infer", namespace="monitoring")
+
+
+def test_the_policy_names_the_namespace_of_the_settings(tmp_path: Path) -> None:
+    write_manifests(tmp_path, settings=PipelineSettings(namespace="calo"))
+    (policy,) = [item for item in build(tmp_path / "overlays/profile") if item["kind"] == "AuthorizationPolicy"]
+    assert "calo" in policy["spec"]["rules"][0]["from"][0]["source"]["namespaces"]
+    assert policy["metadata"]["namespace"] == "calo"
+
+
+def test_servers_and_trials_have_no_token_of_the_cluster() -> None:
+    experiment = yaml.safe_load(WRITTEN["examples/experiment.yaml"])
+    trial = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+    service = yaml.safe_load(WRITTEN["examples/inferenceservice.yaml"])["spec"]["predictor"]
+    account = yaml.safe_load(WRITTEN["base/serviceaccount.yaml"])
+    by_runtime = inference_service("calo", "s3://bucket/bundle", ServiceSettings(runtime="caloforge"))
+    for spec in (trial, service, account, by_runtime["spec"]["predictor"]):
+        assert spec["automountServiceAccountToken"] is False
 
 
 def test_trials_have_no_sidecar() -> None:

@@ -76,7 +76,9 @@ class SplineCoupling(nn.Module):
     def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
         """Undo :meth:`forward`."""
         kept = z[:, self.kept]
-        moved = cast("Tensor", self._spline(kept, condition).inv(z[:, self.moved]))
+        # Not .inv(): it refers to the spline, which refers to it, and the numbers of both stay in memory until
+        # Python looks for such circles.
+        moved = cast("Tensor", self._spline(kept, condition)._inverse(z[:, self.moved]))
         return torch.cat([kept, moved], 1)[:, self.order]
 
 

@@ -9,11 +9,11 @@ import yaml
 from caloforge.errors import unknown_name
 from caloforge.files import atomic_file
 from caloforge.pipelines.manifests.examples import examples
-from caloforge.pipelines.manifests.products import AUTHORIZATION_POLICY, PARTS, Part
+from caloforge.pipelines.manifests.policies import authorization_policy, network_policy
+from caloforge.pipelines.manifests.products import PARTS, Part
 from caloforge.pipelines.manifests.rights import RIGHTS, Use, role_rules
 from caloforge.pipelines.manifests.text import Object, component_of, folder_of, new_object
 from caloforge.pipelines.settings import PipelineSettings
-from caloforge.serving.inference_service import LABELS as SERVER_LABELS
 from caloforge.serving.inference_service import MODEL_FORMAT, serving_runtime
 
 OVERLAYS = ("standalone", "profile", "cern")
@@ -30,11 +30,13 @@ PROFILE_NAMESPACE, PROFILE_ACCOUNT = "my-profile", "default-editor"
 _STORE = "http://seaweedfs.kubeflow:9000"
 """The object store that comes with Kubeflow Pipelines 2.16 and later; until then it was ``minio-service``."""
 
-_GATEWAYS = ("istio-system", "knative-serving", "kourier-system", "envoy-gateway-system", "kubeflow", "monitoring")
+_POLICY_NOTE = """\
+Steps, notebooks, pods with the label caloforge/client: 'true', gateways and monitoring reach a server, which
+# authenticates nobody. Its pod reaches names, object stores and Istio."""
 
 _NO_SIDECAR_NOTE = """\
-Pods of pipelines have no sidecar, so that Istio does not know who asks. Without this the step that
-# deploys gets 403 from the server that it has just started. The NetworkPolicy keeps others out."""
+Exactly what clients ask for. Pods of pipelines have no sidecar, so that Istio does not know who asks: without
+# the second source the step that deploys gets 403 from the server that it has just started."""
 
 _USES: Mapping[Part, frozenset[Use]] = {
     "kserve": frozenset({"deploy"}),
@@ -123,6 +125,7 @@ def _base() -> dict[str, str]:
     account = {
         **new_object("v1", "ServiceAccount", NAME),
         "secrets": [{"name": S3_SECRET}],
+        "automountServiceAccountToken": False,  # neither talks to the cluster
     }
     return folder_of(
         {
@@ -152,8 +155,8 @@ def _components(settings: PipelineSettings, without: Collection[Part]) -> dict[s
         "kserve": (
             "kserve",
             "networkpolicy.yaml",
-            "Only this namespace, gateways, activator and monitoring reach a server, which authenticates nobody.",
-            _network_policy(),
+            _POLICY_NOTE,
+            network_policy(_store(settings)),
         ),
         "runtime": (
             "kserve",
@@ -165,7 +168,7 @@ def _components(settings: PipelineSettings, without: Collection[Part]) -> dict[s
             "istio",
             "authorizationpolicy.yaml",
             _NO_SIDECAR_NOTE,
-            _authorization_policy(),
+            authorization_policy(settings.namespace or PROFILE_NAMESPACE),
         ),
     }
     return {
@@ -195,7 +198,7 @@ def _rbac(without: Collection[Part]) -> dict[str, str]:
 
 def _secrets(settings: PipelineSettings) -> dict[str, str]:
     # What KServe fetches with is the store that the steps write to.
-    address = urlsplit(settings.pod.env.get("AWS_ENDPOINT_URL", _STORE))
+    address = urlsplit(_store(settings))
     annotations = {
         "serving.kserve.io/s3-endpoint": address.netloc,
         "serving.kserve.io/s3-usehttps": "1" if address.scheme == "https" else "0",
@@ -211,15 +214,8 @@ def _secrets(settings: PipelineSettings) -> dict[str, str]:
     return folder_of({"s3-secret.yaml": (note, secret)})
 
 
-def _authorization_policy() -> Object:
-    return {
-        **new_object(AUTHORIZATION_POLICY.api_version, AUTHORIZATION_POLICY.name, NAME),
-        "spec": {
-            "selector": {"matchLabels": dict(SERVER_LABELS)},
-            "action": "ALLOW",
-            "rules": [{"to": [{"operation": {"paths": ["/v1/models/*", "/v2/*"]}}]}],
-        },
-    }
+def _store(settings: PipelineSettings) -> str:
+    return settings.pod.env.get("AWS_ENDPOINT_URL", _STORE)
 
 
 def _profile_admin(namespace: str, account: str) -> Object:
@@ -264,18 +260,6 @@ def _cern_secrets() -> dict[str, str]:
         "# A ticket lasts a day and is renewable for five: replace the Secret before it ends."
     )
     return folder_of({"krb5-secret.yaml": (note, secret)})
-
-
-def _network_policy() -> Object:
-    gateways = [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(_GATEWAYS)}]
-    return {
-        **new_object("networking.k8s.io/v1", "NetworkPolicy", "caloforge-server"),
-        "spec": {
-            "podSelector": {"matchLabels": dict(SERVER_LABELS)},
-            "policyTypes": ["Ingress"],
-            "ingress": [{"from": [{"podSelector": {}}, {"namespaceSelector": {"matchExpressions": gateways}}]}],
-        },
-    }
 
 
 def _namespace(name: str) -> Object:

@@ -307,6 +307,7 @@ def pod_template(
         "volumes": mounted,
         **placement(pod),
         "serviceAccountName": service_account,
+        "automountServiceAccountToken": False,  # what it runs never talks to the cluster
     }
     return without_empty({"metadata": pod_metadata(pod), "spec": spec})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,25 @@ def test_showers_are_physical(name: str, family_bundles: dict[str, Path]) -> Non
     hits = showers[showers > 0]
     assert hits.min() >= generator.threshold * (1 - 1e-5)
     assert (showers.sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_sampling_leaves_no_circles_in_memory(name: str, family_bundles: dict[str, Path]) -> None:
+    """Python looks for them seldom, and a server would hold the numbers of many batches until then."""
+    generator = load_bundle(family_bundles[name])
+    generator.sample(ENERGIES, seed=1)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        generator.sample(ENERGIES, seed=1)
+        gc.collect()
+        kept = [item for item in gc.garbage if isinstance(item, torch.Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not kept
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import pytest
 
+from caloforge.cli import main
 from caloforge.errors import InputError
 from caloforge.pods import SecretKey, Toleration
 from caloforge.serving.inference_service import (
@@ -91,6 +92,18 @@ def test_with_a_runtime_the_service_holds_no_image() -> None:
     runtime = serving_runtime("ours", settings)
     assert runtime["spec"]["supportedModelFormats"][0]["name"] == predictor["model"]["modelFormat"]["name"]
     assert runtime["spec"]["containers"] == [server_container(settings)]
+
+
+def test_the_server_is_told_its_bounds() -> None:
+    for settings, expected in (
+        (ServiceSettings(), ["--request-seconds", "120"]),
+        (ServiceSettings(request_seconds=30, max_steps=50), ["--request-seconds", "30", "--max-steps", "50"]),
+    ):
+        container = server_container(settings)
+        assert container["args"][6:] == expected
+        command = main.get_command(None, "serve")  # type: ignore[arg-type]
+        assert command is not None
+        command.make_context("serve", [*container["args"]])
 
 
 def test_another_bundle_or_image_is_another_specification() -> None:
