@@ -3,13 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caloforge import __version__
 from caloforge.files import digest, write_json
 from caloforge.index import Artifact, Record
 from caloforge.provenance import git_revision
 from caloforge.source import Source
+
+if TYPE_CHECKING:
+    from caloforge.validation.report.leaderboard import Leaderboard
 
 
 def log_scalars(metrics: Any, values: Mapping[str, Any], *, family: str = "") -> None:
@@ -47,13 +50,12 @@ def log_roc(metrics: Any, fpr: Sequence[float], tpr: Sequence[float], thresholds
     write_json(Path(metrics.path), dict(zip(("fpr", "tpr", "threshold"), columns, strict=True)))
 
 
-def headline(board: Mapping[str, Any]) -> dict[str, float]:
+def headline(board: "Leaderboard") -> dict[str, float]:
     """Return the headline metrics and floors of a leaderboard under one flat name each."""
     values = {}
-    for row in board["rows"]:
+    for row in board.rows:
         for metric in ("auc", "fpd", "mean_separation"):
-            values[f"{row['generator']}_{metric}"] = row[metric]
-            values[f"floor_{metric}"] = row[f"{metric}_floor"]
+            values[f"{row.generator}_{metric}"], _, values[f"floor_{metric}"] = row.figure(metric)
     return values
 
 

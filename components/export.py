@@ -36,12 +36,12 @@ def export(
 
     from caloforge.components.artifacts import describe, log_scalars, record
     from caloforge.components.task import task
-    from caloforge.files import read_json
     from caloforge.models.export import export as export_bundle
     from caloforge.serving.smoke import smoke_test
+    from caloforge.validation.report.leaderboard import Leaderboard
 
     with task("export"):
-        winner = read_json(Path(leaderboard.path))["winner"]
+        winner = Leaderboard.read(Path(leaderboard.path)).winner
         source = next(Path(bundle.path) for bundle in bundles if bundle.metadata["family"] == winner)
         figures = export_bundle(source, Path(exported.path), steps=steps or None)
         log_scalars(metrics, {**figures, **smoke_test(Path(exported.path), seed=seed)}, family=winner)

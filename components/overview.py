@@ -48,9 +48,10 @@ def overview(
     from caloforge import __version__
     from caloforge.components.artifacts import describe, record
     from caloforge.components.task import task
-    from caloforge.files import read_json, write_json
+    from caloforge.files import write_json
     from caloforge.index import Index
     from caloforge.validation.judgement import Judgement
+    from caloforge.validation.report.leaderboard import Leaderboard
     from caloforge.validation.report.overview import write_overview
 
     with task("overview"):
@@ -59,7 +60,7 @@ def overview(
         found = Index.gather(records, **facts)
         folder = Path(judgement.path)
         write_overview(
-            Judgement.read(folder / "metrics.json"), read_json(Path(leaderboard.path)), folder / "plots", found,
+            Judgement.read(folder / "metrics.json"), Leaderboard.read(Path(leaderboard.path)), folder / "plots", found,
             Path(page.path),
         )  # fmt: skip
         describe(page)

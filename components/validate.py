@@ -54,7 +54,6 @@ def validate(
     from caloforge.components.family import why_failed
     from caloforge.components.task import task
     from caloforge.fetch import local_copy
-    from caloforge.files import write_json
     from caloforge.preprocessing.prepared import load_prepared, open_split
     from caloforge.showers import open_showers
     from caloforge.validation.report.leaderboard import leaderboard as make_leaderboard
@@ -84,12 +83,12 @@ def validate(
             source=load_prepared(Path(prepared.path)).source,
         )
         board = make_leaderboard(figures)
-        write_json(Path(leaderboard.path), board)
+        board.write(Path(leaderboard.path))
         Path(ranking.path).write_text(leaderboard_markdown(board), encoding="utf-8")
         shutil.copyfile(output / "report.html", report.path)
         shutil.copyfile(output / "summary.md", summary.path)
         log_scalars(metrics, headline(board))
-        log_roc(roc, **figures.generators[board["winner"]].rocs["auc"].model_dump())
+        log_roc(roc, **figures.generators[board.winner].rocs["auc"].model_dump())
         written = {"judgement": judgement, "report": report, "leaderboard": leaderboard, "ranking": ranking}
         for artifact in (*written.values(), summary, roc):
             describe(artifact)

@@ -143,7 +143,7 @@ def validate(
         verdicts = {name: verdict(name, [row for row in rows if row.generator == name], n) for name in comparisons}
         metrics = Judgement(
             schema=FORMAT,
-            verdict=overall(verdicts, ranked(rows, speeds)[0]["generator"]),
+            verdict=overall(verdicts, ranked(rows, speeds)[0].generator),
             protocol=Protocol(name=protocol, description=rules.description),
             n=n,
             reference=Reference(file=reference.path.name, showers=len(reference)),

@@ -5,6 +5,7 @@ from typing import Any
 
 from caloforge import cluster
 from caloforge.errors import InputError
+from caloforge.pipelines.kubeflow import specification
 from caloforge.pipelines.kubeflow.client import Kubeflow
 
 logger = logging.getLogger(__name__)
@@ -22,24 +23,13 @@ _INSTALLATION = "kubeflow"
 def pipeline_name(kubeflow: Kubeflow, run: Any) -> str:
     """Return the name of a run's pipeline, which is part of its artifacts' addresses.
 
-    A run that was started from a version of a pipeline holds a reference to it and no specification.
-
     Raises:
         InputError: the run does not tell, or its version is not there any more.
     """
-    content = run.pipeline_spec
-    if content is None and (reference := run.pipeline_version_reference) is not None:
-        version = kubeflow.ask(
-            f"read the pipeline's version of run {run.run_id!r}", kubeflow.client.get_pipeline_version,
-            reference.pipeline_id, reference.pipeline_version_id,
-        )  # fmt: skip
-        content = version.pipeline_spec
-    content = content or {}
-    specification = content.get("pipeline_spec", content)
-    info = specification.get("pipelineInfo") or specification.get("pipeline_info") or {}
-    if "name" not in info:
+    name = specification.pipeline_name(kubeflow.specification(run))
+    if not name:
         raise InputError(f"run {run.run_id!r} does not say which pipeline it is of")
-    return str(info["name"])
+    return name
 
 
 def roots(kubeflow: Kubeflow, run: Any) -> list[str]:

@@ -32,6 +32,7 @@ from caloforge.runner import RUNNER
 from caloforge.showers import open_showers
 from caloforge.steps import STEP_LOG
 from caloforge.validation.judgement import Judgement
+from caloforge.validation.report.leaderboard import Leaderboard
 from caloforge.webhook import WEBHOOK
 
 logger = logging.getLogger(__name__)
@@ -53,13 +54,13 @@ class LocalRun:
 
     Attributes:
         output: the folder.
-        leaderboard: content of ``leaderboard.json``.
+        leaderboard: what ``leaderboard.json`` holds.
         metrics: what ``metrics.json`` holds.
         timings: content of ``timings.json``.
     """
 
     output: Path
-    leaderboard: dict[str, Any]
+    leaderboard: Leaderboard
     metrics: Judgement
     timings: dict[str, Any]
 
@@ -114,7 +115,9 @@ def run_local(
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
         write_json(output / "timings.json", record)
-    return LocalRun(output, read_json(output / "leaderboard.json"), Judgement.read(output / "metrics.json"), record)
+    return LocalRun(
+        output, Leaderboard.read(output / "leaderboard.json"), Judgement.read(output / "metrics.json"), record
+    )
 
 
 @contextmanager

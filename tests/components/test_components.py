@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rows import headline, judgement
 
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
-from caloforge.files import read_json, sha256, write_json
+from caloforge.files import read_json, sha256
 from caloforge.index import Record
 from caloforge.models.bundle import load_bundle
 from caloforge.models.energies import load_energies
@@ -18,7 +19,7 @@ from caloforge.models.generate import generate
 from caloforge.models.training.worker import TrainingFailed
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
-from caloforge.validation.report.leaderboard import NoGenerator
+from caloforge.validation.report.leaderboard import NoGenerator, leaderboard
 
 NAMES = ("preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify")
 
@@ -210,7 +211,7 @@ def test_validate_ranks_those_that_are_left(
 
 
 def test_export_takes_the_winner_and_serves_it(tiny_bundle: Path, tmp_path: Path) -> None:
-    write_json(tmp_path / "board", {"winner": "vae"})
+    leaderboard(judgement(headline("vae", 0.6, 1, 1))).write(tmp_path / "board")
     bundles = [_Artifact(tmp_path / "no", family="wgan", failed="it died"), _Artifact(tiny_bundle, family="vae")]
     exported, metrics = _Artifact(tmp_path / "exported"), _Artifact(tmp_path / "metrics")
     _component("export").python_func(bundles, _Artifact(tmp_path / "board"), exported, metrics)

@@ -10,8 +10,9 @@ import pytest
 from rows import headline, judgement
 
 from caloforge.errors import InputError
-from caloforge.files import digest, read_json, write_json
+from caloforge.files import digest, read_json
 from caloforge.index import Index
+from caloforge.validation.report.leaderboard import leaderboard
 
 PIPELINE = Path(__file__).parents[1] / "support" / "overview_pipeline.py"
 
@@ -20,9 +21,9 @@ PIPELINE = Path(__file__).parents[1] / "support" / "overview_pipeline.py"
 def judged(tmp_path: Path) -> Path:
     """As much of a judgement as the page needs."""
     folder = tmp_path / "judgement"
-    judgement(headline("vae", 0.6, 1.0, 0.1, sigma=5.0)).write(folder / "metrics.json")
-    row = {"generator": "vae", "milliseconds_per_shower": 1.5}
-    write_json(folder / "leaderboard", {"winner": "vae", "rows": [row]})
+    metrics = judgement(headline("vae", 0.6, 1.0, 0.1, sigma=5.0), {"vae": 1.5})
+    metrics.write(folder / "metrics.json")
+    leaderboard(metrics).write(folder / "leaderboard")
     return folder
 
 

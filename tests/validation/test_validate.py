@@ -44,7 +44,7 @@ def test_two_generators_against_a_second_sample(judged):
     assert row.parts.where == tuple(f"layer {i}" for i in range(6))
     assert np.mean(row.parts.value) == pytest.approx(row.value)
     assert row.parts.value.index(max(row.parts.value)) == 1
-    assert leaderboard(metrics)["winner"] == "good"
+    assert leaderboard(metrics).winner == "good"
     assert metrics.warnings == ()
 
     rows = list(csv.DictReader((output / "tables.csv").read_text().splitlines()))

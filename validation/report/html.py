@@ -63,7 +63,7 @@ def write_report(
         metrics=metrics,
         board=board,
         headline=headline(metrics),
-        winner=board["winner"],
+        winner=board.winner,
         distributions=[metrics.table(kind) for kind in metrics.distribution_metrics],
         notable=NOTABLE,
         n_bootstraps=N_BOOTSTRAPS,
@@ -79,7 +79,7 @@ def write_report(
 
 def headline(metrics: Judgement) -> str:
     """Return the verdict about the best generator, and its figures."""
-    winner = leaderboard(metrics)["winner"]
+    winner = leaderboard(metrics).winner
     labels = (("auc", "classifier AUC"), ("fpd", "FPD"), ("mean_separation", "mean separation power"))
     rows = [(metrics.row(winner, HEADLINE, key), label) for key, label in labels]
     figures = ", ".join(

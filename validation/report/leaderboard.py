@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+from pydantic import Field
 from scipy.stats import rankdata
 
+from caloforge.config import Config
 from caloforge.errors import InputError
+from caloforge.files import read_json, write_json
 from caloforge.markdown import plain
 from caloforge.source import Source
 from caloforge.validation.judgement import Judgement
-from caloforge.validation.row import HEADLINE, Row
+from caloforge.validation.row import HEADLINE, Number, Row
 
 RULE = (
     "Generators are ordered by the mean of three ranks: the distance of the classifier's AUC from 0.5, the FPD, "
@@ -23,36 +27,90 @@ FIGURES = ("auc", "fpd", "mean_separation", "mean_wasserstein")
 """What the leaderboard shows; the first three decide."""
 
 
+class Standing(Config):
+    """A generator's row of the leaderboard: the figures of :data:`FIGURES`, each with its error and its floor.
+
+    Attributes:
+        generator: its name.
+        mean_rank: mean of its ranks by the figures that decide; 1 is the best in all of them.
+        milliseconds_per_shower: None if it is not known.
+    """
+
+    generator: str
+    mean_rank: Number
+    auc: Number
+    auc_error: Number
+    auc_floor: Number
+    fpd: Number
+    fpd_error: Number
+    fpd_floor: Number
+    mean_separation: Number
+    mean_separation_error: Number
+    mean_separation_floor: Number
+    mean_wasserstein: Number
+    mean_wasserstein_error: Number
+    mean_wasserstein_floor: Number
+    milliseconds_per_shower: Number | None
+
+    def figure(self, key: str) -> tuple[float, float, float]:
+        """Return a figure of :data:`FIGURES`, its error and its floor."""
+        return getattr(self, key), getattr(self, f"{key}_error"), getattr(self, f"{key}_floor")
+
+
+class Leaderboard(Config):
+    """The content of ``leaderboard.json``.
+
+    Attributes:
+        rule: by which generators are ranked, in words.
+        winner: name of the best.
+        source: where the Geant4 showers came from, None if it is not known.
+        rows: the generators, the best first.
+        failed: generators that there is nothing of to judge, and why.
+        notes: what generators have in common.
+    """
+
+    rule: str
+    winner: str
+    source: Source | None = None
+    rows: tuple[Standing, ...]
+    failed: dict[str, str] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Write ``leaderboard.json``."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a ``leaderboard.json``.
+
+        Raises:
+            InputError: it is none.
+        """
+        return cls.parse(read_json(path), where=str(path))
+
+
 class NoGenerator(RuntimeError):
     """All families have failed; the message says of what."""
 
 
-def leaderboard(metrics: Judgement) -> dict[str, Any]:
+def leaderboard(metrics: Judgement) -> Leaderboard:
     """Rank the generators of a judgement.
 
     Args:
         metrics: the judgement, as :func:`caloforge.validation.validate.validate` returns it.
 
-    Returns:
-        The content of ``leaderboard.json``: ``rule`` in words, ``winner``, ``source`` of the showers (None if it is
-        not known), ``rows``, best first: generator, mean rank, headline metrics with their floors, milliseconds per
-        shower if known; ``failed``: generator to why there is none; and ``notes`` of what generators share.
-
     Raises:
         InputError: there is no generator.
     """
     rows = ranked(metrics.rows, {name: one.milliseconds_per_shower for name, one in metrics.generators.items()})
-    return {
-        "rule": RULE,
-        "winner": rows[0]["generator"],
-        "source": None if metrics.source is None else metrics.source.as_dict(),
-        "rows": rows,
-        "failed": dict(metrics.failed),
-        "notes": list(metrics.notes),
-    }
+    return Leaderboard(
+        rule=RULE, winner=rows[0].generator, source=metrics.source, rows=rows, failed=metrics.failed,
+        notes=metrics.notes,
+    )  # fmt: skip
 
 
-def ranked(rows: Iterable[Row], milliseconds: Mapping[str, float | None]) -> list[dict[str, Any]]:
+def ranked(rows: Iterable[Row], milliseconds: Mapping[str, float | None]) -> tuple[Standing, ...]:
     """Return the leaderboard's rows, the best first.
 
     Args:
@@ -76,24 +134,24 @@ def ranked(rows: Iterable[Row], milliseconds: Mapping[str, float | None]) -> lis
         for key in FIGURES:
             row = found[name, key]
             entry |= {key: row.value, f"{key}_error": row.error, f"{key}_floor": row.floor}
-        board.append({**entry, "milliseconds_per_shower": milliseconds[name]})
-    return sorted(board, key=_order)
+        board.append(Standing.model_validate({**entry, "milliseconds_per_shower": milliseconds[name]}))
+    return tuple(sorted(board, key=_order))
 
 
-def leaderboard_markdown(board: Mapping[str, Any]) -> str:
+def leaderboard_markdown(board: Leaderboard) -> str:
     """Return the leaderboard as a Markdown table, the best first and the floors last; few columns fit a side panel."""
     lines = ["| generator | AUC | FPD | mean separation | ms per shower |", "|---|---|---|---|---|"]
     keys = FIGURES[:3]
-    for row in board["rows"]:
-        metrics = " | ".join(f"{row[key]:.3g} ± {row[f'{key}_error']:.1g}" for key in keys)
-        speed = row["milliseconds_per_shower"]
+    for row in board.rows:
+        metrics = " | ".join(f"{value:.3g} ± {error:.1g}" for value, error, _ in map(row.figure, keys))
+        speed = row.milliseconds_per_shower
         speed_text = "-" if speed is None else f"{speed:.3g}"
-        lines.append(f"| {plain(row['generator'])} | {metrics} | {speed_text} |")
-    floors = " | ".join(f"{board['rows'][0][f'{key}_floor']:.3g}" for key in keys)
+        lines.append(f"| {plain(row.generator)} | {metrics} | {speed_text} |")
+    floors = " | ".join(f"{board.rows[0].figure(key)[2]:.3g}" for key in keys)
     lines.append(f"| *Geant4 itself* | {floors} | - |")
-    failed = [f"No generator **{plain(name)}**: {plain(reason)}" for name, reason in board["failed"].items()]
-    data = [f"Data: {plain(Source.of(board['source']))}"] if board.get("source") else []
-    return "\n\n".join(["\n".join(lines), *failed, *map(plain, board["notes"]), board["rule"], *data]) + "\n"
+    failed = [f"No generator **{plain(name)}**: {plain(reason)}" for name, reason in board.failed.items()]
+    data = [] if board.source is None else [f"Data: {plain(board.source)}"]
+    return "\n\n".join(["\n".join(lines), *failed, *map(plain, board.notes), board.rule, *data]) + "\n"
 
 
 def none_is_left(failed: Mapping[str, str]) -> NoGenerator:
@@ -101,6 +159,6 @@ def none_is_left(failed: Mapping[str, str]) -> NoGenerator:
     return NoGenerator("no generator is left to judge: " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
 
 
-def _order(row: Mapping[str, Any]) -> tuple[float, float, float]:
-    speed = row["milliseconds_per_shower"]
-    return row["mean_rank"], row["fpd"], math.inf if speed is None else speed
+def _order(row: Standing) -> tuple[float, float, float]:
+    speed = row.milliseconds_per_shower
+    return row.mean_rank, row.fpd, math.inf if speed is None else speed

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from caloforge.fetch import is_remote
@@ -12,6 +11,7 @@ from caloforge.files import atomic_file
 from caloforge.index import Index
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.plots.style import colours
+from caloforge.validation.report.leaderboard import Leaderboard
 from caloforge.validation.report.page import distance, picture, render
 from caloforge.validation.report.verdict import NOTABLE
 from caloforge.validation.row import HEADLINE
@@ -30,12 +30,12 @@ _ARTIFACTS = (
 """What the page gives the address of: in words, step and name."""
 
 
-def write_overview(metrics: Judgement, board: Mapping[str, Any], plots: Path, index: Index, path: Path) -> None:
+def write_overview(metrics: Judgement, board: Leaderboard, plots: Path, index: Index, path: Path) -> None:
     """Write the overview as one HTML file of one screen that needs nothing but itself, and no scripts.
 
     Args:
         metrics: the judgement.
-        board: content of ``leaderboard.json``.
+        board: the ranked generators.
         plots: folder of the judgement's plots.
         index: the run's results, without this page.
         path: where it goes.
@@ -45,18 +45,18 @@ def write_overview(metrics: Judgement, board: Mapping[str, Any], plots: Path, in
         "overview.html.j2",
         index=index,
         metrics=metrics,
-        winner=board["winner"],
-        headline=sentence(metrics, board["winner"]),
+        winner=board.winner,
+        headline=sentence(metrics, board.winner),
         rows=[
             {
-                **row,
-                "sentence": sentence(metrics, row["generator"]).replace(" from Geant4", ""),
-                "near": verdicts[row["generator"]].indistinguishable,
-                "sigma": verdicts[row["generator"]].sigma,
-                "figures": {key: metrics.row(row["generator"], HEADLINE, key) for key in ("auc", "fpd")},
+                **row.model_dump(),
+                "sentence": sentence(metrics, row.generator).replace(" from Geant4", ""),
+                "near": verdicts[row.generator].indistinguishable,
+                "sigma": verdicts[row.generator].sigma,
+                "figures": {key: metrics.row(row.generator, HEADLINE, key) for key in ("auc", "fpd")},
             }
-            for row in board["rows"]
-            if row["generator"] in verdicts
+            for row in board.rows
+            if row.generator in verdicts
         ],
         colours=dict(zip(verdicts, colours(len(verdicts)), strict=True)),
         notable=NOTABLE,

@@ -53,12 +53,12 @@ def _bins(row: Row) -> Iterator[list[Any]]:
 def summary_markdown(metrics: Judgement) -> str:
     """Return the verdicts, the leaderboard and the physics figures of the best as Markdown."""
     board = leaderboard(metrics)
-    names = [row["generator"] for row in board["rows"]][:_COMPARED]
+    names = [row.generator for row in board.rows][:_COMPARED]
     lines = ["# Generated showers against Geant4", "", f"**{plain(metrics.verdict.sentence)}**", ""]
     lines += [*(f"- {plain(generator.verdict.sentence)}" for generator in metrics.generators.values()), ""]
     lines += [f"Geometry {plain(metrics.geometry)}, {metrics.n} showers of each, protocol {metrics.protocol.name}."]
     lines += ["", leaderboard_markdown(board), "", "## Physics figures", ""]
-    if len(board["rows"]) > _COMPARED:
+    if len(board.rows) > _COMPARED:
         lines += [f"Of the best {_COMPARED} generators; report.html and tables.csv have all.", ""]
     lines += [f"| figure | Geant4 | {' | '.join(map(plain, names))} |", "|---" * (len(names) + 2) + "|"]
     for rows in metrics.table(PHYSICS).values():

@@ -14,6 +14,7 @@ from caloforge.files import read_json
 from caloforge.pipelines.local.run import StepError, run_local
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.showers import open_showers
+from caloforge.validation.report.leaderboard import Leaderboard
 from caloforge.webhook import WEBHOOK
 
 pytestmark = pytest.mark.slow
@@ -57,9 +58,9 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     assert "preprocess: started" not in caplog.messages
     assert not [message for message in caplog.messages if "executor_input" in message or "\x1b" in message]
 
-    winner = result.leaderboard["winner"]
+    winner = result.leaderboard.winner
     assert winner in FAMILIES
-    assert read_json(output / "leaderboard.json") == result.leaderboard
+    assert Leaderboard.read(output / "leaderboard.json") == result.leaderboard
     assert set(result.metrics.generators) == set(FAMILIES)
     assert (output / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
     assert list((output / "plots").glob("*.png"))
@@ -87,9 +88,9 @@ def test_a_family_that_fails_does_not_end_the_run_and_is_tried_again(small_showe
     for failing, working in (FAMILIES, FAMILIES[::-1]):
         values = {**SETTINGS, "overrides": {failing: bad, working: QUICK}}
         result = run_local(small_showers, tmp_path, settings=PipelineSettings.parse(values, where="test"))
-        assert result.leaderboard["winner"] == working
-        assert list(result.leaderboard["failed"]) == [failing]
-        assert "no finite gradient" in result.leaderboard["failed"][failing]
+        assert result.leaderboard.winner == working
+        assert list(result.leaderboard.failed) == [failing]
+        assert "no finite gradient" in result.leaderboard.failed[failing]
         assert [path.name for path in (tmp_path / "bundles").iterdir()] == [working]
         assert [path.stem for path in (tmp_path / "generated").iterdir()] == [working]
         for page in ("overview.html", "report.html"):

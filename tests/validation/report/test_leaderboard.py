@@ -2,8 +2,9 @@ import pytest
 from rows import headline, judgement
 
 from caloforge.errors import InputError
+from caloforge.files import read_json, write_json
 from caloforge.source import Source
-from caloforge.validation.report.leaderboard import leaderboard, leaderboard_markdown, ranked
+from caloforge.validation.report.leaderboard import FIGURES, Leaderboard, leaderboard, leaderboard_markdown, ranked
 
 
 def board(figures, speeds=None, **fields):
@@ -13,20 +14,20 @@ def board(figures, speeds=None, **fields):
 
 def test_the_best_mean_rank_wins():
     found = board({"a": (0.9, 1, 0.3), "b": (0.6, 2, 0.1), "c": (1, 3, 0.4)})
-    assert [row["generator"] for row in found["rows"]] == ["b", "a", "c"]
-    assert found["winner"] == "b"
-    assert found["rows"][0]["mean_rank"] == pytest.approx(4 / 3)
+    assert [row.generator for row in found.rows] == ["b", "a", "c"]
+    assert found.winner == "b"
+    assert found.rows[0].mean_rank == pytest.approx(4 / 3)
 
 
 def test_the_distance_from_one_half_counts():
-    assert board({"low": (0.3, 1, 1), "high": (0.6, 1, 1)})["winner"] == "high"
+    assert board({"low": (0.3, 1, 1), "high": (0.6, 1, 1)}).winner == "high"
 
 
 def test_ties_go_to_the_lower_fpd_then_to_the_faster():
-    assert board({"a": (0.6, 2, 0.1), "b": (0.7, 1, 0.1)})["winner"] == "b"
+    assert board({"a": (0.6, 2, 0.1), "b": (0.7, 1, 0.1)}).winner == "b"
     equal = dict.fromkeys(("none", "slow", "fast"), (0.6, 1, 1))
-    rows = board(equal, {"slow": 9.0, "fast": 1.0})["rows"]
-    assert [row["generator"] for row in rows] == ["fast", "slow", "none"]
+    rows = board(equal, {"slow": 9.0, "fast": 1.0}).rows
+    assert [row.generator for row in rows] == ["fast", "slow", "none"]
 
 
 def test_markdown_has_a_row_for_each_and_fits_a_side_panel():
@@ -37,13 +38,13 @@ def test_markdown_has_a_row_for_each_and_fits_a_side_panel():
     assert {line.count("|") for line in (header, *rows)} == {6}
     assert "| 0.6 ± 0.1 | 1 ± 0.1 | 1 ± 0.1 | 2.5 |" in text
     assert "| 0.01 | 0.01 | 0.01 | - |" in text
-    assert found["rule"] in text
+    assert found.rule in text
 
 
 def test_it_says_where_the_data_came_from():
     source = Source("s3://bucket/a.hdf5", 12_300_000, "0123456789abcdef", "2026-11-26T03:40:00+00:00", 1.0)
     found = board({"a": (0.6, 1, 1)}, source=source)
-    assert found["source"] == source.as_dict()
+    assert found.source == source
     line = "Data: s3://bucket/a.hdf5 (12.3 MB, SHA-256 0123456789ab, 2026-11-26 03:40:00 UTC)"
     assert line in leaderboard_markdown(found).splitlines()
     assert "Data" not in leaderboard_markdown(board({"a": (0.6, 1, 1)}))
@@ -59,3 +60,18 @@ def test_no_generator_and_no_figure_that_decides():
 def test_what_generators_share_is_said():
     note = "a and b stand on the same trained layer energies"
     assert note in leaderboard_markdown(board({"a": (0.6, 1, 1), "b": (0.7, 1, 1)}, notes=(note,))).splitlines()
+
+
+def test_the_file_is_what_readers_know_and_is_read_again(tmp_path):
+    source = Source("s3://bucket/a.hdf5", 12_300_000, "0123456789abcdef", "2026-11-26T03:40:00+00:00", 1.0)
+    written = board({"a": (0.6, 1, 1)}, {"a": 2.5}, source=source, failed={"b": "it diverged"})
+    written.write(tmp_path / "leaderboard.json")
+    content = read_json(tmp_path / "leaderboard.json")
+    assert list(content) == ["rule", "winner", "source", "rows", "failed", "notes"]
+    figures = [f"{key}{part}" for key in FIGURES for part in ("", "_error", "_floor")]
+    assert list(content["rows"][0]) == ["generator", "mean_rank", *figures, "milliseconds_per_shower"]
+    assert content["source"] == source.as_dict()
+    assert Leaderboard.read(tmp_path / "leaderboard.json") == written
+    write_json(tmp_path / "other.json", {"winner": "a"})
+    with pytest.raises(InputError, match=r"other.json: rule: Field required"):
+        Leaderboard.read(tmp_path / "other.json")
