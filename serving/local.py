@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from caloforge.child import Child
 from caloforge.serving.client import is_ready
 from caloforge.serving.errors import ServingError
 
@@ -20,10 +19,6 @@ logger = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
 """Importing torch and kserve takes 5 to 20 s on a busy machine."""
-
-STOP_SECONDS = 10.0
-
-_LOG_TAIL_LINES = 30
 
 
 @contextmanager
@@ -43,22 +38,18 @@ def running_server(bundle: Path, *, grpc_port: int | None = None) -> Iterator[st
     http_port = free_port()
     url = f"http://127.0.0.1:{http_port}"
     ports = ["--http-port", str(http_port), "--grpc-port", str(grpc_port or free_port())]
-    # -P: a folder called caloforge in the current directory is not the package.
     command = [sys.executable, "-P", "-m", "caloforge", "serve", "--bundle", str(bundle), *ports]
     with tempfile.TemporaryDirectory(prefix="caloforge-serve-") as folder:
-        log = Path(folder) / "server.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            _wait(process, url, log)
+        with Child(command, what="the server", log=Path(folder) / "server.log") as server:
+            _wait(server, url)
             try:
                 yield url
             except Exception as error:
-                if process.poll() is not None:
-                    raise ServingError(_death(process, log)) from error
+                if server.poll() is not None:
+                    raise ServingError(_death(server)) from error
                 raise
-        finally:
-            _stop(process)
+        if (code := server.wait()) > 0:
+            logger.warning("the server ended with code %d", code)
 
 
 def free_port() -> int:
@@ -68,31 +59,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait(server: Child, url: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not is_ready(url):
-        if process.poll() is not None:
-            raise ServingError(_death(process, log))
+        if server.poll() is not None:
+            raise ServingError(_death(server))
         if time.monotonic() > deadline:
-            raise ServingError(f"the server is not ready after {START_SECONDS:g} s; its log ends:\n{_tail(log)}")
+            raise ServingError(f"the server is not ready after {START_SECONDS:g} s; its log ends:\n{server.tail()}")
         time.sleep(0.1)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        logger.warning("the server did not stop within %g s of SIGTERM and is killed", STOP_SECONDS)
-        process.kill()
-        process.wait()
-    if process.returncode > 0:
-        logger.warning("the server ended with code %d", process.returncode)
-
-
-def _death(process: subprocess.Popen[bytes], log: Path) -> str:
-    return f"the server ended with code {process.returncode}; its log ends:\n{_tail(log)}"
-
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace", encoding="utf-8").splitlines()[-_LOG_TAIL_LINES:])
+def _death(server: Child) -> str:
+    return f"the server ended with code {server.poll()}; its log ends:\n{server.tail()}"

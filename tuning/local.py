@@ -15,11 +15,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from caloforge.child import Child
 from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
 from caloforge.tuning.experiment import parameter_path
 from caloforge.tuning.printed import extract, printed_values
-from caloforge.tuning.process import TrialProcess
 from caloforge.tuning.result import Trial, Tuning
 from caloforge.tuning.rules import check_experiment
 from caloforge.tuning.space import format_value
@@ -28,7 +28,6 @@ from caloforge.tuning.study import distributions, grid_points, open_storage, ope
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
-_LOG_TAIL_LINES = 15
 _MAY_DIFFER = ("maxTrialCount", "parallelTrialCount", "maxFailedTrialCount")
 """What a tuning that goes on may have otherwise than before, as on a cluster."""
 
@@ -67,7 +66,7 @@ class _Running:
     """A trial that runs, and how many values of the objective it had printed when last looked at."""
 
     trial: optuna.Trial
-    process: TrialProcess
+    process: Child
     reported: int = 0
 
 
@@ -177,7 +176,7 @@ class _Run:
             },
             "KATIB_TRIAL_NAME": name,
         }
-        process = TrialProcess(command, self.output / "trials" / name / "log", environment)
+        process = Child(command, what=name, environment=environment, log=self.output / "trials" / name / "log")
         self.running.append(_Running(trial, process))
 
     def _look(self, item: _Running) -> None:
@@ -220,8 +219,7 @@ class _Run:
     def _count_failure(self, item: _Running, why: str) -> None:
         self.failed += 1
         name = item.trial.user_attrs["name"]
-        tail = "\n".join(item.process.lines()[-_LOG_TAIL_LINES:])
-        logger.warning("%s: %s; its log %s ends:\n%s", name, why, item.process.log, tail)
+        logger.warning("%s: %s; its log %s ends:\n%s", name, why, item.process.log, item.process.tail())
         bound = self.spec.get("maxFailedTrialCount")
         if (bound is not None and self.failed >= bound) or self.failed == self.wanted:
             self.ended = f"{self.failed} trials failed; the last one, {name}, {why}: see {item.process.log}"

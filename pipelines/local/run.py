@@ -5,19 +5,16 @@ import json
 import logging
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from caloforge.child import Child
 from caloforge.components.family import FAILED
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
@@ -28,7 +25,6 @@ from caloforge.pipelines.local.timings import timings
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.pipelines.version import code_version
 from caloforge.pods import SecretKey
-from caloforge.runner import RUNNER
 from caloforge.showers import open_showers
 from caloforge.steps import STEP_LOG
 from caloforge.validation.judgement import Judgement
@@ -36,9 +32,6 @@ from caloforge.validation.report.leaderboard import Leaderboard
 from caloforge.webhook import WEBHOOK
 
 logger = logging.getLogger(__name__)
-
-STOP_SECONDS = 30.0
-"""How long tasks may take to save themselves when the run is stopped."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SIDE_BY_SIDE = 2  # kfp.local runs at most so many iterations of a loop at a time
@@ -156,33 +149,21 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
         "cache": str(output / "steps" / "cache"),
         "outputs": str(results),
     }
-    threads = max(1, (os.cpu_count() or 1) // min(_SIDE_BY_SIDE, len(settings.families)))
+    threads = str(max(1, (os.cpu_count() or 1) // min(_SIDE_BY_SIDE, len(settings.families))))
     environment = {
-        **{name: str(threads) for name in _THREADS},
-        **os.environ,
-        "PYTHONSAFEPATH": "1",  # a folder called caloforge in the current directory is not the package
+        **{name: os.environ.get(name, threads) for name in _THREADS},
         "PYTHONUNBUFFERED": "1",
-        # kfp's own files, and what a step says, whatever the locale.
-        "PYTHONUTF8": "1",
-        "PYTHONIOENCODING": "utf-8",
-        RUNNER: str(os.getpid()),
         STEP_LOG: str(output / "steps" / "times.jsonl"),
     }
-    with (output / "run.log").open("a", encoding="utf-8") as file:
+    command = [sys.executable, "-m", "caloforge.pipelines.local.execute"]
+    with (output / "run.log").open("a") as file:
         log = RunLog(file)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "caloforge.pipelines.local.execute"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            encoding="utf-8", errors="replace", env=environment, start_new_session=True,
-        )  # fmt: skip
-        with process, _stopped_at_the_end(process):
-            assert process.stdin is not None
-            assert process.stdout is not None
-            json.dump(request, process.stdin)
-            process.stdin.close()
-            for line in process.stdout:
-                log.feed(line)
-            code = process.wait()
+        with (
+            Child(command, what="the run", environment=environment, hear=log.feed, given=json.dumps(request)) as child,
+            _said_when_interrupted(),
+        ):
+            child.read()
+            code = child.wait()
     if code == 0:
         return dict(read_json(results))
     if log.input_error:
@@ -196,15 +177,9 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
 
 
 @contextmanager
-def _stopped_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Stop what is still running when the block is left by an interruption."""
+def _said_when_interrupted() -> Iterator[None]:
     try:
         yield
-    finally:
-        with suppress(psutil.NoSuchProcess):
-            tasks = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            if tasks:
-                logger.info("stopping; the same command goes on from here")
-                os.killpg(process.pid, signal.SIGTERM)
-            for task in psutil.wait_procs(tasks, timeout=STOP_SECONDS)[1]:
-                task.kill()
+    except BaseException:
+        logger.info("stopping; the same command goes on from here")
+        raise

@@ -44,8 +44,10 @@ def serve(
     bundle: Path, http_port: int, grpc_port: int, name: str, max_steps: int | None, request_seconds: float
 ) -> None:
     """Serve a generator with KServe's model server until it is stopped."""
+    from caloforge.runner import end_with_runner
     from caloforge.serving.server import serve as serve_bundle
 
+    end_with_runner()
     serve_bundle(
         bundle, http_port=http_port, grpc_port=grpc_port, name=name, max_steps=max_steps,
         request_seconds=request_seconds,

@@ -90,7 +90,7 @@ def test_what_does_not_end_in_time_is_killed_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers of torchrun have sessions of their own, and hold memory and the pipe of the log."""
-    monkeypatch.setattr("caloforge.models.training.worker.STOP_SECONDS", 0.5)
+    monkeypatch.setattr("caloforge.child.STOP_SECONDS", 0.5)
     began = time.monotonic()
     with pytest.raises(TrainingFailed, match=r"^out of time"):
         run(
