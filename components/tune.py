@@ -58,12 +58,12 @@ def tune(
 
     from caloforge.components.artifacts import describe, log_scalars, record
     from caloforge.components.task import task
+    from caloforge.place import TUNE_BACKENDS, place
     from caloforge.tuning.experiment import TrialPod
     from caloforge.tuning.plots import plots_html
     from caloforge.tuning.result import Tuning, tuning_markdown
     from caloforge.tuning.settings import TuneSettings
     from caloforge.tuning.space import flatten
-    from caloforge.tuning.tune import on_cluster
     from caloforge.tuning.tune import tune as tune_family
     from caloforge.tuning.write import write_tuning
 
@@ -77,7 +77,7 @@ def tune(
                 data,
                 Path(checkpoints) / "tuning" / family if checkpoints else Path(scratch),
                 # A trial's pod finds artifacts in their store only.
-                prepared=prepared.uri if on_cluster(chosen.backend) else prepared.path,
+                prepared=prepared.uri if place(chosen.backend, TUNE_BACKENDS) == "cluster" else prepared.path,
                 family=family,
                 preset=preset,
                 overrides=mine,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caloforge.errors import InputError
+from caloforge.place import TUNE_BACKENDS, place
 from caloforge.tuning.settings import TuneSettings
 
 
@@ -45,4 +46,4 @@ def check_search(
             raise InputError(
                 f"tuning: {family}: the overrides leave nothing to search of {', '.join(space.parameters)}"
             )
-        check_algorithm(tuning.algorithm, left, local=tuning.backend == "local")
+        check_algorithm(tuning.algorithm, left, local=place(tuning.backend, TUNE_BACKENDS, inside=True) == "local")

@@ -15,6 +15,7 @@ from caloforge.kubernetes_rules import Image, MountPath, NamespaceOrNone, Object
 from caloforge.models.registries import FAMILIES, PRESETS
 from caloforge.models.training.pod import TrainingPod
 from caloforge.pipelines.early import check_overrides, check_search
+from caloforge.place import TRAIN_BACKENDS, TrainBackend, place
 from caloforge.pods import Pod, SecretKey, cpu_limit, refuse_secrets
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
@@ -76,7 +77,7 @@ class Distributed(Config):
 
     nodes: int = Field(default=1, ge=1, le=10_000)
     processes: int = Field(default=1, ge=1, le=1024)
-    backend: Literal["local", "cluster", "auto"] = "auto"
+    backend: TrainBackend = "auto"
     runtime: ObjectName = "torch-distributed"
     shared: str = ""
 
@@ -258,9 +259,8 @@ class PipelineSettings(Config):
     @property
     def trains_in_train_job(self) -> bool:
         """Whether the step of a training makes a TrainJob and waits for it."""
-        return self.distributed.backend == "cluster" or (
-            self.distributed.backend == "auto" and self.distributed.nodes > 1
-        )
+        spread = self.distributed
+        return place(spread.backend, TRAIN_BACKENDS, wanted=spread.nodes > 1, inside=True) == "cluster"
 
     def training_pod(self) -> TrainingPod:
         """Return what each pod of a TrainJob gets."""

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from caloforge.errors import unknown_name
 from caloforge.models.export import ONNX_FILE
-from caloforge.pods import in_pod
+from caloforge.place import DEPLOY_BACKENDS, place
 from caloforge.secrets import AUTHORIZATION, checked_secret
 from caloforge.serving.inference_service import ServiceSettings, check_service_name, inference_service
 from caloforge.serving.smoke import check_onnx, reference_showers, smoke_test
 from caloforge.serving.storage_uri import storage_uri
 from caloforge.steps import step
 
-BACKENDS = ("local", "kserve", "auto")
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,7 @@ def deploy(
         ClusterError: the cluster does not answer any more.
     """
     settings = settings or ServiceSettings()
-    if backend not in BACKENDS:
-        raise unknown_name("backend", backend, BACKENDS)
-    if backend == "local" or not name or (backend == "auto" and not in_pod()):
+    if place(backend, DEPLOY_BACKENDS, wanted=bool(name)) == "local":
         return Deployment("", smoke_test(bundle, seed=seed))
     from caloforge.cluster import connect
     from caloforge.serving.rollout import Rollout

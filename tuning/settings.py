@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from caloforge.config import Config
-
-Backend = Literal["local", "katib", "optimizationjob", "auto"]
-"""Where trials run: subprocesses here, Jobs that Katib makes, TrainJobs that Trainer makes; ``auto`` is
-Katib within a pod and subprocesses elsewhere."""
+from caloforge.place import TuneBackend
 
 
 class TuneSettings(Config):
@@ -30,7 +27,7 @@ class TuneSettings(Config):
     """
 
     trials: int = Field(default=0, ge=0, le=100_000)
-    backend: Backend = "auto"
+    backend: TuneBackend = "auto"
     parallel: int = Field(default=1, ge=1, le=10_000)
     algorithm: str = "tpe"
     objective: str = "fpd"

@@ -13,7 +13,8 @@ from caloforge.errors import InputError
 from caloforge.fetch import local_copy
 from caloforge.files import write_json
 from caloforge.models.presets import resolve
-from caloforge.pods import digest_of, in_pod
+from caloforge.place import TUNE_BACKENDS, TuneBackend, place
+from caloforge.pods import digest_of
 from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
@@ -23,7 +24,6 @@ from caloforge.tuning.experiment import LOOKS, SCRATCH, TrialPod, build_experime
 from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import TrialFailed, check_objective, objective_names
 from caloforge.tuning.result import Tuning
-from caloforge.tuning.settings import Backend
 from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space
 from caloforge.tuning.write import write_tuning
 
@@ -51,7 +51,7 @@ def tune(
     timeout_minutes: float | None = None,
     early_stopping: bool = False,
     seed: int = 0,
-    backend: Backend = "local",
+    backend: TuneBackend = "local",
     pod: TrialPod | None = None,
     required: bool = True,
 ) -> Tuning:
@@ -98,7 +98,7 @@ def tune(
     resolve(family, preset, overrides)
     fixed = flatten(overrides or {})
     searched = _without(load_space(family, preset, space), fixed)
-    cluster = on_cluster(backend)
+    cluster = place(backend, TUNE_BACKENDS) == "cluster"
     check_algorithm(algorithm, searched.parameters, local=not cluster)
     if early_stopping and backend == "optimizationjob":
         raise InputError("an OptimizationJob stops no trials early; use the backend katib or local")
@@ -147,11 +147,6 @@ def tune(
         log = logger.info if result.best else logger.warning
         log("tune %s: %s", family, result.summary())
     return result
-
-
-def on_cluster(backend: Backend) -> bool:
-    """Return whether trials run on a cluster, and have to find their data there."""
-    return backend in ("katib", "optimizationjob") or (backend == "auto" and in_pod())
 
 
 def prepare_once(

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from caloforge.errors import InputError, unknown_name
+from caloforge.errors import InputError
 from caloforge.fetch import is_remote, local_copy
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
 from caloforge.models.configuration import TrainingConfig, TrainingRequest
@@ -20,11 +20,10 @@ from caloforge.models.training.pod import TrainingPod
 from caloforge.models.training.record import training_figures
 from caloforge.models.training.train import check_minutes, given_energies, train
 from caloforge.models.training.worker import TrainingFailed, follow
+from caloforge.place import TRAIN_BACKENDS, place
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.steps import step
-
-BACKENDS = ("local", "cluster", "auto")
 
 
 def train_distributed(
@@ -60,10 +59,8 @@ def train_distributed(
         TrainingFailed: the training failed, or took too long.
         ClusterError: the cluster does not answer any more.
     """
-    if backend not in BACKENDS:
-        raise unknown_name("backend", backend, BACKENDS)
     pod = pod or TrainingPod()
-    on_cluster = backend == "cluster" or (backend == "auto" and nodes > 1 and in_pod())
+    on_cluster = place(backend, TRAIN_BACKENDS, wanted=nodes > 1) == "cluster"
     if on_cluster or in_pod():
         processes = max(processes, pod.gpus)
     if nodes > 1 and not on_cluster:

@@ -20,6 +20,7 @@ from caloforge.pipelines.doctor.services import check_pipelines
 from caloforge.pipelines.doctor.storage import check_storage
 from caloforge.pipelines.manifests.rights import USUAL, Use
 from caloforge.pipelines.settings import PipelineSettings
+from caloforge.place import TUNE_BACKENDS, place
 
 SERVICE_CHECKS: Mapping[str, Check] = {
     "pipelines": check_pipelines,
@@ -100,12 +101,13 @@ def examine(
 
 def uses(settings: PipelineSettings) -> frozenset[Use]:
     """Return what a pipeline asks of a cluster beside Kubeflow Pipelines."""
-    tunes = settings.tuning.trials > 0
+    tuning = settings.tuning
+    tunes = tuning.trials > 0 and place(tuning.backend, TUNE_BACKENDS, inside=True) == "cluster"
     asked: dict[Use, bool] = {
         "deploy": bool(settings.deploy),
-        "tune": tunes and settings.tuning.backend in ("katib", "auto"),
+        "tune": tunes and tuning.backend != "optimizationjob",
         "distribute": settings.trains_in_train_job,
-        "search": tunes and settings.tuning.backend == "optimizationjob",
+        "search": tunes and tuning.backend == "optimizationjob",
     }
     return frozenset(use for use, is_asked in asked.items() if is_asked)
 

@@ -115,7 +115,7 @@ def test_the_command(api: KubernetesApi, server: Any, tiny_bundle: Path, tmp_pat
 def test_a_pod_deploys_by_itself(
     api: KubernetesApi, server: Any, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("caloforge.serving.deploy.in_pod", lambda: True)
+    monkeypatch.setattr("caloforge.place.in_pod", lambda: True)
     assert deploy(tiny_bundle, name="calo", uri="s3://bucket/bundle").url == server.url
     assert api.of("inferenceservices")
 

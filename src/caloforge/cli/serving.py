@@ -10,6 +10,7 @@ from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
 from caloforge.cli.inputs import at_energy, read_headers, stop_on_sigterm
 from caloforge.cli.options import PATH, bundle_option, header_options, output_option, seed_option, steps_option
+from caloforge.place import DEPLOY_BACKENDS
 
 
 @main.command(example="caloforge export --bundle bundle -o exported")
@@ -63,7 +64,7 @@ def serve(
 @click.option("--uri", default="", help="Address of the bundle for the cluster; without it its path, on a claim.")
 @click.option(
     "--backend",
-    type=click.Choice(["local", "kserve", "auto"]),
+    type=click.Choice(DEPLOY_BACKENDS),
     default="auto",
     show_default=True,
     help="A subprocess, a cluster, or what fits the place.",

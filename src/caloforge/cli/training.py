@@ -21,6 +21,7 @@ from caloforge.cli.options import (
     seed_option,
 )
 from caloforge.logs import first_process
+from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS
 
 
 @main.command(example="caloforge train --data showers.hdf5 --prepared prepared --family vae --max-minutes 5 -o vae")
@@ -36,7 +37,7 @@ from caloforge.logs import first_process
 @click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
 @click.option(
     "--backend",
-    type=click.Choice(["local", "cluster", "auto"]),
+    type=click.Choice(TRAIN_BACKENDS),
     default="auto",
     show_default=True,
     help="torchrun, a TrainJob, or what fits the place.",
@@ -125,7 +126,7 @@ def train_energies_(
 @seed_option
 @click.option(
     "--backend",
-    type=click.Choice(["local", "katib", "optimizationjob", "auto"]),
+    type=click.Choice(TUNE_BACKENDS),
     default="local",
     show_default=True,
     help="Subprocesses, a cluster, or what fits the place.",
