@@ -16,7 +16,6 @@ from caloforge.serving.storage_uri import storage_uri
 from caloforge.steps import step
 
 
-
 @dataclass(frozen=True)
 class Deployment:
     """What a deployment left.

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import ssl
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 
 from caloforge.cluster import OPTIMIZATION_JOB, TRAIN_JOB, Cluster, ClusterError, conditions
+from caloforge.patience import Patience
 from caloforge.tuning.optimization_job import assigned, check_optimization_job
 from caloforge.tuning.result import State, Trial, Tuning
 
@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 STATUS_URL = "KUBEFLOW_TRAINER_SERVER_URL"
 """Environment variable that Trainer sets where trainings may tell their figures."""
 
-ATTEMPTS = 3
+PATIENCE_SECONDS = 10.0
+"""A trial that has its figures does not wait longer for somebody who wants them; they are in its log too."""
 
 
 def run_on_trainer(job: dict[str, Any], cluster: Cluster, *, timeout: float | None = None) -> Tuning:
@@ -80,7 +81,8 @@ def tell_trainer(figures: Mapping[str, float]) -> None:
         "metrics": [{"name": name, "value": f"{value:.6g}"} for name, value in figures.items() if math.isfinite(value)],
         "lastUpdatedTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
     }
-    for attempt in range(1, ATTEMPTS + 1):
+    patience = Patience(PATIENCE_SECONDS)
+    while True:
         try:
             # It is renewed now and then.
             token = Path(os.environ["KUBEFLOW_TRAINER_SERVER_TOKEN"]).read_text(encoding="utf-8").strip()
@@ -90,9 +92,9 @@ def tell_trainer(figures: Mapping[str, float]) -> None:
             )
             answer.raise_for_status()
         except (httpx.HTTPError, OSError, KeyError) as error:
-            logger.warning("Trainer was not told the figures: %s", error)
-            if attempt < ATTEMPTS:
-                time.sleep(attempt)
+            if not patience.wait(f"Trainer cannot be told the figures: {error}"):
+                logger.warning("Trainer was not told the figures: %s", error)
+                return
         else:
             return
 

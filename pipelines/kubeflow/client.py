@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from caloforge.errors import InputError
 from caloforge.network import ca_file, lasting_problem, proxy_of
+from caloforge.patience import PASSING, Patience
 from caloforge.pods import ACCOUNT, in_pod
 from caloforge.secrets import checked_secret, masked, read_secret, remember_address, without_secrets
 
@@ -39,13 +40,11 @@ IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 
 POLL_SECONDS = 10.0
 PATIENCE_SECONDS = 120.0
-"""An API server that does not answer for so long is given up."""
+"""An API server that does not answer for so long is given up: somebody sits before the terminal and waits."""
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 """How long one request may take; kfp waits for ever."""
-
-_PASSING = (429, 500, 502, 503, 504)
 
 _LOG_ATTEMPTS = 3
 _TEMPLATES = ("retry-system-container-impl", "system-container-impl", "system-container-driver")
@@ -168,18 +167,15 @@ class Kubeflow:
             arguments: of the call.
             named: of the call.
         """
-        start, pause = time.monotonic(), min(1.0, self.poll_seconds)
+        patience = Patience(self.patience, first=self.poll_seconds)
         while True:
             try:
                 return self.once(what, call, *arguments, **named)
             except Passing as error:
                 if not (self._answers or error.answered):
                     raise InputError(f"{self.host}: cannot be reached: {error}") from None
-                if time.monotonic() - start > self.patience:
+                if not patience.wait(str(error)):
                     raise KubeflowError(f"{self.host}: cannot {what}: {error}") from None
-                logger.warning("%s; asking again", error)
-            time.sleep(pause)
-            pause = min(2 * pause, 30.0)
 
     def run(self, run_id: str) -> Any:
         """Return the record of a run."""
@@ -297,7 +293,7 @@ class Kubeflow:
         return Refused(text, status)
 
     def _explained(self, what: str, error: Any) -> Exception:
-        if error.status in _PASSING:
+        if error.status in PASSING:
             return Passing(self._reason(error), answered=True)
         kind = (error.headers or {}).get("Content-Type", "")
         if "html" in kind and error.status != 401:

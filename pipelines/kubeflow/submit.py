@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 import kfp_server_api
 
 from caloforge.errors import InputError
+from caloforge.patience import Patience
 from caloforge.pipelines.check import check
 from caloforge.pipelines.compile import compile_pipeline, version_name
 from caloforge.pipelines.kubeflow.client import Kubeflow, KubeflowError, Passing, Refused
@@ -204,16 +204,13 @@ def _start(kubeflow: Kubeflow, arguments: Mapping[str, Any]) -> Any:
         )
         return {run.run_id: run for run in answer.runs or []}
 
-    before, start, pause = runs(), time.monotonic(), min(1.0, kubeflow.poll_seconds)
+    before, patience = runs(), Patience(kubeflow.patience, first=kubeflow.poll_seconds)
     while True:
         try:
             return kubeflow.once("start the run", kubeflow.client.run_pipeline, **arguments)
         except Passing as error:
-            if time.monotonic() - start > kubeflow.patience:
+            if not patience.wait(str(error)):
                 raise KubeflowError(f"{kubeflow.host}: cannot start the run: {error}") from None
-            logger.warning("%s; asking again", error)
-        time.sleep(pause)
-        pause = min(2 * pause, 30.0)
         if new := [run for identifier, run in runs().items() if identifier not in before]:
             return new[0]
 

@@ -19,6 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from caloforge.errors import InputError
 from caloforge.network import ca_file, lasting_problem, proxy_of
+from caloforge.patience import PASSING, PATIENCE_SECONDS, Patience
 from caloforge.pods import ACCOUNT, digest_of
 from caloforge.secrets import checked_secret, masked
 
@@ -30,9 +31,6 @@ DIGEST = "caloforge/digest"
 POLL_SECONDS = 10.0
 REQUEST_SECONDS = (10.0, 60.0)
 """How long a connection and an answer may take."""
-
-PATIENCE_SECONDS = 300.0
-"""An API server that does not answer for so long is given up."""
 
 
 @dataclass(frozen=True)
@@ -327,21 +325,18 @@ class Cluster:
 
     def _persist(self, what: str, call: Callable[[], Any], refused: Callable[[ApiException], Refused]) -> Any:
         """Call the API server; ask again while it is overloaded, broken or away."""
-        start, pause = time.monotonic(), min(1.0, self.poll_seconds)
+        patience = Patience(self.patience, first=self.poll_seconds)
         while True:
             try:
                 return call()
             except (ApiException, HTTPError) as error:
                 if problem := lasting_problem(error):
                     raise InputError(f"{self.api.configuration.host}: {problem}") from None
-                if isinstance(error, ApiException) and error.status not in (410, 429, 500, 502, 503, 504):
+                if isinstance(error, ApiException) and error.status not in {410, *PASSING}:
                     raise refused(error) from None
-                if time.monotonic() - start > self.patience:
+                if not patience.wait(f"{what}: {reason(error)}"):
                     text = f"the cluster has not answered for {self.patience:g} s: {reason(error)}"
                     raise ClusterError(text) from None
-                logger.warning("%s: %s; asking again", what, reason(error))
-            time.sleep(pause)
-            pause = min(2 * pause, 30.0)
 
     def _refused(self, verb: str, kind: Kind, name: str, error: ApiException) -> Refused:
         what = f"cannot {verb} {kind.name} {name!r}" if name else f"cannot {verb} {kind.plural}"

@@ -11,16 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from caloforge.errors import InputError
+from caloforge.patience import PATIENCE_SECONDS, Patience
 from caloforge.progress import Progress
 from caloforge.store import Away, Found, Store, Unreachable
 
 logger = logging.getLogger(__name__)
-
-PATIENCE_SECONDS = 300.0
-"""A store that does not answer for so long is given up."""
-
-PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
-"""Between two attempts."""
 
 SHOWERS = (".hdf5", ".h5")
 """Names of HDF5 files, and what those begin with, at 0, 512, 1024, ... bytes."""
@@ -29,41 +24,27 @@ _HEAD_BYTES = 2**14
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-class Patience:
-    """How long a store has been away, and how much longer that is borne."""
+def _wait(patience: Patience, store: Store, error: Away) -> None:
+    """Wait before another attempt.
 
-    def __init__(self, shown: str, seconds: float) -> None:
-        self._shown, self._seconds = shown, seconds
-        self.renew()
-
-    def renew(self) -> None:
-        """Begin anew: the store answered."""
-        self._since, self._pause = time.monotonic(), PAUSE_SECONDS
-
-    def wait(self, error: Away) -> None:
-        """Wait a while.
-
-        Raises:
-            Unreachable: the store has been away for too long.
-        """
-        away = time.monotonic() - self._since
-        if away + self._pause > self._seconds:
-            raise Unreachable(f"{self._shown}: cannot be fetched: the store was away for {away:.0f} s ({error})")
-        logger.warning("%s: %s; trying again in %.0f s", self._shown, error, self._pause)
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+    Raises:
+        Unreachable: the store has been away for too long.
+    """
+    if not patience.wait(f"{store.shown}: {error}"):
+        text = f"{store.shown}: cannot be fetched: the store was away for {patience.away:.0f} s ({error})"
+        raise Unreachable(text) from None
 
 
 def look_patiently(store: Store, seconds: float) -> Found:
     """Return what is there, when the store answers."""
-    patience = Patience(store.shown, seconds)
+    patience = Patience(seconds)
     while True:
         try:
             return store.look()
         except InputError:
             raise
         except Away as error:
-            patience.wait(error)
+            _wait(patience, store, error)
 
 
 @dataclass(frozen=True)
@@ -98,7 +79,7 @@ def download(store: Store, found: Found, target: Path, *, patience: float = PATI
         OSError: the target cannot be written.
     """
     logger.info("fetching %s%s", store.shown, f" ({found.size / 1e6:.1f} MB)" if found.size is not None else "")
-    start, waiting = time.monotonic(), Patience(store.shown, patience)
+    start, waiting = time.monotonic(), Patience(patience)
     progress = _progress(found)
     digest, done, furthest, broken = hashlib.sha256(), 0, 0, False
     head = bytearray()
@@ -136,7 +117,7 @@ def download(store: Store, found: Found, target: Path, *, patience: float = PATI
                 break
             except Away as error:  # an unknown host too: it was known a moment ago
                 broken = True
-                waiting.wait(error)
+                _wait(waiting, store, error)
     if done < _HEAD_BYTES:
         _check_signature(head, store.shown)
     seconds = time.monotonic() - start

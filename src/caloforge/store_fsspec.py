@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from caloforge.errors import InputError
 from caloforge.network import causes, lasting_problem
+from caloforge.patience import PASSING
 from caloforge.secrets import masked, remember_address, without_secrets
 from caloforge.store import Away, Found, explained
 
@@ -106,7 +107,7 @@ class FsspecStore:
             return InputError(f"{self.shown}: access is denied; are the store's keys in the environment?")
         module = type(error).__module__.partition(".")[0]
         passes = isinstance(error, OSError | EOFError) or module in _PASSING_MODULES
-        if passes or code in (408, 429, 500, 502, 503, 504):
+        if passes or code in PASSING:
             return explained(error, self._address, self.shown)
         return InputError(
             f"{self.shown}: cannot be read ({type(error).__name__}: {masked(' '.join(str(error).split()))})"

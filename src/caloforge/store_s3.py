@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from caloforge.errors import InputError
 from caloforge.network import ca_file
+from caloforge.patience import PASSING
 from caloforge.secrets import has_password, remember_address, without_secrets
 from caloforge.store import BLOCK_BYTES, CONNECT_SECONDS, READ_SECONDS, Away, Found, explained
 
@@ -152,7 +153,7 @@ class S3Store:
         code = str(error.response.get("Error", {}).get("Code", ""))
         message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        if status >= 500 or status in (408, 429) or code in _PASSING:
+        if status >= 500 or status in PASSING or code in _PASSING:
             return Away(f"the store answers {status}" + (f" {code}" if code != str(status) else ""))
         if code in _CHANGED:
             return Away("it has changed")

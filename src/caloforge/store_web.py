@@ -10,10 +10,10 @@ import httpx
 from caloforge import __version__
 from caloforge.errors import InputError
 from caloforge.network import trust
+from caloforge.patience import PASSING
 from caloforge.secrets import masked, remember_address, without_secrets
 from caloforge.store import CONNECT_SECONDS, READ_SECONDS, Away, Found, explained
 
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 _DENIED = {401, 403, 407}
 
 
@@ -35,7 +35,7 @@ class WebStore:
         """Ask with HEAD, and for the first byte where the server wants no HEAD (a signed address of S3)."""
         answer = self._send("HEAD")
         answer.close()
-        if answer.status_code in _PASSING | {404, 410}:
+        if answer.status_code in PASSING | {404, 410}:
             self._check(answer)
         if answer.status_code != 200:
             answer = self._send("GET", {"Range": "bytes=0-0"})
@@ -108,4 +108,4 @@ class WebStore:
         if status in _DENIED:
             raise InputError(f"{self.shown}: access is denied (the server answers {status})")
         text = f"the server answers {status} {answer.reason_phrase}".rstrip()
-        raise Away(text) if status in _PASSING else InputError(f"{self.shown}: {text}")
+        raise Away(text) if status in PASSING else InputError(f"{self.shown}: {text}")

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rows import headline as figures
+from rows import judgement
 
 from caloforge.components.artifacts import describe, headline, log_roc, log_scalars, record
 from caloforge.files import digest
 from caloforge.source import Source
+from caloforge.validation.report.leaderboard import leaderboard
 
 
 @pytest.fixture
@@ -37,8 +40,7 @@ def test_the_infinite_threshold_of_a_roc_is_left_out(metrics: Any) -> None:
 
 
 def test_headline_names_generator_and_floor() -> None:
-    row = dict.fromkeys(("auc", "fpd", "mean_separation"), 0.7)
-    values = headline({"rows": [{"generator": "vae", **row, **{f"{key}_floor": 0.5 for key in row}}]})
+    values = headline(leaderboard(judgement(figures("vae", 0.7, 0.7, 0.7, floor=0.5))))
     assert values["vae_auc"] == 0.7
     assert values["floor_auc"] == 0.5
 

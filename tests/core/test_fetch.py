@@ -19,7 +19,6 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from object_store import ObjectStore, serving
 
-from caloforge import download
 from caloforge.errors import InputError
 from caloforge.fetch import (
     Unreachable,
@@ -29,6 +28,7 @@ from caloforge.fetch import (
     local_copy,
     look,
 )
+from caloforge.patience import Patience
 from caloforge.secrets import without_secrets
 from caloforge.source import Source
 
@@ -45,7 +45,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("caloforge.patience.FIRST_PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_a_store_that_is_started_again_while_a_step_fetches(tmp_path: Path, monk
     """A real outage: the port is closed for a while, in the middle of the file."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "name")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
-    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr("caloforge.patience.FIRST_PAUSE_SECONDS", 0.1)
     objects = {"physics/a/showers.hdf5": SHOWERS}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -359,7 +359,7 @@ def test_what_cannot_be_had(store: ObjectStore, tmp_path: Path, monkeypatch: pyt
     def no_wait(*_: object) -> None:
         raise AssertionError("waits")
 
-    monkeypatch.setattr(download.Patience, "wait", no_wait)
+    monkeypatch.setattr(Patience, "wait", no_wait)
     assert refused("s3://physics/nothing.hdf5", tmp_path) == "s3://physics/nothing.hdf5: nothing is there"
     nowhere = "s3://nowhere/showers.hdf5"
     assert refused(nowhere, tmp_path) == f"{nowhere}: nothing is there (no bucket 'nowhere')"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from object_store import ObjectStore, serving
 
-from caloforge import download, fetch_cache
+from caloforge import fetch_cache
 from caloforge.errors import InputError
 from caloforge.fetch import fetch
 
@@ -40,7 +40,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "name")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setattr(download, "PAUSE_SECONDS", 0.02)
+        monkeypatch.setattr("caloforge.patience.FIRST_PAUSE_SECONDS", 0.02)
         monkeypatch.setattr(fetch_cache, "LOOK_SECONDS", 0.02)
         yield store
 

@@ -342,7 +342,7 @@ def test_sigterm_while_the_server_is_away(
     api.away_at, api.away_seconds = answered, 2.0
     code, output = stop_while_waiting(RUN, toy(), api, lambda: api.away_at is None, tmp_path)
     assert code == 143, output
-    assert "asking again" in output
+    assert "trying again" in output
     assert not api.of("experiments")
 
 

@@ -257,7 +257,7 @@ def test_a_trial_reads_its_parameters_and_tells_its_figures(tmp_path: Path, monk
         (tmp_path / "token").write_text("secret\n")
         monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", url)
         monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_TOKEN", str(tmp_path / "token"))
-        monkeypatch.setattr("caloforge.tuning.trainer.time.sleep", lambda _: None)
+        monkeypatch.setattr("caloforge.patience.time.sleep", lambda _: None)
         tell_trainer({"fpd": 0.25, "auc": float("nan")})
     ((token, body),) = told
     assert token == "Bearer secret"

@@ -212,7 +212,7 @@ def test_waiting_bears_what_passes(
     api.play = _plays(("RUNNING", []), ("RUNNING", []), ("SUCCEEDED", []))
     api.script = ["none", "none", fault, fault]
     assert wait(kubeflow, "runs-1").state == "succeeded"
-    assert caplog.text.count("asking again") == 2
+    assert caplog.text.count("trying again") == 2
 
 
 @pytest.mark.parametrize(("fault", "message"), [(401, "expired"), (403, "forbidden"), ("html", "web page")])
