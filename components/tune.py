@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Output
+from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Model, Output
 
 from caloforge.components.image import IMAGE
 
@@ -11,6 +11,7 @@ from caloforge.components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def tune(
     prepared: Input[Dataset],
+    energies: Input[Model],
     tuning: Output[Dataset],
     table: Output[Markdown],
     plots: Output[HTML],
@@ -23,6 +24,7 @@ def tune(
     backend: str = "auto",
     settings: str = "{}",
     pod: str = "{}",
+    standing: str = "[]",
     seed: int = 0,
     checkpoints: str = "",
     data_sha256: str = "",
@@ -32,6 +34,7 @@ def tune(
 
     Args:
         prepared: folder that preprocess wrote.
+        energies: trained layer energies of preprocess.
         tuning: folder with overrides.json, trials.json and plots.
         table: all trials, the best first.
         plots: the objective trial by trial, and against the parameters.
@@ -44,6 +47,7 @@ def tune(
         backend: local for trials in this task, katib for Jobs, auto for Katib within a pod.
         settings: JSON of TuneSettings.
         pod: JSON of TrialPod, what a trial gets on a cluster.
+        standing: JSON of the families that stand on the layer energies.
         seed: seed of the search and of every training.
         checkpoints: folder that outlives the task; empty: none.
         data_sha256: checksum of the file.
@@ -70,14 +74,15 @@ def tune(
     with task("tune", family), tempfile.TemporaryDirectory() as scratch:
         chosen = TuneSettings.parse({**json.loads(settings), "backend": backend}, where="tuning")
         mine = json.loads(overrides).get(family)
+        afar = place(chosen.backend, TUNE_BACKENDS) == "cluster"  # a trial's pod finds artifacts in their store only
         if trials == 0:
             result = Tuning(chosen.objective, maximize=False, trials=[], fixed=flatten(mine or {}))
         else:
             result = tune_family(
                 data,
                 Path(checkpoints) / "tuning" / family if checkpoints else Path(scratch),
-                # A trial's pod finds artifacts in their store only.
-                prepared=prepared.uri if place(chosen.backend, TUNE_BACKENDS) == "cluster" else prepared.path,
+                prepared=prepared.uri if afar else prepared.path,
+                energies=(energies.uri if afar else energies.path) if family in json.loads(standing) else None,
                 family=family,
                 preset=preset,
                 overrides=mine,

@@ -100,7 +100,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
             if searches:
                 tuned = placed(
                     tune(
-                        prepared=prepared, trials=tune_trials, overrides=overrides, pod=trial,
+                        prepared=prepared, energies=preprocessed.outputs["energies"], standing=json.dumps(standing),
+                        trials=tune_trials, overrides=overrides, pod=trial,
                         backend=settings.tuning.backend,
                         settings=settings.tuning.model_dump_json(exclude_defaults=True, exclude={"trials", "backend"}),
                         **one,

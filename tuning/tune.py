@@ -12,7 +12,8 @@ from typing import Any
 from caloforge.errors import InputError
 from caloforge.fetch import local_copy
 from caloforge.files import write_json
-from caloforge.models.presets import resolve
+from caloforge.models.presets import energies_training, resolve
+from caloforge.models.registries import FAMILIES
 from caloforge.place import TUNE_BACKENDS, TuneBackend, place
 from caloforge.pods import digest_of
 from caloforge.preprocessing.prepare import prepare
@@ -24,12 +25,14 @@ from caloforge.tuning.experiment import LOOKS, SCRATCH, TrialPod, build_experime
 from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import TrialFailed, check_objective, objective_names
 from caloforge.tuning.result import Tuning
-from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space
+from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space, nest
 from caloforge.tuning.write import write_tuning
 
 logger = logging.getLogger(__name__)
 
-"""Where the pods of a TrainJob have an empty folder."""
+
+ENERGIES = "energies"
+"""Part of a family's settings, and of a tuning's folder, that the layer energies have."""
 
 
 def tune(
@@ -43,6 +46,7 @@ def tune(
     geometry: str | None = None,
     particle: str | None = None,
     prepared: str | Path | None = None,
+    energies: str | Path | None = None,
     parallel: int = 1,
     algorithm: str = "tpe",
     objective: str = "fpd",
@@ -73,6 +77,9 @@ def tune(
         particle: which one, where the binning XML has several with as many voxels.
         prepared: folder of the prepared data, a path or an address like ``showers``; without it the
             showers are prepared first.
+        energies: folder of trained layer energies, a path or an address like ``showers``, that all trials stand on
+            unless the search or the overrides touch how they are trained. Without it a search on this machine trains
+            them once, and on a cluster each trial its own.
         parallel: trials at a time.
         algorithm: name of the search algorithm.
         objective: name of the figure to minimise.
@@ -111,11 +118,21 @@ def tune(
             command.append(f"--max-minutes={max_minutes:g}")
         if early_stopping:
             command += [f"--objective={objective}", f"--looks={LOOKS}"]
+        if any(map(_of_energies, (*searched.parameters, *fixed))):
+            energies = None
         if not cluster:
-            command += _local_data(showers, prepared, output, geometry=geometry, particle=particle, seed=seed)
+            data = _local_data(showers, prepared, output, geometry=geometry, particle=particle, seed=seed)
+            if energies is not None:
+                data["energies"] = local_copy(str(energies), output / "data").absolute()
+            elif _alike(family, preset, searched, nest(fixed)):
+                changes, folder = nest(fixed).get(ENERGIES), output / ENERGIES
+                energies_once(data, folder, preset=preset, overrides=changes, seed=seed, max_minutes=max_minutes)
+                data["energies"] = folder.absolute()
+            command += [f"--{name}={path}" for name, path in data.items()]
         else:
             command += [f"--data={showers}"]
             command += [f"--prepared={prepared}"] if prepared is not None else []
+            command += [f"--energies={energies}"] if energies is not None else []
             command += [f"--geometry={geometry}"] if geometry is not None else []
             command += [f"--particle={particle}"] if particle is not None else []
         search: dict[str, Any] = {
@@ -159,6 +176,35 @@ def prepare_once(
     return prepared
 
 
+def energies_once(data: Mapping[str, Path], energies: Path, *, max_minutes: float | None, **options: Any) -> None:
+    """Train the layer energies of all trials unless that was done in an earlier run.
+
+    Args:
+        data: paths of the showers, ``data``, and of the folder ``prepared``.
+        energies: folder to write.
+        max_minutes: limit on each trial's training, of which they get their share.
+        options: of :func:`caloforge.models.training.energies.train_energies`.
+    """
+    from caloforge.models.training.energies import train_energies
+    from caloforge.models.voxel_family import ENERGY_SHARE
+
+    if not energies.exists():
+        minutes = None if max_minutes is None else ENERGY_SHARE * max_minutes
+        train_energies(data["data"], data["prepared"], energies, **options, max_minutes=minutes)
+
+
+def _alike(family: str, preset: str, space: SearchSpace, overrides: Mapping[str, Any]) -> bool:
+    """Return whether all trials of a family have layer energies and would train the same ones, as a preset does."""
+    if not FAMILIES.get(family).uses_layer_energies or any(map(_of_energies, space.parameters)):
+        return False
+    config: Any = resolve(family, preset, overrides)
+    return bool(config.energies == energies_training(preset, overrides.get(ENERGIES)))
+
+
+def _of_energies(path: str) -> bool:
+    return path.partition(".")[0] == ENERGIES
+
+
 def _without(space: SearchSpace, fixed: Mapping[str, Value]) -> SearchSpace:
     """Return a search space without the parameters that have a value already."""
     left = {path: parameter for path, parameter in space.parameters.items() if path not in fixed}
@@ -181,14 +227,14 @@ def _local_data(
     geometry: str | None,
     particle: str | None,
     seed: int,
-) -> Sequence[str]:
-    """Fetch and prepare the showers once for all trials, and return the options that name them."""
+) -> dict[str, Path]:
+    """Fetch and prepare the showers once for all trials, and return the options of a trial that name them."""
     data = local_copy(str(showers), output / "data")
     if prepared is None:
         folder = prepare_once(data, output / "prepared", geometry=geometry, particle=particle, seed=seed)
     else:
         folder = local_copy(str(prepared), output / "data")
-    return [f"--data={data.absolute()}", f"--prepared={folder.absolute()}"]
+    return {"data": data.absolute(), "prepared": folder.absolute()}
 
 
 def _on_katib(build: Any, name: str, pod: TrialPod, output: Path, *, timeout: float | None) -> Tuning:

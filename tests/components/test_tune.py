@@ -35,7 +35,9 @@ given = json.load(sys.stdin)
 @dsl.pipeline
 def pipeline() -> str:
     prepared = dsl.importer(artifact_uri=given["prepared"], artifact_class=dsl.Dataset)
-    return tune(data=given["showers"], prepared=prepared.output, **given["arguments"]).outputs["overrides"]
+    energies = dsl.importer(artifact_uri="s3://physics/energies", artifact_class=dsl.Model)
+    artifacts = {"prepared": prepared.output, "energies": energies.output}
+    return tune(data=given["showers"], **artifacts, **given["arguments"]).outputs["overrides"]
 
 local.init(local.SubprocessRunner(use_venv=False), pipeline_root=given["root"])
 print("RESULT", pipeline().output)
@@ -53,7 +55,8 @@ class _Artifact(SimpleNamespace):
 def _run(showers: Path, prepared: Path, output: Path, **arguments: Any) -> tuple[str, dict[str, _Artifact]]:
     made = {name: _Artifact(output / name) for name in ("tuning", "table", "plots", "metrics")}
     output.mkdir()
-    result, record = tune.python_func(_Artifact(prepared), **made, data=str(showers), family="vae", **arguments)
+    artifacts = {"prepared": _Artifact(prepared), "energies": _Artifact(output / "none")}
+    result, record = tune.python_func(**artifacts, **made, data=str(showers), family="vae", **arguments)
     assert Record.model_validate_json(record).family == "vae"
     return result, made
 
@@ -82,6 +85,9 @@ def test_in_its_own_pod(small_showers: Path, small_prepared: Path, tmp_path: Pat
     assert made["metrics"].logged["fpd"] > 0
     (trial,) = (tmp_path / "kept" / "tuning" / "vae" / "trials").iterdir()
     assert read_json(trial / "bundle" / "training.json")["config"]["preset"] == "demo"
+    stands_on = read_json(trial / "bundle" / "training.json")["energies"]
+    assert stands_on["given"], "the search trained them once, as the overrides have it, and not each trial"
+    assert read_json(tmp_path / "kept" / "tuning" / "vae" / "energies" / "training.json")["config"]["steps"] == 4
 
 
 @pytest.mark.parametrize("required", [False, True])
@@ -114,7 +120,8 @@ def test_with_katib(small_showers: Path, small_prepared: Path, tmp_path: Path) -
         api.script = ["lost", "none", 503, "none", "reset"]
         kubeconfig.write_text(yaml.safe_dump(_kubeconfig(api.url, "physics")))
         arguments = {
-            "family": "vae", "trials": 2, "backend": "katib", "overrides": json.dumps({"vae": FIXED}),
+            "family": "vae", "trials": 2, "backend": "katib", "standing": '["vae"]',
+            "overrides": json.dumps({"vae": {key: FIXED[key] for key in FIXED if key != "energies"}}),
             "pod": json.dumps({"claims": {"showers": "/data"}, "image": "registry/caloforge:1"}),
             "settings": json.dumps({"early_stopping": True}),
         }  # fmt: skip
@@ -138,6 +145,7 @@ def test_with_katib(small_showers: Path, small_prepared: Path, tmp_path: Path) -
     assert experiment["metadata"]["namespace"] == "physics", "the kubeconfig's"
     job = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
     assert job["containers"][0]["image"] == "registry/caloforge:1"
+    assert "--energies=s3://physics/energies" in [*job["containers"][0]["command"], *job["containers"][0]["args"]]
     assert f"--prepared={small_prepared}" in job["containers"][0]["command"], "the splits of the training"
     table = next((tmp_path / "root").rglob("table")).read_text()
     assert table.count("| 0.25 |") == 1

@@ -185,6 +185,9 @@ def tune(
     metavar="FOLDER|URI",
     help="Folder that `caloforge preprocess` wrote; without it that is done first.",
 )
+@click.option(
+    "--energies", metavar="FOLDER|URI", help="Folder that `caloforge train-energies` wrote; without it trained within."
+)
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What the trial starts from.")
 @click.option(
@@ -200,6 +203,7 @@ def trial(
     geometry: str | None,
     particle: str | None,
     prepared: str | None,
+    energies: str | None,
     family: str,
     preset: str,
     settings: tuple[str, ...],
@@ -241,5 +245,6 @@ def trial(
     request = TrainingRequest(
         showers=showers, prepared=folder, output=output, family=family, preset=preset, overrides=overrides,
         seed=seed, max_minutes=max_minutes or None,
+        energies=None if energies is None else local_copy(energies, output / "data"),
     )  # fmt: skip
     run_trial(request, objective=objective, looks=looks, report=print_figures_with_time)
