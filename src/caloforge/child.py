@@ -170,7 +170,8 @@ class Child:
 
     def _descendants(self) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
-            return psutil.Process(self._process.pid).children(recursive=True)
+            found: list[psutil.Process] = psutil.Process(self._process.pid).children(recursive=True)
+            return found
         return []
 
     def _too_late(self) -> None:
@@ -181,7 +182,7 @@ class Child:
 def _runs(process: psutil.Process) -> bool:
     """Return whether a process runs; one that nobody has asked for its exit status does not."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

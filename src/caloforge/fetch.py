@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from caloforge.download import PATIENCE_SECONDS, Downloaded, download, look_patiently
+from caloforge.download import Downloaded, download, look_patiently
 from caloforge.errors import InputError
 from caloforge.fetch_cache import FETCH_CACHE, FetchCache, cache_of_environment, check_space, key_of
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256, write_json
+from caloforge.patience import PATIENCE_SECONDS
 from caloforge.secrets import without_secrets
 from caloforge.source import Source
 from caloforge.store import Away, Found, Store, Unreachable
