@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,14 @@ def header_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def backend_option(known: Sequence[str], kinds: str, *, default: str = "auto") -> Callable[[Any], Any]:
+    """Add the option that says where an operation runs; ``kinds`` are those of the backends in words."""
+    return click.option(
+        "--backend", type=click.Choice(known), default=default, show_default=True,
+        help=f"{kinds}, or what fits the place.",
+    )  # fmt: skip
 
 
 def kubeflow_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,15 @@ import click
 from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
 from caloforge.cli.inputs import at_energy, read_headers, stop_on_sigterm
-from caloforge.cli.options import PATH, bundle_option, header_options, output_option, seed_option, steps_option
+from caloforge.cli.options import (
+    PATH,
+    backend_option,
+    bundle_option,
+    header_options,
+    output_option,
+    seed_option,
+    steps_option,
+)
 from caloforge.place import DEPLOY_BACKENDS
 
 
@@ -62,13 +70,7 @@ def serve(
 @bundle_option
 @click.option("--name", default="", help="Name of the InferenceService; without it the server is stopped again.")
 @click.option("--uri", default="", help="Address of the bundle for the cluster; without it its path, on a claim.")
-@click.option(
-    "--backend",
-    type=click.Choice(DEPLOY_BACKENDS),
-    default="auto",
-    show_default=True,
-    help="A subprocess, a cluster, or what fits the place.",
-)
+@backend_option(DEPLOY_BACKENDS, "A subprocess, a cluster")
 @click.option("--settings", "settings_file", type=PATH, help="YAML of how it is served: image, resources, ...")
 @click.option("--context", help="Context of the kubeconfig; without it the current one.")
 @click.option("--namespace", help="Goes before that of the settings and of the context.")

@@ -13,6 +13,7 @@ from caloforge.cli.group import main
 from caloforge.cli.inputs import fetch_input, read_settings, stop_on_sigterm
 from caloforge.cli.options import (
     PATH,
+    backend_option,
     data_option,
     geometry_option,
     minutes_option,
@@ -35,13 +36,7 @@ from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS
 @click.option("--checkpoints", type=PATH, help="Folder from which a stopped training goes on.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each node.")
 @click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
-@click.option(
-    "--backend",
-    type=click.Choice(TRAIN_BACKENDS),
-    default="auto",
-    show_default=True,
-    help="torchrun, a TrainJob, or what fits the place.",
-)
+@backend_option(TRAIN_BACKENDS, "torchrun, a TrainJob")
 @click.option("--pod", "pod_file", type=PATH, help="YAML of what each node gets on a cluster: image, claims, ...")
 @seed_option
 @output_option("Bundle")
@@ -124,13 +119,7 @@ def train_energies_(
 @click.option("--timeout-minutes", type=click.FloatRange(min=0), help="Bound of the search; the best until then wins.")
 @click.option("--early-stopping", is_flag=True, help="End trials that are worse than the median at the same point.")
 @seed_option
-@click.option(
-    "--backend",
-    type=click.Choice(TUNE_BACKENDS),
-    default="local",
-    show_default=True,
-    help="Subprocesses, a cluster, or what fits the place.",
-)
+@backend_option(TUNE_BACKENDS, "Subprocesses, a cluster", default="local")
 @click.option(
     "--pod", "pod_file", type=PATH, help="YAML of what trials get on a cluster: image, namespace, claims, ..."
 )
