@@ -63,7 +63,7 @@ def deploy(
         ClusterError: the cluster does not answer any more.
     """
     settings = settings or ServiceSettings()
-    if place(backend, DEPLOY_BACKENDS, wanted=bool(name)) == "local":
+    if place(backend, DEPLOY_BACKENDS) == "local" or not name:
         return Deployment("", smoke_test(bundle, seed=seed))
     from caloforge.cluster import connect
     from caloforge.serving.rollout import Rollout
