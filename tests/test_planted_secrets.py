@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import subprocess
@@ -19,6 +20,23 @@ from caloforge import cli
 
 PLANT = "Pl4nted"
 """Part of every secret."""
+
+_numbers = itertools.count()
+
+
+class _Plant:
+    """Another secret whenever it is written into a text: one that is known must not hide another one."""
+
+    def __format__(self, _: str) -> str:
+        return f"{PLANT}{next(_numbers):04d}"
+
+
+NEW = _Plant()
+
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caloforge.secrets._known", set())
 
 
 @pytest.fixture
@@ -54,31 +72,28 @@ def said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Said]:
         yield Said(tmp_path, caplog)
 
 
-WITH_PASSWORD = f"http://me:{PLANT}/+x@"
-
-
 def test_query(said: Said, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = ("--energy", 1000, "--n", 1, "-o", tmp_path / "q.hdf5")
     for url in (
-        f"http://me:{PLANT}@127.0.0.1:9",
-        f"{WITH_PASSWORD}127.0.0.1:9",
-        f"me:{PLANT}@host",
-        f"ftp://me:{PLANT}@host",
+        f"http://me:{NEW}@127.0.0.1:9",
+        f"http://me:{NEW}/+x@127.0.0.1:9",
+        f"me:{NEW}@host",
+        f"ftp://me:{NEW}@host",
     ):
         assert said.run("query", "--url", url, *output).startswith("2 ")
-    with_password = store.url.replace("://", f"://me:{PLANT}@")
+    with_password = store.url.replace("://", f"://me:{NEW}@")
     assert said.run("query", "--url", with_password, *output).startswith(("1 ", "2 "))
     for header in ("Authorization: Bearer", "Cookie: session=", "X-Api-Key:", "x-auth-token:", "Plain: Bearer x-"):
         assert "among the words of a command; use --header-file" in said.run(
-            "query", "--url", store.url, *output, "--header", f"{header}{' ' * (header[-1] == ':')}{PLANT}.9"
+            "query", "--url", store.url, *output, "--header", f"{header}{' ' * (header[-1] == ':')}{NEW}.9"
         )
     headers = tmp_path / "headers"
-    headers.write_text(f"# ours\nAuthorization: Bearer {PLANT}.9\n\nHost: a\n")
+    headers.write_text(f"# ours\nAuthorization: Bearer {NEW}.9\n\nHost: a\n")
     said.run("query", "--url", store.url, *output, "--header-file", headers)
     assert "file of headers: line 1: expected" in said.run(
         "query", "--url", store.url, *output, "--header-file", _file(tmp_path / "file of headers", PLANT)
     )
-    for broken in (f"Bearer {PLANT}\nx", f"Bearer {PLANT}\u00e9"):
+    for broken in (f"Bearer {NEW}\nx", f"Bearer {NEW}\u00e9"):
         monkeypatch.setenv("CALOFORGE_AUTHORIZATION", broken)
         assert "CALOFORGE_AUTHORIZATION: not a header" in said.run("query", "--url", store.url, *output)
     said.check(headers, tmp_path / "file of headers")
@@ -93,26 +108,27 @@ def test_header_of_the_environment_is_sent(
     said: Said, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("caloforge.serving.client._answer", lambda *_: pytest.fail("nobody answers"))
-    monkeypatch.setenv("CALOFORGE_AUTHORIZATION", f"Bearer {PLANT}.9")
+    token, other = f"Bearer {NEW}.9", f"other-{NEW}"
+    monkeypatch.setenv("CALOFORGE_AUTHORIZATION", token)
     from caloforge.cli.inputs import read_headers
 
-    assert read_headers(("Host: a",), None) == {"Host": "a", "Authorization": f"Bearer {PLANT}.9"}
-    headers = _file(tmp_path / "headers", f"authorization: Bearer other-{PLANT}\n")
-    assert read_headers((), headers) == {"authorization": f"Bearer other-{PLANT}"}
+    assert read_headers(("Host: a",), None) == {"Host": "a", "Authorization": token}
+    headers = _file(tmp_path / "headers", f"authorization: Bearer {other}\n")
+    assert read_headers((), headers) == {"authorization": f"Bearer {other}"}
 
 
 def test_data(said: Said, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", f"{PLANT}KEY")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"{PLANT}/WORD")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", f"{NEW}KEY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"{NEW}/WORD")
     host = store.url.removeprefix("http://")
-    good = f"http://me:{PLANT}@{host}/bucket/a.hdf5?X-Amz-Signature={PLANT}&token={PLANT}"
+    good = f"http://me:{NEW}@{host}/bucket/a.hdf5?X-Amz-Signature={NEW}&token={NEW}"
     assert said.run("preprocess", "--data", good, "-o", tmp_path / "prepared").startswith("0 ")
     addresses = (
-        f"http://me:{PLANT}@{host}/bucket/none.hdf5", f"s3://KEY:{PLANT}/+x@bucket/a.hdf5",
-        f"s3://KEY:{PLANT}@bucket/a.hdf5", f"minio://KEY:{PLANT}@bucket/a.hdf5", f"gs://me:{PLANT}@bucket/a.hdf5",
-        f"gopher://me:{PLANT}@host/a.hdf5", f"http://me:{PLANT}@[::1/a.hdf5", "s3://bucket/none.hdf5",
-        f"https://me:{PLANT}@{host}/bucket/a.hdf5", f"/me:{PLANT}@nowhere/token={PLANT}",
+        f"http://me:{NEW}@{host}/bucket/none.hdf5", f"s3://KEY:{NEW}/+x@bucket/a.hdf5",
+        f"s3://KEY:{NEW}@bucket/a.hdf5", f"minio://KEY:{NEW}@bucket/a.hdf5", f"gs://me:{NEW}@bucket/a.hdf5",
+        f"gopher://me:{NEW}@host/a.hdf5", f"http://me:{NEW}@[::1/a.hdf5", "s3://bucket/none.hdf5",
+        f"https://me:{NEW}@{host}/bucket/a.hdf5", f"/nowhere/token={NEW}",
     )  # fmt: skip
     for address in addresses:
         for verb in ("preprocess", "run"):
@@ -125,11 +141,11 @@ def test_data(said: Said, store: ObjectStore, tmp_path: Path, monkeypatch: pytes
 def test_settings(said: Said, tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     texts = (
-        f"pod: {{env: {{DB_PASS: {PLANT}}}}}", f"data: https://me:{PLANT}@host/x", f"webhook: https://chat/{PLANT}",
-        f"pod: {{annotations: {{note: 'Bearer {PLANT}-0'}}}}", f"pod: {{labels: {{api-token: {PLANT}}}}}",
-        f"pod: {{env: {{PGPASS: *{PLANT}}}}}", f"pod:\n  env:\n    HF_KEY: {PLANT}: x\n", f"image: me:{PLANT}@registry/x:1",
-        f"pod: {{secret_env: {{HF_KEY: {PLANT}}}}}", f"service: {{env: {{A: 'sig={PLANT}'}}}}",
-        f"resources: {{train: {{env: {{A_SECRET: {PLANT}}}}}}}", f"checkpoints: s3://a:{PLANT}@b/c",
+        f"pod: {{env: {{DB_PASS: {NEW}}}}}", f"data: https://me:{NEW}@host/x", f"webhook: https://chat/{NEW}",
+        f"pod: {{annotations: {{note: 'Bearer {NEW}-0'}}}}", f"pod: {{labels: {{api-token: {NEW}}}}}",
+        f"pod: {{env: {{PGPASS: *{NEW}}}}}", f"pod:\n  env:\n    HF_KEY: {NEW}: x\n", f"image: me:{NEW}@registry/x:1",
+        f"pod: {{secret_env: {{HF_KEY: {NEW}}}}}", f"service: {{env: {{A: 'sig={NEW}'}}}}",
+        f"resources: {{train: {{env: {{A_SECRET: {NEW}}}}}}}", f"checkpoints: s3://a:{NEW}@b/c",
     )  # fmt: skip
     for text in texts:
         settings.write_text(text)
@@ -138,7 +154,7 @@ def test_settings(said: Said, tmp_path: Path) -> None:
             output = () if verb == "submit" else ("-o", tmp_path / "out")
             assert said.run(verb, "--settings", settings, *data, *output).startswith("2 "), text
     deploy = ("deploy", "--bundle", tmp_path, "--name", "calo", "--backend", "kserve")
-    for uri in (f"s3://K:{PLANT}@bucket/x", f"https://me:{PLANT}@host/x", f"https://host/x?sig={PLANT}"):
+    for uri in (f"s3://K:{NEW}@bucket/x", f"https://me:{NEW}@host/x", f"https://host/x?sig={NEW}"):
         assert "which the service would show" in said.run(*deploy, "--uri", uri)
     said.check(settings)
 
@@ -148,16 +164,16 @@ def test_kubeflow(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name, raising=False)
     files = []
     with running(KfpApi()) as api:
-        for number, content in enumerate((f"{PLANT}\nx", f"{PLANT} x", f"{PLANT}\u00e9", f"{PLANT}\x1b[0m")):
+        for number, content in enumerate((f"{NEW}\nx", f"{NEW} x", f"{NEW}\u00e9", f"{NEW}\x1b[0m")):
             files.append(_file(tmp_path / f"token{number}", content))
             assert "not a token" in said.run("status", "runs-1", "--host", api.url, "--token-file", files[-1])
-        for content in (f"{PLANT}=1\nx", f"a={PLANT}\u00e9"):
+        for content in (f"{NEW}=1\nx", f"a={NEW}\u00e9"):
             files.append(_file(tmp_path / f"cookies{len(files)}", content))
             assert "not a list of cookies" in said.run("status", "r", "--host", api.url, "--cookies-file", files[-1])
-        for host in (api.url.replace("://", f"://me:{PLANT}@"), f"http://me:{PLANT}@127.0.0.1:9", f"me:{PLANT}@host"):
+        for host in (api.url.replace("://", f"://me:{NEW}@"), f"http://me:{NEW}@127.0.0.1:9", f"me:{NEW}@host"):
             assert said.run("status", "runs-1", "--host", host).startswith("2 ")
         for name in ("CALOFORGE_KFP_TOKEN", "CALOFORGE_KFP_COOKIES"):
-            monkeypatch.setenv(name, f"{PLANT}\nx")
+            monkeypatch.setenv(name, f"{NEW}\nx")
             assert f"{name}: not a" in said.run("status", "runs-1", "--host", api.url)
             monkeypatch.delenv(name)
     said.check(*files)
@@ -170,15 +186,16 @@ from caloforge.cli import main
 
 @main.command(example="")
 def broken():
-    raise KeyError("https://me:{PLANT}@host" + "/x")
+    raise KeyError("https://me:{NEW}@host" + "/x")
 
 sys.argv = ["caloforge", "broken"]
 main()
 """
-    script = _file(tmp_path / "script.py", code.replace(PLANT, "\" + 'Pl4n' + 'ted' + \""))
+    script = _file(tmp_path / "script.py", code)
     done = subprocess.run([sys.executable, script], env=dict(os.environ), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "KeyError: 'https://***@host/x'" in done.stderr
+    assert PLANT not in done.stderr
 
 
 def test_showers_of_a_server(said: Said, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +208,7 @@ def test_showers_of_a_server(said: Said, tiny_bundle: Path, tmp_path: Path, monk
         "caloforge.serving.client.ask",
         lambda url, conditions, **_: Answer(bundle.sample(conditions, seed=1), bundle.geometry),
     )
-    url = f"http://me:{PLANT}@host:8080/calo?token={PLANT}"
+    url = f"http://me:{NEW}@host:8080/calo?token={NEW}"
     assert said.run("query", "--url", url, "--energy", 20000, "--n", 2, "-o", tmp_path / "q.hdf5").startswith("0 ")
     with h5py.File(tmp_path / "q.hdf5") as file:
         assert file.attrs["source"] == "http://host:8080/calo"

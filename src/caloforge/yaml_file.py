@@ -64,7 +64,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
             if number > MOST_VALUES:
                 raise InputError(f"{where}: more than {MOST_VALUES} values, aliases followed")
     except yaml.YAMLError as error:
-        raise InputError(f"{where}: not a YAML file ({error})") from None
+        raise InputError(f"{where}: not a YAML file ({_said(error)})") from None
     except RecursionError:
         raise InputError(f"{where}: nested too deeply, or an alias holds itself") from None
     except ValueError as error:  # a date or a number that is none, of PyYAML's constructors
@@ -72,6 +72,15 @@ def parse_yaml(text: str, *, where: str) -> Any:
             raise
         raise InputError(f"{where}: not a YAML file ({error})") from None
     return values
+
+
+def _said(error: yaml.YAMLError) -> str:
+    """Return what is wrong and where; PyYAML would quote the line, which may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    problem = str(getattr(error, "problem", None) or type(error).__name__)
+    if "undefined alias" in problem:
+        problem = "a value that begins with * names nothing; quote it"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark is not None else problem
 
 
 def _values(value: Any) -> Iterator[Any]:

@@ -27,6 +27,13 @@ from caloforge.serving.storage_uri import storage_uri
 PLANT = "Pl4nted"
 """Part of every secret here."""
 
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test gave away must not hide what another one does."""
+    monkeypatch.setattr("caloforge.secrets._known", set())
+
+
 NAMES = """
 CALOFORGE_AUTHORIZATION CALOFORGE_KFP_COOKIES CALOFORGE_KFP_TOKEN CALOFORGE_WEBHOOK DB_PASS PGPASS PGPASSWORD MYSQL_PWD
 HF_KEY HF_TOKEN HUGGING_FACE_HUB_TOKEN WANDB_API_KEY wandb_api_key MLFLOW_TRACKING_PASSWORD AWS_ACCESS_KEY_ID

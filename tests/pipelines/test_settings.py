@@ -153,7 +153,7 @@ def test_what_kubernetes_takes_is_taken() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\nfamilies: [vae]\nseed: 2\n", "the key 'seed' is there twice.*line 3"),
+        ("seed: 1\nfamilies: [vae]\nseed: 2\n", "line 3.*the key 'seed' is there twice"),
         ("pod:\n  env: {A: x, A: y}\n", "the key 'A' is there twice"),
         ("seed: true\n", "seed: expected a number"),
         ("families: [vae]\nmax_minutes: .inf\n", "max_minutes: .*finite"),
