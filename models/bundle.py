@@ -39,6 +39,8 @@ FORMAT = 2
 FILES = ("weights.safetensors", "geometry.xml", "training.json", "README.md")
 TRANSFORM = "transform.safetensors"
 """File of the fitted codings, in bundles of families that use them."""
+LIKELIHOOD = "likelihood.json"
+"""File of how likely held-out showers are, in bundles of families with a likelihood."""
 
 
 class GeneratorFailed(RuntimeError):
@@ -176,6 +178,7 @@ def save_bundle(
     *,
     record: Mapping[str, Any],
     extrapolation: Extrapolation,
+    likelihood: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a bundle folder, atomically.
 
@@ -186,6 +189,7 @@ def save_bundle(
         prepared: the data it was trained on.
         record: training record: losses, times, provenance, layer energies.
         extrapolation: what sampling does with energies outside the trained range.
+        likelihood: how likely held-out showers are, if the family can say it.
 
     Raises:
         GeneratorFailed: a weight is not finite.
@@ -198,6 +202,8 @@ def save_bundle(
             (folder / TRANSFORM).write_bytes((prepared.path / TRANSFORM).read_bytes())
         prepared.geometry.write(folder / "geometry.xml")
         write_json(folder / "training.json", record)
+        if likelihood is not None:
+            write_json(folder / LIKELIHOOD, likelihood)
         content = bundle_config(config, prepared, network, energies=record["energies"], extrapolation=extrapolation)
         (folder / "README.md").write_text(_model_card(content, prepared, record), encoding="utf-8")
         seal_bundle(folder, content)

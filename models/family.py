@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.draws import Draws
+from caloforge.errors import InputError
 from caloforge.geometry import Geometry
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
@@ -105,11 +106,14 @@ class Family(nn.Module, ABC):
             search space.
         noise_features: standard normal numbers needed per shower.
         default_steps: steps of the sampler, None where sampling takes one pass.
+        has_likelihood: whether :meth:`log_prob` says how likely a shower is. A density of coded voxels is none: the
+            coding fills zeros with noise.
         flipped_share: share of showers in which another library's rounding may turn a discrete choice; an
             exported file must agree in all others.
     """
 
     flipped_share: ClassVar[float] = 0.0
+    has_likelihood: ClassVar[bool] = False
     Config: ClassVar[type[FamilyConfig]]
     uses_layer_energies: ClassVar[bool] = False
     uses_transforms: ClassVar[bool] = False
@@ -160,6 +164,21 @@ class Family(nn.Module, ABC):
         Returns:
             (B, V) float32, MeV; no voxel is between 0 and the threshold.
         """
+
+    def log_prob(self, conditions: Tensor, voxels: Tensor) -> dict[str, Tensor]:
+        """Return the log-likelihood of showers, part by part, for a family with ``has_likelihood``.
+
+        Args:
+            conditions: (B, K) float32, as for :meth:`forward`.
+            voxels: (B, V) MeV, none between 0 and the threshold.
+
+        Returns:
+            (B,) for each part, in nats; they add up to that of the shower.
+
+        Raises:
+            InputError: the family has none.
+        """
+        raise InputError(f"family {self.config.family!r} has no likelihood of showers; the family tree has")
 
     def sampling_batch(self, device: torch.device) -> int:
         """Return how many showers are drawn at once where the caller does not say."""

@@ -110,6 +110,7 @@ class Tree(Family):
 
     Config = TreeConfig
     flipped_share = 0.1
+    has_likelihood = True
     space: ClassVar = {
         "rings.learning_rate": {"type": "double", "min": 1.0e-3, "max": 6.0e-3, "log": True},
         "cells.learning_rate": {"type": "double", "min": 1.0e-3, "max": 6.0e-3, "log": True},

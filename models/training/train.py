@@ -23,6 +23,7 @@ from caloforge.models.bundle import Generator, bundle_config, save_bundle
 from caloforge.models.configuration import TrainingConfig, TrainingRequest
 from caloforge.models.energies import EnergiesModel, load_energies, state_digest
 from caloforge.models.family import DataSpec, Family, Stage
+from caloforge.models.likelihood.calibration import calibrate
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES
 from caloforge.models.training.data import TrainingData
@@ -109,7 +110,10 @@ def train(
             ),
         }
         if fabric.is_global_zero:
-            save_bundle(request.output, family, config, prepared, record=record, extrapolation="refuse")
+            save_bundle(
+                request.output, family, config, prepared, record=record, extrapolation="refuse",
+                likelihood=calibrate(family, open_split(Path(request.showers), request.prepared, "validation")),
+            )  # fmt: skip
             shutil.rmtree(folder)
             if not any(root.iterdir()):
                 root.rmdir()

@@ -69,6 +69,20 @@ def generate(
     print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps))
 
 
+@main.command(example="caloforge score --bundle tree --data new_geant4.hdf5 -o scores.hdf5")
+@bundle_option
+@data_option
+@geometry_option
+@particle_option
+@output_option("HDF5 file")
+def score(bundle: Path, data: str, geometry: str | None, particle: str | None, output: Path) -> None:
+    """Say how likely each shower is: log p, its parts, and how unusual it is."""
+    from caloforge.models.likelihood.score import score as score_showers
+    from caloforge.showers import open_showers
+
+    print_figures(score_showers(bundle, open_showers(fetch_input(data).path, geometry, particle=particle), output))
+
+
 @main.command(example="caloforge validate --reference geant4.hdf5 --generated vae.hdf5 --generated flow.hdf5 -o report")
 @ca_cert_option
 @showers_option(

@@ -1,0 +1,136 @@
+"""What the log-likelihood of ordinary showers is, so that one that is unusual can be told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from caloforge.models.family import Family
+from caloforge.models.likelihood.log_prob import TOTAL, log_probs
+from caloforge.models.tree.trend import Trend
+from caloforge.showers import Showers
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float64]
+
+FARTHEST = 1e3
+"""Residuals in standard deviations are cut here: a shower that cannot be has minus infinity."""
+
+FEWEST = 50
+"""Showers that a calibration needs."""
+MOST = 5000
+"""More say no more."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Log-likelihoods of showers that the generator was not trained on.
+
+    How large they are follows from the incident energy: more hits have more factors. So each part is
+    measured from a line over log E_inc, in units of its scatter there.
+
+    Attributes:
+        lines: name of the part, ``total`` among them, to mean and scatter over log E_inc.
+        middle: (P,) mean residual of the parts without the total.
+        inverse: (P, P) inverse of their covariance.
+        distance: (M,) rising, of the showers: see :meth:`distances`.
+        total: (M,) rising, residuals of the total.
+    """
+
+    lines: Mapping[str, Trend]
+    middle: FloatArray
+    inverse: FloatArray
+    distance: FloatArray
+    total: FloatArray
+
+    @classmethod
+    def fit(cls, incident_energy: FloatArray, log_prob: Mapping[str, FloatArray]) -> Self:
+        """Fit to (M,) incident energies in MeV and log-likelihoods of the parts and their ``total``."""
+        log_energy = np.log(incident_energy)
+        lines = {}
+        for name, values in log_prob.items():
+            lines[name] = Trend()
+            some = np.isfinite(values)
+            lines[name].fit(log_energy[some], values[some])
+        empty = np.empty(0)
+        first = cls(lines, empty, empty, empty, empty)
+        residuals = first.residuals(incident_energy, log_prob)
+        parts = np.stack([residuals[name] for name in lines if name != TOTAL], axis=1)
+        covariance = np.atleast_2d(np.cov(parts.T)) + 1e-6 * np.eye(parts.shape[1])
+        second = cls(lines, parts.mean(axis=0), np.linalg.inv(covariance), empty, empty)
+        return cls(
+            lines, second.middle, second.inverse, np.sort(second.distances(residuals)), np.sort(residuals[TOTAL])
+        )
+
+    def residuals(self, incident_energy: FloatArray, log_prob: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Return how many standard deviations each part is above the ordinary one of that energy, (N,) each."""
+        found = {}
+        for name, line in self.lines.items():
+            mean, spread = (x.double().numpy() for x in line(torch.from_numpy(np.log(incident_energy)).float()))
+            found[name] = np.clip((log_prob[name] - mean) / spread, -FARTHEST, FARTHEST)
+        return found
+
+    def distances(self, residuals: Mapping[str, FloatArray]) -> FloatArray:
+        """Return the squared distance of Mahalanobis (1936) of the parts from the ordinary ones, (N,).
+
+        Either way and part by part: a dead layer takes hits away, and a shower of fewer hits has fewer factors,
+        so that its total may well be above the ordinary one.
+        """
+        off = np.stack([residuals[name] for name in self.lines if name != TOTAL], axis=1) - self.middle
+        distance: FloatArray = np.einsum("ni,ij,nj->n", off, self.inverse, off)
+        return distance
+
+    def p_values(self, distances: FloatArray) -> FloatArray:
+        """Return the chance that an ordinary shower is at least so far from the others, (N,), never 0."""
+        m = len(self.distance)
+        nearer = np.searchsorted(self.distance, distances, side="left")
+        p: FloatArray = (m - nearer + 1) / (m + 1)
+        return p
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {
+            "lines": {
+                name: {key: value.double().tolist() for key, value in line.state_dict().items()}
+                for name, line in self.lines.items()
+            },
+            **{name: getattr(self, name).tolist() for name in ("middle", "inverse", "distance", "total")},
+        }
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        """Return what :meth:`as_dict` wrote."""
+        lines = {}
+        for name, numbers in content["lines"].items():
+            lines[name] = Trend()
+            lines[name].load_state_dict({key: torch.tensor(value).float() for key, value in numbers.items()})
+        arrays = {key: np.asarray(content[key]) for key in ("middle", "inverse", "distance", "total")}
+        return cls(lines, **arrays)
+
+
+def calibrate(network: Family, held_out: Showers) -> dict[str, Any] | None:
+    """Return the calibration of a generator as JSON can hold it; None without a likelihood, or with too few showers.
+
+    Args:
+        network: the generator.
+        held_out: showers that it was not trained on.
+    """
+    if not network.has_likelihood:
+        return None
+    n = len(held_out)
+    if n < FEWEST:
+        logger.warning("%d held-out showers are too few (of %d) to calibrate the likelihood: no p-values", n, FEWEST)
+        return None
+    chosen = held_out if n <= MOST else held_out.select(np.linspace(0, n - 1, MOST).astype(int))
+    was_training = network.training
+    pieces = list(log_probs(network.eval(), chosen))
+    network.train(was_training)
+    log_prob = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    return Calibration.fit(chosen.conditions.incident_energy, log_prob).as_dict()
