@@ -69,6 +69,7 @@ class Verdict(Config):
         tests: their number.
         distinguishable_by: all that differ, the worst first.
         sentence: all that in words.
+        power: how large a difference would have been seen, in words.
         rule: by which it was decided; of the verdict about the best only.
     """
 
@@ -79,6 +80,7 @@ class Verdict(Config):
     tests: int
     distinguishable_by: tuple[str, ...]
     sentence: str
+    power: str = ""
     rule: str = ""
 
 

@@ -76,6 +76,9 @@ class Row(Config):
         absolute: the value in the observable's own unit, where ``value`` is in another.
         absolute_unit: that unit.
         sampling_error: what other showers would change the value by, where ``error`` as published leaves it out.
+        two_sided: a value below the floor is as bad as one above it.
+        detectable: difference from the floor, or of a physics figure from Geant4's value, that the verdict would call
+            one in half of all cases, by this row alone; None where the parts have one each.
         extra: further numbers by name, e.g. ``copies``, the share of showers that are in the training sample.
     """
 
@@ -107,6 +110,8 @@ class Row(Config):
     absolute: Number | None = None
     absolute_unit: str = ""
     sampling_error: Number | None = None
+    two_sided: bool = False
+    detectable: Number | None = None
     extra: dict[str, Number] = Field(default_factory=dict)
 
     @property

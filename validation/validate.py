@@ -41,8 +41,9 @@ from caloforge.validation.plots.write import write_plots
 from caloforge.validation.registries import PROTOCOLS
 from caloforge.validation.report.html import write_report
 from caloforge.validation.report.leaderboard import ranked
+from caloforge.validation.report.power import with_detectable
 from caloforge.validation.report.tables import summary_markdown, tables_csv
-from caloforge.validation.report.verdict import overall, verdict
+from caloforge.validation.report.verdict import NOTABLE, overall, verdict
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ def validate(
             copies = {"reference": "reference_copies", "second sample": "floor_copies"}
             warnings += overlap_warnings({name: found[0].extra[key] for name, key in copies.items()}, training)
         rows += in_bins(truth.summary, second.summary, summaries)
+        rows = with_detectable(rows, NOTABLE)
         made = provenance(
             inputs={
                 "reference": reference.path,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from caloforge.cli import main
 from caloforge.errors import InputError
-from caloforge.files import read_json, write_json
+from caloforge.files import read_json
 from caloforge.models.bundle import LIKELIHOOD, load_bundle, read_bundle_config, seal_bundle
 from caloforge.models.likelihood.calibration import Calibration
 from caloforge.models.likelihood.score import score
@@ -73,7 +73,7 @@ def test_a_bundle_without_calibration_gives_no_p_values(family_bundles, small_sh
 def test_showers_that_do_not_fit_are_refused(family_bundles, small_showers, write_toy, tmp_path):
     tree, out = family_bundles["tree"], tmp_path / "s.hdf5"
     showers = open_showers(small_showers).select(range(30))
-    with pytest.raises(InputError, match="its mesh .* is not that of the generator"):
+    with pytest.raises(InputError, match=r"its mesh .* is not that of the generator"):
         score(tree, write_toy("dataset_1_photons", 5), out)
     voxels = showers.read()
     voxels[7, 3] = -1

@@ -23,7 +23,7 @@ def test_what_is_written_is_read_again_and_nothing_that_says_nothing(judged, tmp
     [row] = [row for row in content["rows"] if (row["generator"], row["name"]) == ("good", "auc")]
     assert set(row) == {
         "generator", "kind", "name", "title", "group", "value", "error", "floor", "floor_error", "sigma", "n", "tested",
-        "phrase", "explains",
+        "phrase", "explains", "detectable",
     }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ def metric_rows(generator: str, comparison: Comparison, floors: Comparison) -> I
             value=found[name].value, error=found[name].error, floor=floor[name].value, floor_error=floor[name].error,
             sigma=sigmas[name], n=found[name].n, tested=name in labels and name not in means,
             phrase=title, explains=False, listed=name in labels, sampling_error=found[name].sampling or None,
+            two_sided=found[name].two_sided,
         )  # fmt: skip
     for kind, results in comparison.distributions.items():
         for name, result in results.items():

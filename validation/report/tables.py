@@ -56,6 +56,8 @@ def summary_markdown(metrics: Judgement) -> str:
     names = [row.generator for row in board.rows][:_COMPARED]
     lines = ["# Generated showers against Geant4", "", f"**{plain(metrics.verdict.sentence)}**", ""]
     lines += [*(f"- {plain(generator.verdict.sentence)}" for generator in metrics.generators.values()), ""]
+    if metrics.verdict.power:
+        lines += [metrics.verdict.power, ""]
     lines += [f"Geometry {plain(metrics.geometry)}, {metrics.n} showers of each, protocol {metrics.protocol.name}."]
     lines += ["", leaderboard_markdown(board), "", "## Physics figures", ""]
     if len(board.rows) > _COMPARED:

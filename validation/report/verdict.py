@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from scipy.stats import norm
 
 from caloforge.validation.judgement import Verdict
+from caloforge.validation.report.power import power
 from caloforge.validation.row import Row
 from caloforge.validation.significance import LARGEST, worst_of
 
@@ -57,6 +58,7 @@ def verdict(generator: str, rows: Sequence[Row], n: int) -> Verdict:
         tests=len(tests),
         distinguishable_by=tuple(by) if sigma > NOTABLE else (),
         sentence=f"{generator} {judgement}.",
+        power=power(rows, n),
     )
 
 
