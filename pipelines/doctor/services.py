@@ -63,7 +63,7 @@ def version_of(found: Kubeflow) -> str:
         answer = found.ask("connect", call)
     except (InputError, KubeflowError):
         return ""
-    return str(answer.get("tag_name") or "")
+    return str(answer.get("tag_name") or "") if isinstance(answer, dict) else ""
 
 
 def _shown(host: str | None) -> str:

@@ -20,7 +20,7 @@ from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
 from caloforge.errors import InputError
-from caloforge.network import ca_file, lasting_problem, proxy_of
+from caloforge.network import ca_file, check_address, lasting_problem, proxy_of
 from caloforge.patience import PASSING, Patience
 from caloforge.pods import ACCOUNT, in_pod
 from caloforge.secrets import checked_secret, masked, read_secret, remember_address, without_secrets
@@ -178,8 +178,15 @@ class Kubeflow:
                     raise KubeflowError(f"{self.host}: cannot {what}: {error}") from None
 
     def run(self, run_id: str) -> Any:
-        """Return the record of a run."""
-        return self.ask(f"read run {run_id!r}", self.client.get_run, run_id)
+        """Return the record of a run.
+
+        Raises:
+            Refused: there is none, or what answers is none.
+        """
+        found = self.ask(f"read run {run_id!r}", self.client.get_run, run_id)
+        if not found.run_id:
+            raise self._garbled(f"read run {run_id!r}", "a run without identifier")
+        return found
 
     def specification(self, run: Any) -> dict[str, Any]:
         """Return what a run was made of, as the compiler wrote it; the platform's part may stand beside it.
@@ -269,6 +276,10 @@ class Kubeflow:
             if isinstance(error, HTTPError):
                 raise Passing(self._reason(error), answered=False) from None
             raise self._explained(what, error) from None
+        except InputError:  # of a token file
+            raise
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise self._garbled(what, f"{type(error).__name__}: {error}") from None
         self._check_is_api(what, is_log=is_log)
         self._answers = True
         return answer
@@ -284,6 +295,18 @@ class Kubeflow:
         kind = response.getheader("content-type", "")
         if "html" in kind if is_log else "json" not in kind:
             raise self._not_the_api(what, response.status)
+        if is_log:
+            return
+        try:
+            content = json.loads(response.data)  # kfp takes what is no JSON for an object without content, too
+        except (ValueError, RecursionError) as error:
+            raise self._garbled(what, f"no JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise self._garbled(what, f"{type(content).__name__} where an object is expected")
+
+    def _garbled(self, what: str, text: str) -> Refused:
+        text = masked(" ".join(text.split()))[:300]
+        return Refused(f"{self.host}: cannot {what}: the answer is not that of Kubeflow Pipelines ({text})", 200)
 
     def _not_the_api(self, what: str, status: int) -> Refused:
         text = (
@@ -352,6 +375,7 @@ def connect(
         raise InputError(f"no address of Kubeflow Pipelines; give --host https://.../pipeline or set {HOST}")
     if "://" not in host:
         raise InputError(f"{without_secrets(host)}: an address begins with https:// or http://")
+    check_address(host)
     if namespace is None and inside:
         namespace = (ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
     remember_address(host)

@@ -73,14 +73,19 @@ Get = Callable[[str], Any]
 def served(get: Get, group: str) -> dict[str, set[str]]:
     """Return the kinds of an API group (their names in addresses) by version; nothing if the group is not there."""
     try:
-        versions = [version["version"] for version in get(f"/apis/{group}")["versions"]]
+        found = get(f"/apis/{group}")
     except Refused as error:
         if error.status != 404:
             raise
         return {}
-    return {
-        version: {resource["name"] for resource in get(f"/apis/{group}/{version}")["resources"]} for version in versions
-    }
+    versions = _names(found, "versions", "version")
+    return {version: _names(get(f"/apis/{group}/{version}"), "resources", "name") for version in versions}
+
+
+def _names(answer: Any, key: str, name: str) -> set[str]:
+    """Return a field of each item of an answer; an API server that is none has none."""
+    items = answer.get(key) if isinstance(answer, dict) else None
+    return {str(item[name]) for item in items or () if isinstance(item, dict) and name in item}
 
 
 def is_served(get: Get, product: Product) -> bool:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import yaml
 from kubernetes import client
 from kubernetes import config as cluster_config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from caloforge.errors import InputError
-from caloforge.network import ca_file, lasting_problem, proxy_of
+from caloforge.network import ca_file, check_address, lasting_problem, proxy_of
 from caloforge.patience import PASSING, PATIENCE_SECONDS, Patience
 from caloforge.pods import ACCOUNT, digest_of
 from caloforge.secrets import checked_secret, masked
@@ -104,6 +105,12 @@ def connect(namespace: str | None = None, *, context: str | None = None) -> Clus
             default = chosen["context"].get("namespace", "default")
     except (cluster_config.ConfigException, OSError) as error:
         raise InputError(f"no cluster: {error}; set KUBECONFIG, or use the local backend") from None
+    # What the client makes of a kubeconfig that is HTML, a list, cut off, or holds texts for maps.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        said = masked(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+        text = f"no cluster: the kubeconfig is damaged ({said}); set KUBECONFIG, or use the local backend"
+        raise InputError(text) from None
+    check_address(configuration.host)
     if context is not None or "KUBERNETES_SERVICE_HOST" not in os.environ:
         configuration.ssl_ca_cert = configuration.ssl_ca_cert or ca_file()
         if configuration.proxy is None and (proxy := proxy_of(configuration.host)):
@@ -282,9 +289,12 @@ class Cluster:
 
         answer = self._persist(path, call, refused)
         text = answer.data.decode(errors="replace")
-        if "json" not in answer.headers.get("Content-Type", ""):
+        if path.endswith("/log"):
             return text
-        return json.loads(text)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise Refused(f"{method} {path}: the answer is no JSON; is this a Kubernetes API server?", 200) from None
 
     def pods(self, selector: str) -> list[dict[str, Any]]:
         """Return the pods whose labels fit."""

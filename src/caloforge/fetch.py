@@ -15,6 +15,7 @@ from caloforge.download import Downloaded, download, look_patiently
 from caloforge.errors import InputError
 from caloforge.fetch_cache import FETCH_CACHE, FetchCache, cache_of_environment, check_space, key_of
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256, write_json
+from caloforge.network import check_address
 from caloforge.patience import PATIENCE_SECONDS
 from caloforge.secrets import without_secrets
 from caloforge.source import Source
@@ -147,6 +148,7 @@ def _store(address: str) -> Store:
 
         return S3Store(address)
     if scheme in ("http", "https"):
+        check_address(address)
         from caloforge.store_web import WebStore
 
         return WebStore(address)

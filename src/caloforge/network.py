@@ -64,6 +64,21 @@ def trust() -> ssl.SSLContext | bool:
     return ssl.create_default_context(cafile=path) if path else True
 
 
+def check_address(url: str) -> None:
+    """Refuse an address of the web that no server can have; otherwise it would be waited for.
+
+    Raises:
+        InputError: with what is wrong with it.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError(f"{masked(url)}: not an address ({error})") from None
+    if not host or any(one.isspace() or not one.isprintable() for one in parts.netloc):
+        raise InputError(f"{masked(url)}: not an address; expected https://HOST[:PORT]/...")
+
+
 def proxy_of(url: str) -> tuple[str, dict[str, str]] | None:
     """Return the proxy for an address, without its password, and the headers that it wants; None for a direct way."""
     parts = urlsplit(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,7 +46,24 @@ steps_option = click.option(
 )
 
 
-minutes_option = click.option("--max-minutes", type=click.FloatRange(min=0), help="Bound of each training.")
+class Finite(click.FloatRange):
+    """A range of numbers without NaN, which lies in every range of click's."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+MINUTES = Finite(min=0, max=525_600)
+"""Up to a year; 0 is no bound."""
+
+MEV = Finite(min=0, min_open=True, max=1e15)
+"""An incident energy."""
+
+minutes_option = click.option("--max-minutes", type=MINUTES, help="Bound of each training.")
 
 
 def _trust(context: click.Context, _: click.Parameter, path: Path | None) -> None:

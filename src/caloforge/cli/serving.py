@@ -10,6 +10,7 @@ from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
 from caloforge.cli.inputs import at_energy, read_headers, stop_on_sigterm
 from caloforge.cli.options import (
+    MEV,
     PATH,
     backend_option,
     bundle_option,
@@ -109,7 +110,7 @@ def deploy(
 
 @main.command(example="caloforge query --url http://localhost:8080 --energy 50000 --n 100 --seed 1 -o showers.hdf5")
 @click.option("--url", required=True, help="Address of the server, e.g. http://localhost:8080.")
-@click.option("--energy", type=float, metavar="MEV", required=True, help="Incident energy of all showers.")
+@click.option("--energy", type=MEV, metavar="MEV", required=True, help="Incident energy of all showers.")
 @click.option("--n", "count", type=int, required=True, help="Number of showers.")
 @click.option("--name", default="caloforge", show_default=True, help="Name of the model on the server.")
 @header_options

@@ -10,6 +10,7 @@ from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
 from caloforge.cli.inputs import at_energy, fetch_input
 from caloforge.cli.options import (
+    MEV,
     PATH,
     bundle_option,
     ca_cert_option,
@@ -51,7 +52,7 @@ def preprocess(
 @bundle_option
 @ca_cert_option
 @showers_option("--like", "Shower file, here or elsewhere, whose conditions to take, one shower each.")
-@click.option("--energy", type=float, metavar="MEV", help="Incident energy of all showers.")
+@click.option("--energy", type=MEV, metavar="MEV", help="Incident energy of all showers.")
 @click.option("--n", "count", type=click.IntRange(min=1), help="Number of showers.")
 @steps_option
 @seed_option

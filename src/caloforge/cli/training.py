@@ -12,6 +12,7 @@ from caloforge.cli.figures import print_figures, print_figures_with_time
 from caloforge.cli.group import main
 from caloforge.cli.inputs import fetch_input, read_settings, stop_on_sigterm
 from caloforge.cli.options import (
+    MINUTES,
     PATH,
     backend_option,
     data_option,
@@ -115,8 +116,8 @@ def train_energies_(
 @click.option("--objective", metavar="fpd|auc|kpd", default="fpd", show_default=True, help="What to minimise.")
 @click.option("--space", type=PATH, help="YAML of parameters and their ranges; without it the family's own.")
 @click.option("--overrides", type=PATH, help="YAML of settings that all trials have and that are not searched.")
-@click.option("--max-minutes", type=click.FloatRange(min=0), help="Bound of each trial's training.")
-@click.option("--timeout-minutes", type=click.FloatRange(min=0), help="Bound of the search; the best until then wins.")
+@click.option("--max-minutes", type=MINUTES, help="Bound of each trial's training.")
+@click.option("--timeout-minutes", type=MINUTES, help="Bound of the search; the best until then wins.")
 @click.option("--early-stopping", is_flag=True, help="End trials that are worse than the median at the same point.")
 @seed_option
 @backend_option(TUNE_BACKENDS, "Subprocesses, a cluster", default="local")
