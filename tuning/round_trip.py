@@ -84,7 +84,7 @@ def _dropped(value: Any, kind: str, path: str) -> Iterator[tuple[str, Any]]:
 def _is_canonical(amount: str) -> bool:
     try:
         return canonical(amount) == amount
-    except (ArithmeticError, KeyError):  # no amount at all
+    except ValueError:  # no amount at all
         return False
 
 
