@@ -294,6 +294,7 @@ def test_wrong_queries_of_a_server(options: tuple[object, ...], message: str, tm
 # The verbs, one after the other -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_steps_by_hand(small_showers: Path, tmp_path: Path) -> None:
     prepared, bundle, showers = tmp_path / "prepared", tmp_path / "bundle", tmp_path / "vae.hdf5"
     overrides = tmp_path / "overrides.yaml"
@@ -309,6 +310,7 @@ def test_steps_by_hand(small_showers: Path, tmp_path: Path) -> None:
     assert (tmp_path / "judged" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_steps_by_address(
     tiny_bundle: Path, small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,7 @@ def test_a_trainings_time_includes_the_fetching(
     assert 0 < float(bundle.metadata["failed"]) <= 98.5
 
 
+@pytest.mark.slow
 def test_validate_ranks_those_that_are_left(
     small_showers: Path, small_prepared: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_validate_ranks_those_that_are_left(
         _component("validate").python_func(_Artifact(small_prepared), [bad], *made.values(), str(small_showers))
 
 
+@pytest.mark.slow
 def test_export_takes_the_winner_and_serves_it(tiny_bundle: Path, tmp_path: Path) -> None:
     leaderboard(judgement(headline("vae", 0.6, 1, 1))).write(tmp_path / "board")
     bundles = [_Artifact(tmp_path / "no", family="wgan", failed="it died"), _Artifact(tiny_bundle, family="vae")]

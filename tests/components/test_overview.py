@@ -37,6 +37,7 @@ def _run(given: dict[str, Any], folder: Path) -> Path:
     return Path(line.removeprefix("RESULT").strip())
 
 
+@pytest.mark.slow
 def test_records_of_a_loop_and_of_single_steps_become_one_index(judged: Path, tmp_path: Path) -> None:
     data = {"address": "s3://data/showers.hdf5", "size": 5, "sha256": "a" * 64}
     given = {

@@ -114,6 +114,7 @@ def trainer(api: KubernetesApi) -> Iterator[Trainer]:
         node.wait()
 
 
+@pytest.mark.slow
 def test_two_nodes_train_what_one_process_does(
     small_showers: Path, small_prepared: Path, tmp_path: Path, api: KubernetesApi, trainer: Trainer
 ) -> None:

@@ -69,6 +69,7 @@ def test_off(tmp_path: Path) -> None:
     assert all(Path(made[name].path).is_file() for name in ("table", "plots", "metrics"))
 
 
+@pytest.mark.slow
 def test_in_its_own_pod(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
     settings = {"spaces": {"vae": {"objective.beta": {"type": "double", "min": 0.2, "max": 4.0, "log": True}}}}
     result, made = _run(

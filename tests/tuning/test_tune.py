@@ -42,6 +42,7 @@ def test_a_trial_prints_its_figures(small_showers: Path, small_prepared: Path, t
     assert {path.name for path in output.iterdir()} == {"bundle", "trial.json"}
 
 
+@pytest.mark.slow
 def test_looks_change_nothing(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
     """What is judged on the way is the generator as it would be used, and its training does not notice."""
     settings = {"training": {"steps": 12}, "energies": {"steps": 4}, "model": {"network": {"width": 16}}}
@@ -86,6 +87,7 @@ def test_a_trial_fetches_its_data(
     assert not [path for path in output.rglob("*.json") if "planted-secret" in path.read_text()]
 
 
+@pytest.mark.slow
 def test_tune_on_the_command_line(small_showers: Path, tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     fixed = {"training.steps": 4, "energies.steps": 4, "model.network.width": 16}
