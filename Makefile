@@ -5,7 +5,7 @@ OUTPUT ?= caloforge-demo
 BIN := $(VENV)/bin
 FOLDERS := components models pipelines preprocessing serving tuning validation
 
-.PHONY: demo test test-fast mutants lint types constraints image-check
+.PHONY: demo test test-fast mutants lint types constraints image-check image-test
 
 demo: $(VENV)/ready
 	$(BIN)/caloforge demo --output $(OUTPUT)
@@ -51,6 +51,10 @@ image-check: $(VENV)/ready
 	$(BIN)/python -m pip --python $(IMAGE_ENVIRONMENT) install --quiet --no-deps .
 	sh docker/prune.sh $(IMAGE_ENVIRONMENT)
 	OMP_NUM_THREADS=1 $(BIN)/python docker/check.py $(IMAGE_ENVIRONMENT)
+
+# The image itself, built and run without docker; skipped where the tools for it are not there.
+image-test:
+	sh docker/image-test.sh
 
 # Without local tags: torch==2.13.0 fits the CPU and the CUDA builds.
 constraints: $(VENV)/ready
