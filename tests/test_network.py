@@ -56,6 +56,9 @@ def asking(
             plain = stack.enter_context(running_kubernetes(KubernetesApi())).url
         url = stack.enter_context(speaking_tls(plain, authority.context()))
 
+        def web() -> object:
+            return fetch(f"{url}/bucket/file.txt", folder, patience=0).path.read_text()
+
         def s3() -> object:
             monkeypatch.setenv("AWS_ENDPOINT_URL", url)
             return fetch("s3://bucket/file.txt", folder, patience=0).path.read_text()
@@ -74,7 +77,7 @@ def asking(
         yield (
             url,
             {
-                "web": fetch(f"{url}/bucket/file.txt", folder, patience=0).path.read_text,
+                "web": web,
                 "s3": s3,
                 "kubeflow": lambda: connect_kubeflow(url, patience=0.0).host,
                 "kubernetes": kubernetes,
