@@ -18,11 +18,13 @@ from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.family import DataSpec, Family, Stage
 from caloforge.models.tree.axis import ExpectedAxis
 from caloforge.models.tree.boxes import BoxSplits
-from caloforge.models.tree.context import energy_feature, hits_feature
+from caloforge.models.tree.context import axis_unit, energy_feature, hits_feature
 from caloforge.models.tree.layers import LayerSplits
 from caloforge.models.tree.layout import Layout
 from caloforge.models.tree.onnx_graph import write_onnx
+from caloforge.models.tree.row_mlp import being_recorded
 from caloforge.models.tree.rows import Observed, SplitNetworks
+from caloforge.models.tree.splits import uniform
 from caloforge.models.tree.state import ENERGY, HITS, TreeState
 from caloforge.models.tree.totals import NOISE, Totals
 
@@ -34,6 +36,10 @@ PARTS = ("totals", "layers", "rings", "cells")
 
 SPECTRUM_HITS = 1_000_000
 """Hits from which the landmarks of the hit spectrum are found."""
+
+
+UNIFORM_AT_ONCE = 100_000
+"""Numbers that stay in a core's cache while they are worked on."""
 
 
 class TreeModelConfig(Config):
@@ -129,7 +135,8 @@ class Tree(Family):
         self.totals = Totals(geometry.n_voxels, n, threshold=threshold)
         capacity = torch.as_tensor(layout.capacity[layout.layer_node])
         self.layers = LayerSplits(capacity, threshold=threshold, width=model.layer_width, n_shower=n + 2)
-        n_about = n + 2 + 4 + 3
+        self.axis_unit = axis_unit(layout)
+        n_about = n + 2 + 4
         self.ring_splits = BoxSplits(layout, layout.rings, threshold=threshold, n_about=n_about)
         self.cell_splits = BoxSplits(
             layout, layout.cells, threshold=threshold, n_about=n_about, early_layers=model.early_layers
@@ -190,17 +197,20 @@ class Tree(Family):
 
     def _rings_batch(self, data: TrainingData, number: int, size: int, draws: Draws) -> Observed:
         batch = data.batch(number, size, draws)
-        return self.ring_splits.observed(*self._seen(batch.raw_conditions, batch.voxels)[:2])
+        state, about, _, _ = self._seen(batch.raw_conditions, batch.voxels)
+        return self.ring_splits.observed(state, about, self.axis.directed)
 
     def _cells_batch(self, data: TrainingData, number: int, size: int, draws: Draws) -> Observed:
         batch = data.batch(number, size, draws, turned=True)
-        return self.cell_splits.observed(*self._seen(batch.raw_conditions, batch.voxels)[:2])
+        state, about, _, _ = self._seen(batch.raw_conditions, batch.voxels)
+        return self.cell_splits.observed(state, about, self.axis.directed)
 
     def _early_batch(self, data: TrainingData, number: int, size: int, draws: Draws) -> Observed:
         if number == 0:  # a training that goes on has its own weights already
             self.early.load_state_dict(self.cells.state_dict())
         batch = data.batch(number, size, draws, turned=True)
-        return self.cell_splits.observed(*self._seen(batch.raw_conditions, batch.voxels)[:2], early=True)
+        state, about, _, _ = self._seen(batch.raw_conditions, batch.voxels)
+        return self.cell_splits.observed(state, about, self.axis.directed, early=True)
 
     # --- likelihood ---
 
@@ -220,13 +230,13 @@ class Tree(Family):
         encoded = self.encoder(conditions)
         shower = self._shower(conditions, hits, energy)
         cells = [
-            networks.log_prob(self.cell_splits.observed(state, about, early=early), density=True)
+            networks.log_prob(self.cell_splits.observed(state, about, self.axis.directed, early=early), density=True)
             for networks, early in ((self.cells, False), (self.early, True))
         ]
         return {
             "totals": self.totals.log_prob(conditions[:, 0], encoded, hits.sum(1), energy.sum(1), density=True),
             "layers": self.layers.log_prob(energy, hits, shower, density=True),
-            "rings": self.rings.log_prob(self.ring_splits.observed(state, about), density=True),
+            "rings": self.rings.log_prob(self.ring_splits.observed(state, about, self.axis.directed), density=True),
             "cells": cells[0] + cells[1],
         }
 
@@ -234,18 +244,26 @@ class Tree(Family):
 
     def forward(self, conditions: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
         """Draw showers, (B, V) MeV; see :meth:`caloforge.models.family.Family.forward`."""
-        for_totals, for_layers, for_rings, for_cells = torch.split(noise, self.noise_sizes, 1)
+        for_totals, for_layers, for_rings, for_cells = self.uniform(noise)
         energy, hits, shower, _ = self.begin_showers(conditions, for_totals)
         energy, hits = self.layers.draw(energy, hits, shower, for_layers)
         state, about = self.begin_boxes(conditions, energy, hits, shower)
-        self.ring_splits.draw(self.state, state, about, for_rings, [self.rings])
-        self.cell_splits.draw(self.state, state, about, for_cells, [self.cells, self.early])
+        directed = self.axis.directed
+        self.ring_splits.draw(self.state, state, about, for_rings, directed, [self.rings])
+        self.cell_splits.draw(self.state, state, about, for_cells, directed, [self.cells, self.early])
         return self.cells_of(state)
 
-    def begin_showers(self, conditions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def uniform(self, noise: Tensor) -> tuple[Tensor, ...]:
+        """Return uniform numbers of each stage: (B, n) of totals and layers, (n, B) of rings and cells."""
+        rows = max(1, UNIFORM_AT_ONCE // noise.shape[1])
+        u = torch.cat([uniform(piece) for piece in noise.split(rows)]) if not being_recorded() else uniform(noise)
+        totals, layers, rings, cells = u.split(self.noise_sizes, 1)
+        return totals, layers, rings.T.contiguous(), cells.T.contiguous()
+
+    def begin_showers(self, conditions: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return energy (B,) in MeV, hits (B,), features (B, F), and layers without anything (B, L)."""
         encoded = self.encoder(conditions)
-        hits, energy = self.totals.draw(conditions[:, 0], encoded, noise)
+        hits, energy = self.totals.draw(conditions[:, 0], encoded, u)
         shower = torch.cat([encoded, self.totals.features(conditions[:, 0], hits, energy)], 1)
         return energy, hits, shower, energy[:, None].expand(-1, self.data.geometry.n_layers) * 0
 
@@ -277,7 +295,7 @@ class Tree(Family):
         return torch.cat([self.encoder(conditions), told], 1)
 
     def _about(self, encoded: Tensor, energy: Tensor, hits: Tensor, shower: Tensor) -> Tensor:
-        """Return (L, B, F): features of the shower and of each layer, and the expected axis."""
+        """Return (L, B, F): features of the shower and of each layer, and the way from the expected axis."""
         total = energy.sum(1, keepdim=True).clamp_min(self.data.threshold)
         before = energy.cumsum(1) - energy
         step = energy_feature(energy, self.data.threshold)
@@ -285,7 +303,8 @@ class Tree(Family):
             [2 * before / total - 1, 5 * energy / total, step - F.pad(step, (1, 0))[:, :-1], hits_feature(hits) - 2], 2
         )
         everywhere = shower[:, None].expand(-1, energy.shape[1], -1)
-        return torch.cat([torch.cat([everywhere, own], 2).transpose(0, 1), self.axis(encoded)], 2)
+        directed, axis = self.axis(encoded).split([1, 2], 2)
+        return torch.cat([torch.cat([everywhere, own], 2).transpose(0, 1), -directed * axis / self.axis_unit], 2)
 
 
 def _networks(table: BoxSplits, width: int, threshold: float) -> SplitNetworks:

@@ -6,6 +6,7 @@ The two are one code with two tables; the networks are given, so that they can b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from caloforge.models.tree.context import SplitContext
 from caloforge.models.tree.layout import Layout, Splits
-from caloforge.models.tree.rows import Observed, Rows, SplitNetworks
+from caloforge.models.tree.row_mlp import FirstLayer
+from caloforge.models.tree.rows import Observed, Rows, SplitNetworks, View
 from caloforge.models.tree.splits import hypergeometric_prior
-from caloforge.models.tree.state import ENERGY, HITS, TreeState
+from caloforge.models.tree.state import ENERGY, HITS, PLANES, TreeState
 
 
 class BoxSplits(nn.Module):
@@ -33,6 +35,8 @@ class BoxSplits(nn.Module):
     first: Tensor
     halves: Tensor
     early: Tensor
+    of_node: Tensor
+    first_capacity: Tensor
 
     def __init__(self, layout: Layout, table: Splits, *, threshold: float, n_about: int, early_layers: int = 0) -> None:
         """Build the tables.
@@ -61,8 +65,10 @@ class BoxSplits(nn.Module):
         pairs, kind = torch.unique(torch.stack([capacity[left], capacity[right]], 1), dim=0, return_inverse=True)
         self.classes = int(pairs[:, 0].max()) + 1 if len(pairs) else 2
         prior = hypergeometric_prior(pairs[:, 0], pairs[:, 1], self.classes) if len(pairs) else torch.zeros(0, 1, 2)
-        self._save("prior", prior)
-        self._save("kind", kind)
+        self._save("prior", prior.flatten(0, 1))
+        self._save("kind", kind * prior.shape[1])
+        self._save("first_capacity", pairs[kind, 0].float())
+        self._save("of_node", PLANES * self.node[:, None] + torch.tensor([ENERGY, HITS]))
         self.n_early = int(early.sum())
         self._save("early", torch.as_tensor(early))
 
@@ -73,65 +79,125 @@ class BoxSplits(nn.Module):
         """Return the number of splits S."""
         return len(self.node)
 
-    def observed(self, state: Tensor, about: Tensor, *, early: bool | None = None) -> Observed:
+    def observed(self, state: Tensor, about: Tensor, directed: Tensor, *, early: bool | None = None) -> Observed:
         """Return how the nodes of whole showers are split, all at once.
 
         Args:
             state: of B showers, see :mod:`caloforge.models.tree.state`.
-            about: (L, B, n_about).
+            about: (L, B, n_about + 2), see :class:`SplitContext`.
+            directed: see :meth:`SplitContext.first_layer`.
             early: only the splits of the first layers, or only those of the others; None for all.
         """
-        wanted = state[self.node, HITS] > 0
-        if early is not None:
-            wanted &= (self.early if early else ~self.early)[:, None]
-        split, shower = wanted.nonzero(as_tuple=True)
-        node, first = self.node[split], self.first[split]
-        rows = self._rows(state, about, split, shower, state[node, ENERGY, shower], state[node, HITS, shower])
-        return Observed(rows, state[first, HITS, shower], state[first, ENERGY, shower], shower, state.shape[2])
+        start, stop = {None: (0, len(self)), True: (0, self.n_early), False: (self.n_early, len(self))}[early]
+        split = torch.arange(start, stop, device=state.device)
+        rows, place, shower = self._rows(state, about, split, self.of_node[start:stop])
+        first = self.first[start:stop][place]
+        view = View(self.context, directed)
+        return Observed(rows, view, state[first, HITS, shower], state[first, ENERGY, shower], shower, state.shape[2])
 
     def draw(
-        self, tree: TreeState, state: Tensor, about: Tensor, noise: Tensor, networks: Sequence[SplitNetworks]
+        self,
+        tree: TreeState,
+        state: Tensor,
+        about: Tensor,
+        u: Tensor,
+        directed: Tensor,
+        networks: Sequence[SplitNetworks],
     ) -> None:
         """Split all nodes wave by wave, in the state of showers of which the larger nodes are known.
 
         Args:
             tree: fills states.
             state: changed in place.
-            about: (L, B, n_about).
-            noise: (B, 2 S) standard normal numbers: for hits and for energy of each split.
+            about: (L, B, n_about + 2), see :class:`SplitContext`.
+            u: (2 S, B) uniform numbers: for hits and for energy of each split.
+            directed: see :meth:`SplitContext.first_layer`.
             networks: those of most layers, then those of the first layers.
         """
-        noise = noise.T.contiguous()
+        drawing = [self.drawing(n, directed) for n in networks]
         for start, stop, which in self.waves:
             split = torch.arange(start, stop, device=state.device)
             halves = self.halves[2 * start : 2 * stop]
-            self.wave(tree, state, about, noise, split, self.node[start:stop], halves, networks[which])
+            self.wave(tree, state, about, u, split, self.of_node[start:stop], halves, drawing[which])
+
+    def drawing(self, networks: SplitNetworks, directed: Tensor) -> Drawing:
+        """Return networks ready to draw these splits."""
+        return Drawing(networks, networks.first_layers(View(self.context, directed)))
 
     def wave(
         self,
         tree: TreeState,
         state: Tensor,
         about: Tensor,
-        noise: Tensor,
+        u: Tensor,
         split: Tensor,
-        node: Tensor,
+        of_node: Tensor,
         halves: Tensor,
-        networks: SplitNetworks,
+        drawing: Drawing,
     ) -> Tensor:
-        """Return the state with some splits (W,) of nodes (W,) done: their halves (2 W,) filled; otherwise as draw."""
-        energy, hits = state[node, ENERGY], state[node, HITS]  # (W, B)
-        place, shower = (hits > 0).nonzero(as_tuple=True)
-        chosen = split[place]
-        rows = self._rows(state, about, chosen, shower, energy[place, shower], hits[place, shower])
-        first_hits, *energies = networks.draw(rows, noise[2 * chosen, shower], noise[2 * chosen + 1, shower])
-        left, right, k = (_scatter(values, place, shower, hits) for values in (*energies, first_hits))
-        return tree.fill(state, halves, torch.cat([left, right]), torch.cat([k, hits - k]))
+        """Return the state with some splits done: their halves (2 W,) filled; otherwise as :meth:`draw`.
 
-    def _rows(self, state: Tensor, about: Tensor, split: Tensor, shower: Tensor, energy: Tensor, hits: Tensor) -> Rows:
-        x = self.context(state, split, shower, energy, hits, about)
-        return Rows(x, energy, hits, self.prior[self.kind[split], hits.long()])
+        Args:
+            tree: as there.
+            state: as there.
+            about: as there.
+            u: as there.
+            split: (W,) numbers of the splits.
+            of_node: (W, 2) rows of the flattened state with energy and hits of the nodes.
+            halves: (2 W,) the nodes to be filled: first halves, then second halves.
+            drawing: the networks.
+        """
+        rows, place, shower = self._rows(state, about, split, of_node)
+        batch, w = state.shape[2], split.shape[0]
+        at = 2 * batch * rows.split + shower
+        u = u.flatten()
+        k, left, right = drawing.networks.draw(
+            rows, drawing.first, u.index_select(0, at), u.index_select(0, at + batch)
+        )
+        at = place * batch + shower
+        size = w * batch
+        at = torch.cat([at, at + size, at + 2 * size, at + 3 * size])
+        values = torch.zeros(4 * w * batch, device=state.device).scatter(
+            0, at, torch.cat([left, right, k, rows.hits - k])
+        )
+        energy, hits = values.view(2, 2 * w, batch).unbind(0)
+        return tree.fill(state, halves, energy, hits)
+
+    def _rows(self, state: Tensor, about: Tensor, split: Tensor, of_node: Tensor) -> tuple[Rows, Tensor, Tensor]:
+        """Return the nodes with hits of some splits (W,); which of the splits they are, and their showers, (R,)."""
+        batch = state.shape[2]
+        energy, hits = (
+            state.flatten(0, 1).index_select(0, of_node.T.flatten()).unflatten(0, (2, -1)).unbind(0)
+        )  # (W, B)
+        missing = self.context.capacity.index_select(0, split)[:, None] - hits
+        free = (hits * missing).flatten().nonzero()[:, 0]
+        full = (missing == 0).flatten().nonzero()[:, 0]
+        at = torch.cat([free, full])
+        place = torch.div(at, batch, rounding_mode="floor")
+        shower = at - place * batch
+        split = split.index_select(0, place)
+        energy, hits = energy.flatten().index_select(0, at), hits.flatten().index_select(0, at)
+        n = free.shape[0]
+        prior = self.kind.index_select(0, split[:n]) + hits[:n].long()
+        rows = Rows(
+            self.context(state, split, shower, energy, hits, about),
+            split,
+            energy,
+            hits,
+            self.prior.index_select(0, prior),
+            self.first_capacity.index_select(0, split[n:]),
+        )
+        return rows, place, shower
 
 
-def _scatter(values: Tensor, row: Tensor, column: Tensor, like: Tensor) -> Tensor:
-    """Return a table like another, zero but for some values."""
-    return torch.zeros_like(like).index_put((row, column), values)
+@dataclass(frozen=True)
+class Drawing:
+    """Networks, ready to draw.
+
+    Attributes:
+        networks: of some splits.
+        first: of :meth:`SplitNetworks.first_layers`.
+    """
+
+    networks: SplitNetworks
+    first: tuple[FirstLayer, FirstLayer]

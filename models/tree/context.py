@@ -6,8 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from caloforge.models.tree.layout import Layout, Splits
+from caloforge.models.tree.row_mlp import FirstLayer
 from caloforge.models.tree.state import ENERGY, HITS, INNER_ENERGY, PAST_ENERGY, PAST_HITS, PLANES
 
 DEPTH_SCALES = (2.0, 6.0)
@@ -30,16 +32,19 @@ def hits_feature(hits: Tensor) -> Tensor:
 class SplitContext(nn.Module):
     """Gather the inputs of one kind of split (:data:`caloforge.models.tree.layout.RING_CONTEXT` or cells').
 
-    A row is: energies of the nodes that are seen, their hits per cell, energy and hits of the node
-    itself, constants of the split (ring, level, depth), features of the shower and of the layer, and
-    where the centres of both halves are from the expected axis.
+    What a network sees of a split is: energies of the nodes that are seen, their hits per cell, energy and
+    hits of the node itself, constants of the split (ring, level, depth), features of the shower and of the
+    layer, and where the centres of both halves are from the expected axis. A row has those that differ
+    from shower to shower; :meth:`first_layer` works out the others once for each split.
 
     Attributes:
-        n_features: length of a row.
+        n_features: inputs of a network.
     """
 
-    index: Tensor
-    weight: Tensor
+    energies: Tensor
+    hits: Tensor
+    energy_weight: Tensor
+    hits_weight: Tensor
     per_cell: Tensor
     constants: Tensor
     centres: Tensor
@@ -53,45 +58,56 @@ class SplitContext(nn.Module):
             layout: the tree.
             splits: which splits.
             threshold: MeV.
-            n_about: features of a shower and of its layer, as given to :meth:`forward`; the last three are
-                those of :class:`caloforge.models.tree.axis.ExpectedAxis`.
+            n_about: features of a shower and of its layer, as given to :meth:`forward`.
         """
         super().__init__()
-        self.threshold = threshold
+        self.threshold, self.n_about = threshold, n_about
         energies, hits = _columns(splits.names)
         node = torch.as_tensor(splits.context)
-        source = torch.cat([torch.as_tensor(layout.source), torch.full((1, layout.source.shape[1]), layout.nothing)])
-        share = torch.cat([torch.as_tensor(layout.weight).float(), torch.zeros(1, layout.weight.shape[1])])
-        own = torch.full_like(source, layout.nothing)
-        own[:, 0] = torch.arange(layout.nothing + 1)
-        whole = torch.zeros_like(share)
-        whole[:, 0] = 1
-        index, weight = [], []
-        for plane, column in energies + hits:
-            before = splits.names[column].startswith("before/")
-            seen = (source if before else own)[node[:, column]]
-            index.append(PLANES * seen + plane)
-            weight.append((share if before else whole)[node[:, column]])
         capacity = torch.cat([torch.as_tensor(layout.capacity).float(), torch.ones(1)])
-        self.n_energies = len(energies)
-        self.register_buffer("index", torch.stack(index, 1), persistent=False)  # (S, columns, K)
-        self.register_buffer("weight", torch.stack(weight, 1), persistent=False)
         columns = torch.tensor([column for _, column in hits])
-        self.register_buffer("per_cell", 1 / capacity[node[:, columns]], persistent=False)
-        self.register_buffer("constants", _constants(layout, splits), persistent=False)
-        self.register_buffer("centres", _centres(layout, splits), persistent=False)
-        self.register_buffer("capacity", capacity[torch.as_tensor(splits.node)], persistent=False)
-        self.register_buffer("layer", torch.as_tensor(layout.layer[splits.node]), persistent=False)
-        self.axis_unit = _axis_unit(layout)
-        self.aligned = self.index.shape[2] == 1
-        if self.aligned:
-            self.index, self.weight = self.index[:, :, 0], self.weight[:, :, 0]
-        self.n_features = len(energies) + len(hits) + 4 + self.constants.shape[1] + 4 + n_about - 3
+        seen = [_seen(layout, splits, columns) for columns in (energies, hits)]
+        own = torch.zeros_like(seen[0][0][:, :1]) + PLANES * layout.nothing
+        own[:, 0, 0] = PLANES * torch.as_tensor(splits.node) + ENERGY
+        whole = torch.zeros_like(seen[0][1][:, :1])
+        whole[:, :, 0] = 1
+        tables = {
+            "energies": torch.cat([seen[0][0], own], 1),  # (S, columns, K)
+            "energy_weight": torch.cat([seen[0][1], whole], 1),
+            "hits": seen[1][0],
+            "hits_weight": seen[1][1],
+            "per_cell": 1 / capacity[node[:, columns]],
+            "constants": _constants(layout, splits),
+            "centres": _centres(layout, splits),
+            "capacity": capacity[torch.as_tensor(splits.node)],
+            "layer": torch.as_tensor(layout.layer[splits.node]),
+        }
+        self.aligned = seen[0][0].shape[2] == 1
+        for name, table in tables.items():
+            squeeze = self.aligned and table.ndim == 3
+            self.register_buffer(name, table[:, :, 0].contiguous() if squeeze else table, persistent=False)
+        # Network inputs: energies | hits | own energy, own hits (3) | constants | about | centres.
+        self.sizes = (len(energies), len(hits), 1, 3, self.constants.shape[1], n_about, 4)
+        self.n_features = sum(self.sizes)
+
+    def first_layer(self, first: nn.Linear, directed: Tensor) -> FirstLayer:
+        """Return a network's first layer for the rows of :meth:`forward`, with other inputs behind them if it has any.
+
+        Args:
+            first: of ``n_features`` inputs or more.
+            directed: 1 where the axis means something, else 0.
+        """
+        more = first.in_features - self.n_features
+        energies, hits, own_energy, own, constants, about, centres, rest = first.weight.split([*self.sizes, more], 1)
+        fixed = torch.cat([self.constants, directed * self.centres], 1)
+        start = F.linear(fixed, torch.cat([constants, centres], 1), first.bias)
+        axis = centres[:, :2] + centres[:, 2:]
+        return FirstLayer(start, torch.cat([energies, own_energy, hits, own, about, axis, rest], 1))
 
     def forward(
         self, state: Tensor, split: Tensor, shower: Tensor, energy: Tensor, hits: Tensor, about: Tensor
     ) -> Tensor:
-        """Return rows (R, n_features).
+        """Return rows (R, F).
 
         Args:
             state: (M + 1, 5, B).
@@ -99,38 +115,48 @@ class SplitContext(nn.Module):
             shower: (R,) number of the shower in the batch.
             energy: (R,) MeV of the node that is split.
             hits: (R,) of the node, at least 1.
-            about: (L, B, n_about) features of shower and layer.
+            about: (L, B, n_about + 2) features of shower and layer, and how far the middle of the mesh is from
+                the expected axis in x and in y.
         """
         batch = state.shape[2]
-        index = self.index[split]
-        shower_of = shower[:, None] if self.aligned else shower[:, None, None]
-        seen = state.reshape(-1)[torch.add(shower_of, index, alpha=batch)]
-        if not self.aligned:
-            seen = (seen * self.weight[split]).sum(2)
-        energies, counts = seen[:, : self.n_energies], seen[:, self.n_energies :]
-        capacity = self.capacity[split]
-        told = about.flatten(0, 1)[self.layer[split] * batch + shower]
-        known, directed, axis = told[:, :-3], told[:, -3:-2], told[:, -2:]
+        energies = self._look(state, self.energies, self.energy_weight, split, shower)
+        counts = self._look(state, self.hits, self.hits_weight, split, shower)
+        told = about.flatten(0, 1).index_select(0, self.layer.index_select(0, split) * batch + shower)
         own = torch.stack(
             [
-                energy_feature(energy, self.threshold),
                 hits_feature(hits),
-                2 * hits / capacity - 1,
+                2 * hits / self.capacity.index_select(0, split) - 1,
                 0.3 * torch.log(energy / (hits * self.threshold)) - 1,
             ],
             1,
         )
-        return torch.cat(
-            [
-                energy_feature(energies, self.threshold),
-                counts * self.per_cell[split],
-                own,
-                self.constants[split],
-                known,
-                directed * (self.centres[split] - torch.cat([axis, axis], 1) / self.axis_unit),
-            ],
-            1,
-        )
+        counts = counts * self.per_cell.index_select(0, split)
+        return torch.cat([energy_feature(energies, self.threshold), counts, own, told], 1)
+
+    def _look(self, state: Tensor, index: Tensor, weight: Tensor, split: Tensor, shower: Tensor) -> Tensor:
+        """Return numbers of the state, (R, columns)."""
+        at = index.index_select(0, split)
+        shower = shower[:, None] if self.aligned else shower[:, None, None]
+        at = torch.add(shower, at, alpha=state.shape[2])
+        seen = state.flatten().index_select(0, at.flatten()).view_as(at)
+        return seen if self.aligned else (seen * weight.index_select(0, split)).sum(2)
+
+
+def _seen(layout: Layout, splits: Splits, columns: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Return rows of the flattened state, (S, columns, K), that are summed up for each column, and their weights."""
+    node = torch.as_tensor(splits.context)
+    source = torch.cat([torch.as_tensor(layout.source), torch.full((1, layout.source.shape[1]), layout.nothing)])
+    share = torch.cat([torch.as_tensor(layout.weight).float(), torch.zeros(1, layout.weight.shape[1])])
+    own = torch.full_like(source, layout.nothing)
+    own[:, 0] = torch.arange(layout.nothing + 1)
+    whole = torch.zeros_like(share)
+    whole[:, 0] = 1
+    index, weight = [], []
+    for plane, column in columns:
+        before = splits.names[column].startswith("before/")
+        index.append(PLANES * (source if before else own)[node[:, column]] + plane)
+        weight.append((share if before else whole)[node[:, column]])
+    return torch.stack(index, 1), torch.stack(weight, 1)
 
 
 def _columns(names: tuple[str, ...]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -157,7 +183,7 @@ def _constants(layout: Layout, splits: Splits) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def _axis_unit(layout: Layout) -> float:
+def axis_unit(layout: Layout) -> float:
     """Return the length in mm in which distances from the axis are of order one."""
     return max(layer.r_edges[-1] for layer in layout.geometry.active_layers) / 4
 
@@ -169,7 +195,7 @@ def _centres(layout: Layout, splits: Splits) -> Tensor:
         row = []
         for half in (layout.boxes[layout.left[m]], layout.boxes[layout.right[m]]):
             layer = layout.geometry.active_layers[half.layer]
-            radius = (layer.r_edges[half.ring] + layer.r_edges[half.ring_end]) / 2 / _axis_unit(layout)
+            radius = (layer.r_edges[half.ring] + layer.r_edges[half.ring_end]) / 2 / axis_unit(layout)
             alpha = math.pi * (half.bin + half.bin_end) / layer.n_alpha - math.pi
             whole = half.bin_end - half.bin == layer.n_alpha
             row += [0.0, 0.0] if whole else [radius * math.cos(alpha), radius * math.sin(alpha)]

@@ -89,18 +89,18 @@ class LayerSplits(TrainableModel):
             log_p = log_p + splits.log_slope(node_e, n, e, k, self.threshold)
         return total.index_add(0, b, log_p)
 
-    def draw(self, energy: Tensor, hits: Tensor, shower: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, energy: Tensor, hits: Tensor, shower: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return energies in MeV and hits of the layers, (B, L) each.
 
         Args:
             energy: (B,) MeV of the shower.
             hits: (B,) of the shower.
             shower: (B, n_shower) features.
-            noise: (B, 2 (L - 1)) standard normal numbers.
+            u: (B, 2 (L - 1)) uniform numbers.
         """
         e, n = (energy[:, None].expand(-1, self.n_layers) * 0 for _ in range(2))
         for i in torch.arange(self.n_layers - 1, device=energy.device):
-            e, n, energy, hits = self.step(i, e, n, energy, hits, shower, noise)
+            e, n, energy, hits = self.step(i, e, n, energy, hits, shower, u)
         return self.with_last(e, n, energy, hits)
 
     def with_last(self, e: Tensor, n: Tensor, energy: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,12 +109,12 @@ class LayerSplits(TrainableModel):
         return e + energy[:, None] * last, n + hits[:, None] * last
 
     def step(
-        self, i: Tensor, e: Tensor, n: Tensor, energy: Tensor, hits: Tensor, shower: Tensor, noise: Tensor
+        self, i: Tensor, e: Tensor, n: Tensor, energy: Tensor, hits: Tensor, shower: Tensor, u: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return layers (B, L) with layer i, and what is left of energy and hits (B,), when it has its share."""
         x = self._features_at(i, e, n, energy, hits, shower)
         low, high = self._bounds(hits, i)
-        u = splits.uniform(noise[:, 2 * i + torch.arange(2, device=noise.device)])
+        u = u[:, 2 * i + torch.arange(2, device=u.device)]
         k = splits.many_draw(self.counts(x), low, high, u[:, 0])
         # Rows without a choice get any share that is finite.
         some = hits.clamp_min(2)

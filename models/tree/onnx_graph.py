@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from caloforge.models.family import write_graph
 from caloforge.models.tree.boxes import BoxSplits
 from caloforge.models.tree.rows import SplitNetworks
+from caloforge.models.tree.state import ENERGY, HITS, PLANES
 
 if TYPE_CHECKING:
     from caloforge.models.families.tree import Tree
 
 Tables = tuple[Tensor, Tensor, Tensor]
-"""Splits (waves, W), their nodes (waves, W) and their halves (waves, 2 W); short waves are filled up with splits
-of the node "nothing", which has no hits."""
+"""Splits (waves, W), energy and hits of their nodes in the flattened state (waves, W, 2), and their halves
+(waves, 2 W); short waves are filled up with splits of the node "nothing", which has no hits."""
 
 
 def write_onnx(tree: Tree, path: Path, conditions: Tensor, noise: Tensor) -> None:
@@ -39,14 +40,14 @@ def wave_tables(splits: BoxSplits, which: int, nothing: int) -> Tables:
     waves = [(a, b) for a, b, network in splits.waves if network == which]
     width = max((b - a for a, b in waves), default=1)
     split = torch.zeros(len(waves), width, dtype=torch.long)
-    node = torch.full_like(split, nothing)
+    of_node = (PLANES * nothing + torch.tensor([ENERGY, HITS])).repeat(len(waves), width, 1)
     left, right = torch.full_like(split, nothing), torch.full_like(split, nothing)
     for row, (a, b) in enumerate(waves):
         n = b - a
         split[row, :n] = torch.arange(a, b)
-        node[row, :n] = splits.node[a:b]
+        of_node[row, :n] = splits.of_node[a:b]
         left[row, :n], right[row, :n] = splits.halves[2 * a : 2 * b].chunk(2)
-    return split, node, torch.cat([left, right], 1)
+    return split, of_node, torch.cat([left, right], 1)
 
 
 class _Head(nn.Module):
@@ -57,7 +58,7 @@ class _Head(nn.Module):
         self.tree = tree
 
     def forward(self, conditions: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-        for_totals, *others = torch.split(noise, self.tree.noise_sizes, 1)
+        for_totals, *others = self.tree.uniform(noise)
         energy, hits, shower, nothing = self.tree.begin_showers(conditions, for_totals)
         return (energy, hits, shower, nothing, *others)
 
@@ -89,12 +90,14 @@ class _Middle(nn.Module):
 class _WaveStep(nn.Module):
     def __init__(self, tree: Tree, splits: BoxSplits, networks: SplitNetworks) -> None:
         super().__init__()
-        self.state, self.splits, self.networks = tree.state, splits, networks
+        self.state, self.splits = tree.state, splits
+        self.networks = networks
+        self.drawing = splits.drawing(networks, tree.axis.directed)
 
     def forward(
-        self, state: Tensor, about: Tensor, noise: Tensor, split: Tensor, node: Tensor, halves: Tensor
+        self, state: Tensor, about: Tensor, u: Tensor, split: Tensor, of_node: Tensor, halves: Tensor
     ) -> Tensor:
-        return self.splits.wave(self.state, state, about, noise, split, node, halves, self.networks)
+        return self.splits.wave(self.state, state, about, u, split, of_node, halves, self.drawing)
 
 
 class _Waves(nn.Module):
@@ -104,19 +107,23 @@ class _Waves(nn.Module):
         self, tree: Tree, splits: BoxSplits, networks: SplitNetworks, which: int, example: tuple[Tensor, ...]
     ) -> None:
         super().__init__()
-        self.split, self.node, self.halves = wave_tables(splits, which, tree.state.layout.nothing)
+        self.split, self.of_node, self.halves = wave_tables(splits, which, tree.state.layout.nothing)
         self.n_waves = len(self.split)
         wave = _WaveStep(tree, splits, networks) if self.n_waves else _Idle()
-        first = (torch.zeros(1, dtype=torch.long),) * 3
+        first = (
+            torch.zeros(1, dtype=torch.long),
+            torch.zeros(1, 2, dtype=torch.long),
+            torch.zeros(2, dtype=torch.long),
+        )
         if self.n_waves:
-            first = (self.split[0], self.node[0], self.halves[0])
+            first = (self.split[0], self.of_node[0], self.halves[0])
         trace: Any = torch.jit.trace
         self.wave = trace(wave, (*example, *first), check_trace=False)
 
-    def forward(self, state: Tensor, about: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, state: Tensor, about: Tensor, u: Tensor) -> Tensor:
         # A number of turns that is known when the graph is made would be unrolled.
         for i in range(self.n_waves + 0 * state.shape[2]):
-            state = self.wave(state, about, noise, self.split[i], self.node[i], self.halves[i])
+            state = self.wave(state, about, u, self.split[i], self.of_node[i], self.halves[i])
         return state
 
 
@@ -167,7 +174,7 @@ class _Idle(nn.Module):
     """Stands for the wave of a stage without splits."""
 
     def forward(
-        self, state: Tensor, about: Tensor, noise: Tensor, split: Tensor, node: Tensor, halves: Tensor
+        self, state: Tensor, about: Tensor, u: Tensor, split: Tensor, of_node: Tensor, halves: Tensor
     ) -> Tensor:
         return state + 0
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from caloforge.draws import Draws
 from caloforge.models.family import TrainableModel
 from caloforge.models.tree import splits
-from caloforge.models.tree.context import hits_feature
-from caloforge.models.tree.row_mlp import RowMLP, spread_components
+from caloforge.models.tree.context import SplitContext, hits_feature
+from caloforge.models.tree.row_mlp import FirstLayer, RowMLP, spread_components
 from caloforge.models.tree.spectrum import PEAKS, QUANTILES, HitSpectrum
 
 FREE_COMPONENTS = 4
@@ -25,17 +25,36 @@ COMPONENTS = FREE_COMPONENTS + 2 * PEAKS
 class Rows:
     """Nodes with hits that are to be split.
 
+    Nodes of which each cell has a hit come last: their halves are full too, without any choice.
+
     Attributes:
-        x: (R, F) what the networks see.
+        x: (R, F) what the networks see, but for what is the same for every shower.
+        split: (R,) number of the split.
         energy: (R,) MeV of the node.
         hits: (R,) of the node, at least 1.
-        prior: (R, classes) log of the number of ways to place the hits.
+        prior: (R', classes) log of the number of ways to place the hits, of those with a choice.
+        full: (R - R',) hits of the first half, of those without.
     """
 
     x: Tensor
+    split: Tensor
     energy: Tensor
     hits: Tensor
     prior: Tensor
+    full: Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """What networks see of a kind of split.
+
+    Attributes:
+        context: the kind.
+        directed: see :meth:`caloforge.models.tree.context.SplitContext.first_layer`.
+    """
+
+    context: SplitContext
+    directed: Tensor
 
 
 class Observed:
@@ -43,14 +62,17 @@ class Observed:
 
     Attributes:
         rows: the nodes.
+        view: what their networks see of them.
         first_hits: (R,) of the first half.
         first_energy: (R,) MeV of the first half.
         shower: (R,) number of the shower.
         n_showers: B.
     """
 
-    def __init__(self, rows: Rows, first_hits: Tensor, first_energy: Tensor, shower: Tensor, n_showers: int) -> None:
-        self.rows, self.first_hits, self.first_energy = rows, first_hits, first_energy
+    def __init__(
+        self, rows: Rows, view: View, first_hits: Tensor, first_energy: Tensor, shower: Tensor, n_showers: int
+    ) -> None:
+        self.rows, self.view, self.first_hits, self.first_energy = rows, view, first_hits, first_energy
         self.shower, self.n_showers = shower, n_showers
 
 
@@ -87,33 +109,55 @@ class SplitNetworks(TrainableModel):
             density: per MeV; without it per unit of the coded share y.
         """
         rows, k = observed.rows, observed.first_hits
+        for_counts, for_shares = self.first_layers(observed.view)
         total = rows.x.new_zeros(observed.n_showers)
-        log_p = splits.few_log_prob(self.counts(rows.x), rows.prior, k)
-        total = total.index_add(0, observed.shower, log_p)
+        free = rows.prior.shape[0]
+        logits = self.counts(rows.x[:free], for_counts, rows.split[:free])
+        total = total.index_add(0, observed.shower[:free], splits.few_log_prob(logits, rows.prior, k[:free]))
         both = ((k > 0) & (k < rows.hits)).nonzero()[:, 0]
         energy, n, k, first = rows.energy[both], rows.hits[both], k[both], observed.first_energy[both]
         y = splits.share_of(energy, n, first, k, self.threshold)
-        log_p = splits.share_log_prob(*self._share(rows.x[both], energy, n, k), y)
+        log_p = splits.share_log_prob(*self._share(rows.x[both], rows.split[both], for_shares, energy, n, k), y)
         if density:
             log_p = log_p + splits.log_slope(energy, n, first, k, self.threshold)
         return total.index_add(0, observed.shower[both], log_p)
 
-    def draw(self, rows: Rows, z_hits: Tensor, z_energy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def first_layers(self, view: View) -> tuple[FirstLayer, FirstLayer]:
+        """Return the first layers of both networks with what they make of constants."""
+        counts, shares = (
+            view.context.first_layer(cast("nn.Linear", network[0]), view.directed)
+            for network in (self.counts, self.shares)
+        )
+        return counts, shares
+
+    def draw(
+        self, rows: Rows, first: tuple[FirstLayer, FirstLayer], u_hits: Tensor, u_energy: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the hits of the first half and the energies in MeV of both halves, (R,) each.
 
         Args:
             rows: the nodes.
-            z_hits: (R,) standard normal number of each row's hits.
-            z_energy: (R,) of its energy.
+            first: of :meth:`first_layers`.
+            u_hits: (R,) uniform number of each row's hits.
+            u_energy: (R,) of its energy.
         """
-        hits = splits.few_draw(self.counts(rows.x), rows.prior, splits.uniform(z_hits))
-        both = ((hits > 0) & (hits < rows.hits)).nonzero()[:, 0]
-        numbers, offsets = self._share(rows.x[both], rows.energy[both], rows.hits[both], hits[both])
-        drawn = splits.share_draw(numbers, offsets, splits.uniform(z_energy[both]))
-        y = torch.zeros_like(hits).index_put((both,), drawn)  # counts only where both halves have hits
-        return hits, *splits.divide(rows.energy, rows.hits, hits, y, self.threshold)
+        energy, hits = rows.energy, rows.hits
+        free = rows.prior.shape[0]
+        logits = self.counts(rows.x[:free], first[0], rows.split[:free])
+        k = torch.cat([splits.few_draw(logits, rows.prior, u_hits[:free]), rows.full])
+        some, rest = (k > 0).to(energy.dtype), (k < hits).to(energy.dtype)
+        both = (some * rest).nonzero()[:, 0]
+        e, n, k_both, x, split, u = (v.index_select(0, both) for v in (energy, hits, k, rows.x, rows.split, u_energy))
+        y = splits.share_draw(*self._share(x, split, first[1], e, n, k_both), u)
+        halves = splits.share_out(e, n, k_both, y, self.threshold)
+        left, right = (
+            (energy * any_hits).scatter(0, both, half) for any_hits, half in zip((some, rest), halves, strict=True)
+        )
+        return k, left, right
 
-    def _share(self, x: Tensor, energy: Tensor, n: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    def _share(
+        self, x: Tensor, split: Tensor, first: FirstLayer, energy: Tensor, n: Tensor, k: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the network's numbers and the offsets of the components, where both halves have hits."""
         anchors = torch.cat([self.spectrum.quantiles, self.spectrum.peaks])
         at = splits.anchored(energy, n, k, anchors, self.threshold)  # L of each anchor, then R of each
@@ -121,5 +165,6 @@ class SplitNetworks(TrainableModel):
         q = len(self.spectrum.quantiles)
         balance = torch.log(k / (n - k))[:, None]
         told = torch.stack([hits_feature(k), hits_feature(n - k)], 1)
-        numbers = self.shares(torch.cat([x, told, 0.3 * balance, 0.25 * left[:, :q], 0.25 * right[:, :q]], 1))
-        return numbers, torch.cat([balance.expand(-1, FREE_COMPONENTS), left[:, q:], right[:, q:]], 1)
+        x = torch.cat([x, told, 0.3 * balance, 0.25 * left[:, :q], 0.25 * right[:, :q]], 1)
+        offsets = torch.cat([balance.expand(-1, FREE_COMPONENTS), left[:, q:], right[:, q:]], 1)
+        return self.shares(x, first, split), offsets

@@ -34,8 +34,8 @@ def uniform(z: Tensor) -> Tensor:
     """Return Phi(z), uniform in (0, 1) for standard normal z; relative error below 1e-5 in the lower tail too."""
     x = z.abs() * (0.5**0.5)
     t = 1 / (1 + 0.5 * x)
-    series = torch.full_like(t, _ERFC[-1])
-    for coefficient in reversed(_ERFC[:-1]):
+    series = t * _ERFC[-1] + _ERFC[-2]
+    for coefficient in reversed(_ERFC[:-2]):
         series = series * t + coefficient
     tail = 0.5 * t * torch.exp(series - x * x)
     return torch.where(z < 0, tail, 1 - tail).clamp(1e-12, 1 - 6e-8)
@@ -198,18 +198,18 @@ def share_of(energy: Tensor, hits: Tensor, first: Tensor, first_hits: Tensor, th
 
 
 def divide(energy: Tensor, hits: Tensor, first_hits: Tensor, y: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return the energies of L and R in MeV: E_L = n_L t + E_free sigmoid(y), E_R likewise with -y.
+    """Return the energies of L and R in MeV; all of it goes to one half if the other has no hits."""
+    left, right = share_out(energy, hits, first_hits, y, threshold)
+    none, all_hits, zero = first_hits < 0.5, hits - first_hits < 0.5, torch.zeros_like(energy)
+    left = torch.where(none, zero, torch.where(all_hits, energy, left))
+    return left, torch.where(all_hits, zero, torch.where(none, energy, right))
 
-    All of it goes to one half if the other has no hits.
-    """
+
+def share_out(energy: Tensor, hits: Tensor, first_hits: Tensor, y: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return the energies of L and R in MeV, both with hits: E_L = n_L t + E_free sigmoid(y), E_R likewise with -y."""
     free = (energy - hits * threshold).clamp_min(0.0)
-    second_hits = hits - first_hits
     left = first_hits * threshold + free * logistic(y)
-    right = second_hits * threshold + free * logistic(-y)
-    zero = torch.zeros_like(energy)
-    left = torch.where(first_hits < 0.5, zero, torch.where(second_hits < 0.5, energy, left))
-    right = torch.where(second_hits < 0.5, zero, torch.where(first_hits < 0.5, energy, right))
-    return left, right
+    return left, (hits - first_hits) * threshold + free * logistic(-y)
 
 
 def log_slope(energy: Tensor, hits: Tensor, first: Tensor, first_hits: Tensor, threshold: float) -> Tensor:
@@ -263,20 +263,24 @@ def share_log_prob(numbers: Tensor, offsets: Tensor, y: Tensor) -> Tensor:
 def share_draw(numbers: Tensor, offsets: Tensor, u: Tensor) -> Tensor:
     """Return y, (R,), of the mixture at a uniform number: it chooses the component, then the place in it."""
     logits, centre, width = numbers.chunk(3, 1)
-    j, v = choose(torch.log_softmax(logits, 1), u)
+    j, v = choose(logits, u)
     place, width = ((x.gather(1, j))[:, 0] for x in (offsets + centre, width))
     v = v.clamp(1e-7, 1 - 1e-7)
     y = place + torch.exp(width.clamp(-6, 4)) * (torch.log(v) - torch.log1p(-v))
     return y.clamp(-MAX_LOGIT, MAX_LOGIT)
 
 
-def choose(log_weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+def choose(logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """Choose a component with a uniform number.
+
+    Args:
+        logits: (R, K).
+        u: (R,).
 
     Returns:
         Its index (R, 1), and where u stands between its cumulative probabilities: uniform again, (R,).
     """
-    weight = torch.exp(log_weight)
+    weight = torch.exp(_shifted(logits))
     cumulative = torch.cumsum(weight, 1)
     target = u[:, None] * cumulative[:, -1:]
     j = (cumulative < target).to(torch.int64).sum(1, keepdim=True).clamp_max(weight.shape[1] - 1)

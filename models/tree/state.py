@@ -35,6 +35,8 @@ class TreeState(nn.Module):
     below: Tensor
     source: Tensor
     weight: Tensor
+    under: Tensor
+    kept: Tensor
     cell: Tensor
     layer: Tensor
 
@@ -50,6 +52,9 @@ class TreeState(nn.Module):
             row = torch.full_like(table[:1], rest)
             self.register_buffer(name, torch.cat([table, row]), persistent=False)
         self.weight = self.weight.float()
+        under, kept = self._under()
+        self.register_buffer("under", under, persistent=False)
+        self.register_buffer("kept", kept, persistent=False)
         # Where layers are alike each node has one node over it, with weight 1.
         self.aligned = bool((layout.source.shape[1] == 1) and (layout.weight[layout.layer > 0] == 1).all())
         self._by_ring = [
@@ -67,9 +72,18 @@ class TreeState(nn.Module):
         What lies over the nodes in the layer before, and inside them, must be there already.
         """
         values = torch.stack([energy, hits], 1)
-        past = values + MEMORY * self._over(state, nodes)
-        inner = (energy + state[self.below[nodes], INNER_ENERGY])[:, None]
-        return _put(state, nodes, torch.cat([values, past, inner], 1))
+        found = state.flatten(0, 1).index_select(0, self.under[nodes].flatten())
+        found = found.unflatten(0, (-1, 3, self.kept.shape[2])) * self.kept[nodes][..., None]  # (W, 3, K, B)
+        found = found[:, :, 0] if self.aligned else found.sum(2)
+        return _put(state, nodes, torch.cat([values, torch.cat([values, values[:, :1]], 1) + found], 1))
+
+    def _under(self) -> tuple[Tensor, Tensor]:
+        """Return what a node's planes 2 to 4 add up: rows of the state, (M + 1, 3, K), and the share of each."""
+        under = PLANES * self.source[:, None] + torch.tensor([PAST_ENERGY, PAST_HITS, INNER_ENERGY])[:, None]
+        kept = MEMORY * self.weight[:, None].repeat(1, 3, 1)
+        under[:, 2], kept[:, 2] = PLANES * self.layout.nothing + INNER_ENERGY, 0
+        under[:, 2, 0], kept[:, 2, 0] = PLANES * self.below + INNER_ENERGY, 1
+        return under, kept
 
     def of_layers(self, energy: Tensor, hits: Tensor) -> Tensor:
         """Return the state of showers of which only the layers are known, (B, L) each."""
@@ -105,4 +119,4 @@ class TreeState(nn.Module):
 
 def _put(state: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
     """Set rows; in place but for a graph that is being recorded, whose loops know no places."""
-    return state.index_put((nodes,), values) if being_recorded() else state.index_put_((nodes,), values)
+    return state.index_put((nodes,), values) if being_recorded() else state.index_copy_(0, nodes, values)

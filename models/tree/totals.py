@@ -20,7 +20,7 @@ from caloforge.models.tree.trend import Trend
 COMPONENTS = 3
 WIDTH = 32
 NOISE = 3
-"""Normal numbers per shower: gate, hits, energy."""
+"""Numbers per shower: gate, hits, energy."""
 
 
 class Totals(TrainableModel):
@@ -101,14 +101,13 @@ class Totals(TrainableModel):
             log_e = log_e - torch.log(spread_e) - torch.log(free)
         return torch.where(some, log_some + log_n + log_e, log_none)
 
-    def draw(self, incident: Tensor, conditions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return hits and energies in MeV, (B,) each, of normal numbers (B, 3)."""
-        u = splits.uniform(noise)
+    def draw(self, incident: Tensor, conditions: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return hits and energies in MeV, (B,) each, of uniform numbers (B, 3)."""
         log_incident = torch.log(incident)
         empty = (self.any_empty > 0) & (u[:, 0] < splits.logistic(self.gate(conditions)[:, 0]))
         logits, centre, width = self.hits(conditions).chunk(3, 1)
         mean, spread = self.hits_trend(log_incident)
-        j, v = splits.choose(torch.log_softmax(logits, 1), u[:, 1])
+        j, v = splits.choose(logits, u[:, 1])
         centre, scale = centre.gather(1, j)[:, 0], torch.exp(width.clamp(-5, 3)).gather(1, j)[:, 0]
         first, last = (
             splits.logistic(((torch.log(torch.full_like(mean, x)) - mean) / spread - centre) / scale)

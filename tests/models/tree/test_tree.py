@@ -98,8 +98,7 @@ def _keeping(method: object, kept: list[Tensor]) -> object:
 def test_showers_are_physical(geometry: Geometry) -> None:
     tree = build(geometry)
     conditions, noise, showers = draw(tree, 300)
-    for_totals = noise[:, :3]
-    hits, energy = tree.totals.draw(conditions[:, 0], tree.encoder(conditions), for_totals)
+    hits, energy = tree.totals.draw(conditions[:, 0], tree.encoder(conditions), tree.uniform(noise)[0])
     assert torch.equal((showers > 0).sum(1).float(), hits)
     assert (showers.sum(1) / energy - 1).abs().max() < 1e-5
     assert showers[showers > 0].min() >= THRESHOLD
