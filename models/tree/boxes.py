@@ -150,7 +150,7 @@ class BoxSplits(nn.Module):
         rows, place, shower = self._rows(state, about, split, of_node)
         batch, w = state.shape[2], split.shape[0]
         at = 2 * batch * rows.split + shower
-        u = u.flatten()
+        u = u.reshape(-1)
         k, left, right = drawing.networks.draw(
             rows, drawing.first, u.index_select(0, at), u.index_select(0, at + batch)
         )
@@ -167,16 +167,16 @@ class BoxSplits(nn.Module):
         """Return the nodes with hits of some splits (W,); which of the splits they are, and their showers, (R,)."""
         batch = state.shape[2]
         energy, hits = (
-            state.flatten(0, 1).index_select(0, of_node.T.flatten()).unflatten(0, (2, -1)).unbind(0)
+            state.reshape(-1, batch).index_select(0, of_node.T.reshape(-1)).reshape(2, -1, batch).unbind(0)
         )  # (W, B)
         missing = self.context.capacity.index_select(0, split)[:, None] - hits
-        free = (hits * missing).flatten().nonzero()[:, 0]
-        full = (missing == 0).flatten().nonzero()[:, 0]
+        free = (hits * missing).reshape(-1).nonzero()[:, 0]
+        full = (missing == 0).reshape(-1).nonzero()[:, 0]
         at = torch.cat([free, full])
         place = torch.div(at, batch, rounding_mode="floor")
         shower = at - place * batch
         split = split.index_select(0, place)
-        energy, hits = energy.flatten().index_select(0, at), hits.flatten().index_select(0, at)
+        energy, hits = energy.reshape(-1).index_select(0, at), hits.reshape(-1).index_select(0, at)
         n = free.shape[0]
         prior = self.kind.index_select(0, split[:n]) + hits[:n].long()
         rows = Rows(

@@ -121,7 +121,7 @@ class SplitContext(nn.Module):
         batch = state.shape[2]
         energies = self._look(state, self.energies, self.energy_weight, split, shower)
         counts = self._look(state, self.hits, self.hits_weight, split, shower)
-        told = about.flatten(0, 1).index_select(0, self.layer.index_select(0, split) * batch + shower)
+        told = about.reshape(-1, about.shape[2]).index_select(0, self.layer.index_select(0, split) * batch + shower)
         own = torch.stack(
             [
                 hits_feature(hits),
@@ -138,7 +138,7 @@ class SplitContext(nn.Module):
         at = index.index_select(0, split)
         shower = shower[:, None] if self.aligned else shower[:, None, None]
         at = torch.add(shower, at, alpha=state.shape[2])
-        seen = state.flatten().index_select(0, at.flatten()).view_as(at)
+        seen = state.reshape(-1).index_select(0, at.reshape(-1)).reshape(at.shape)
         return seen if self.aligned else (seen * weight.index_select(0, split)).sum(2)
 
 

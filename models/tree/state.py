@@ -72,8 +72,10 @@ class TreeState(nn.Module):
         What lies over the nodes in the layer before, and inside them, must be there already.
         """
         values = torch.stack([energy, hits], 1)
-        found = state.flatten(0, 1).index_select(0, self.under[nodes].flatten())
-        found = found.unflatten(0, (-1, 3, self.kept.shape[2])) * self.kept[nodes][..., None]  # (W, 3, K, B)
+        found = state.reshape(-1, state.shape[2]).index_select(0, self.under.index_select(0, nodes).reshape(-1))
+        found = (
+            found.reshape(-1, 3, self.kept.shape[2], state.shape[2]) * self.kept.index_select(0, nodes)[..., None]
+        )  # (W, 3, K, B)
         found = found[:, :, 0] if self.aligned else found.sum(2)
         return _put(state, nodes, torch.cat([values, torch.cat([values, values[:, :1]], 1) + found], 1))
 
