@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -24,8 +25,9 @@ from caloforge.models.tree.layout import Layout
 from caloforge.models.tree.onnx_graph import write_onnx
 from caloforge.models.tree.row_mlp import being_recorded
 from caloforge.models.tree.rows import Observed, SplitNetworks
+from caloforge.models.tree.slots import find_slots
 from caloforge.models.tree.splits import uniform
-from caloforge.models.tree.state import ENERGY, HITS, TreeState
+from caloforge.models.tree.state import ENERGY, HITS, TreeState, of_layers
 from caloforge.models.tree.totals import NOISE, Totals
 
 if TYPE_CHECKING:
@@ -114,6 +116,8 @@ class Tree(Family):
         noise_features: 3 standard normal numbers for the totals, and 2 for each split.
     """
 
+    made: Tensor
+
     Config = TreeConfig
     flipped_share = 0.1
     has_likelihood = True
@@ -141,6 +145,12 @@ class Tree(Family):
         self.cell_splits = BoxSplits(
             layout, layout.cells, threshold=threshold, n_about=n_about, early_layers=model.early_layers
         )
+        kinds = (self.ring_splits, self.cell_splits)
+        self.slots = find_slots(layout, [wave for kind in kinds for wave in kind.wave_nodes(self.state)])
+        for kind in kinds:
+            kind.place(self.state, self.slots)
+        made = np.concatenate([layout.layer_node, *(kind.halves.numpy() for kind in kinds)])
+        self.register_buffer("made", torch.as_tensor(np.argsort(made)[layout.cell]), persistent=False)
         self.rings = _networks(self.ring_splits, model.ring_width, threshold)
         self.cells, self.early = (_networks(self.cell_splits, model.cell_width, threshold) for _ in range(2))
         self.noise_sizes = [NOISE, *(2 * len(s) for s in (self.layers, self.ring_splits, self.cell_splits))]
@@ -249,9 +259,9 @@ class Tree(Family):
         energy, hits = self.layers.draw(energy, hits, shower, for_layers)
         state, about = self.begin_boxes(conditions, energy, hits, shower)
         directed = self.axis.directed
-        self.ring_splits.draw(self.state, state, about, for_rings, directed, [self.rings])
-        self.cell_splits.draw(self.state, state, about, for_cells, directed, [self.cells, self.early])
-        return self.cells_of(state)
+        made = self.ring_splits.draw(state, about, for_rings, directed, [self.rings])
+        made += self.cell_splits.draw(state, about, for_cells, directed, [self.cells, self.early])
+        return self.cells_of(torch.cat([energy.T, *made]).index_select(0, self.made))
 
     def uniform(self, noise: Tensor) -> tuple[Tensor, ...]:
         """Return uniform numbers of each stage: (B, n) of totals and layers, (n, B) of rings and cells."""
@@ -269,12 +279,13 @@ class Tree(Family):
 
     def begin_boxes(self, conditions: Tensor, energy: Tensor, hits: Tensor, shower: Tensor) -> tuple[Tensor, Tensor]:
         """Return the state of showers with these layers (B, L), and what networks are told of them."""
-        return self.state.of_layers(energy, hits), self._about(self.encoder(conditions), energy, hits, shower)
+        return of_layers(energy, hits, self.slots.nothing + 1), self._about(
+            self.encoder(conditions), energy, hits, shower
+        )
 
-    def cells_of(self, state: Tensor) -> Tensor:
-        """Return the voxels (B, V) in MeV of a state; rounding may have left a hit just under the threshold."""
-        cells = state[self.state.cell, ENERGY].T
-        return torch.where(cells > 0, cells.clamp_min(self.data.threshold), cells)
+    def cells_of(self, cells: Tensor) -> Tensor:
+        """Return showers (B, V) of cells (V, B), MeV; rounding may have left a hit just under the threshold."""
+        return torch.where(cells > 0, cells.clamp_min(self.data.threshold), cells).T.contiguous()
 
     def write_onnx(self, path: Path, conditions: Tensor, noise: Tensor, *, steps: int | None) -> None:
         """Write the generator as a graph of loops; see :mod:`caloforge.models.tree.onnx_graph`."""

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caloforge.models.tree.context import SplitContext
+from caloforge.models.tree.context import SplitContext, Where
 from caloforge.models.tree.layout import Layout, Splits
 from caloforge.models.tree.row_mlp import FirstLayer
 from caloforge.models.tree.rows import Observed, Rows, SplitNetworks, View
+from caloforge.models.tree.slots import Slots, WaveNodes
 from caloforge.models.tree.splits import hypergeometric_prior
-from caloforge.models.tree.state import ENERGY, HITS, PLANES, TreeState
+from caloforge.models.tree.state import ENERGY, HITS, PLANES, TreeState, fill
 
 
 class BoxSplits(nn.Module):
@@ -37,6 +38,12 @@ class BoxSplits(nn.Module):
     early: Tensor
     of_node: Tensor
     first_capacity: Tensor
+    slot_energies: Tensor
+    slot_hits: Tensor
+    slot_of_node: Tensor
+    slot_halves: Tensor
+    slot_under: Tensor
+    share: Tensor
 
     def __init__(self, layout: Layout, table: Splits, *, threshold: float, n_about: int, early_layers: int = 0) -> None:
         """Build the tables.
@@ -90,80 +97,88 @@ class BoxSplits(nn.Module):
         """
         start, stop = {None: (0, len(self)), True: (0, self.n_early), False: (self.n_early, len(self))}[early]
         split = torch.arange(start, stop, device=state.device)
-        rows, place, shower = self._rows(state, about, split, self.of_node[start:stop])
+        rows, place, shower = self._rows(state, self.context.where, about, split, self.of_node[start:stop])
         first = self.first[start:stop][place]
         view = View(self.context, directed)
         return Observed(rows, view, state[first, HITS, shower], state[first, ENERGY, shower], shower, state.shape[2])
 
+    def wave_nodes(self, tree: TreeState) -> list[WaveNodes]:
+        """Return which nodes each step of the drawing needs and makes."""
+        found = []
+        for start, stop, _ in self.waves:
+            made = self.halves[2 * start : 2 * stop]
+            looked_at = [self.context.energies[start:stop], self.context.hits[start:stop], tree.under(made)[0]]
+            rows = torch.cat([table.flatten() for table in looked_at])
+            read = torch.cat([rows // PLANES, self.node[start:stop]])
+            found.append(WaveNodes(read.numpy(), made.numpy()))
+        return found
+
+    def place(self, tree: TreeState, slots: Slots) -> None:
+        """Make the tables for drawing in slots."""
+        slot = torch.as_tensor(slots.of)
+
+        def placed(rows: Tensor) -> Tensor:
+            return PLANES * slot[rows // PLANES] + rows % PLANES
+
+        under, share = tree.under(self.halves)
+        self._save("slot_energies", placed(self.context.energies))
+        self._save("slot_hits", placed(self.context.hits))
+        self._save("slot_of_node", placed(self.of_node))
+        self._save("slot_halves", slot[self.halves])
+        self._save("slot_under", placed(under))
+        self._save("share", share)
+
     def draw(
-        self,
-        tree: TreeState,
-        state: Tensor,
-        about: Tensor,
-        u: Tensor,
-        directed: Tensor,
-        networks: Sequence[SplitNetworks],
-    ) -> None:
+        self, state: Tensor, about: Tensor, u: Tensor, directed: Tensor, networks: Sequence[SplitNetworks]
+    ) -> list[Tensor]:
         """Split all nodes wave by wave, in the state of showers of which the larger nodes are known.
 
         Args:
-            tree: fills states.
-            state: changed in place.
+            state: (slots, 5, B), changed in place.
             about: (L, B, n_about + 2), see :class:`SplitContext`.
             u: (2 S, B) uniform numbers: for hits and for energy of each split.
             directed: see :meth:`SplitContext.first_layer`.
             networks: those of most layers, then those of the first layers.
+
+        Returns:
+            Energies of the halves of each wave, (2 W, B) in the order of ``halves``.
         """
         drawing = [self.drawing(n, directed) for n in networks]
+        made = []
         for start, stop, which in self.waves:
             split = torch.arange(start, stop, device=state.device)
-            halves = self.halves[2 * start : 2 * stop]
-            self.wave(tree, state, about, u, split, self.of_node[start:stop], halves, drawing[which])
+            halves = slice(2 * start, 2 * stop)
+            wave = Wave(
+                split, self.slot_of_node[start:stop], self.slot_halves[halves], self.slot_under[halves],
+                self.share[halves],
+            )  # fmt: skip
+            state, energy = self.wave(state, about, u, wave, drawing[which])
+            made.append(energy)
+        return made
 
     def drawing(self, networks: SplitNetworks, directed: Tensor) -> Drawing:
         """Return networks ready to draw these splits."""
         return Drawing(networks, networks.first_layers(View(self.context, directed)))
 
-    def wave(
-        self,
-        tree: TreeState,
-        state: Tensor,
-        about: Tensor,
-        u: Tensor,
-        split: Tensor,
-        of_node: Tensor,
-        halves: Tensor,
-        drawing: Drawing,
-    ) -> Tensor:
-        """Return the state with some splits done: their halves (2 W,) filled; otherwise as :meth:`draw`.
-
-        Args:
-            tree: as there.
-            state: as there.
-            about: as there.
-            u: as there.
-            split: (W,) numbers of the splits.
-            of_node: (W, 2) rows of the flattened state with energy and hits of the nodes.
-            halves: (2 W,) the nodes to be filled: first halves, then second halves.
-            drawing: the networks.
-        """
-        rows, place, shower = self._rows(state, about, split, of_node)
-        batch, w = state.shape[2], split.shape[0]
+    def wave(self, state: Tensor, about: Tensor, u: Tensor, wave: Wave, drawing: Drawing) -> tuple[Tensor, Tensor]:
+        """Return the state with the halves of a wave filled, and their energies (2 W, B); otherwise as :meth:`draw`."""
+        where = Where(self.slot_energies, self.slot_hits)
+        rows, place, shower = self._rows(state, where, about, wave.split, wave.of_node)
+        batch, w = state.shape[2], wave.split.shape[0]
         at = 2 * batch * rows.split + shower
         u = u.reshape(-1)
         k, left, right = drawing.networks.draw(
             rows, drawing.first, u.index_select(0, at), u.index_select(0, at + batch)
         )
-        at = place * batch + shower
-        size = w * batch
+        at, size = place * batch + shower, w * batch
         at = torch.cat([at, at + size, at + 2 * size, at + 3 * size])
-        values = torch.zeros(4 * w * batch, device=state.device).scatter(
-            0, at, torch.cat([left, right, k, rows.hits - k])
-        )
-        energy, hits = values.view(2, 2 * w, batch).unbind(0)
-        return tree.fill(state, halves, energy, hits)
+        values = torch.zeros(4 * size, device=state.device).scatter(0, at, torch.cat([left, right, k, rows.hits - k]))
+        energy, hits = values.reshape(2, 2 * w, batch).unbind(0)
+        return fill(state, wave.halves, wave.under, wave.share, energy, hits), energy
 
-    def _rows(self, state: Tensor, about: Tensor, split: Tensor, of_node: Tensor) -> tuple[Rows, Tensor, Tensor]:
+    def _rows(
+        self, state: Tensor, where: Where, about: Tensor, split: Tensor, of_node: Tensor
+    ) -> tuple[Rows, Tensor, Tensor]:
         """Return the nodes with hits of some splits (W,); which of the splits they are, and their showers, (R,)."""
         batch = state.shape[2]
         energy, hits = (
@@ -180,7 +195,7 @@ class BoxSplits(nn.Module):
         n = free.shape[0]
         prior = self.kind.index_select(0, split[:n]) + hits[:n].long()
         rows = Rows(
-            self.context(state, split, shower, energy, hits, about),
+            self.context(state, where, split, shower, energy, hits, about),
             split,
             energy,
             hits,
@@ -188,6 +203,25 @@ class BoxSplits(nn.Module):
             self.first_capacity.index_select(0, split[n:]),
         )
         return rows, place, shower
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Splits that are drawn together, W of them.
+
+    Attributes:
+        split: (W,) their numbers.
+        of_node: (W, 2) rows of the flattened state with energy and hits of the nodes.
+        halves: (2 W,) slots to be filled: first halves, then second halves.
+        under: (2 W, 3, K), see :func:`caloforge.models.tree.state.fill`.
+        share: (2 W, 3, K).
+    """
+
+    split: Tensor
+    of_node: Tensor
+    halves: Tensor
+    under: Tensor
+    share: Tensor
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,19 @@ def energy_feature(energy: Tensor, threshold: float) -> Tensor:
 def hits_feature(hits: Tensor) -> Tensor:
     """Return 0.7 log(1 + n)."""
     return 0.7 * torch.log1p(hits)
+
+
+@dataclass(frozen=True)
+class Where:
+    """What splits look at: numbers of rows of the flattened state.
+
+    Attributes:
+        energies: (S, columns), or (S, columns, K) of which the K are added up.
+        hits: likewise.
+    """
+
+    energies: Tensor
+    hits: Tensor
 
 
 class SplitContext(nn.Module):
@@ -90,6 +104,11 @@ class SplitContext(nn.Module):
         self.sizes = (len(energies), len(hits), 1, 3, self.constants.shape[1], n_about, 4)
         self.n_features = sum(self.sizes)
 
+    @property
+    def where(self) -> Where:
+        """What is looked at in the state of whole showers."""
+        return Where(self.energies, self.hits)
+
     def first_layer(self, first: nn.Linear, directed: Tensor) -> FirstLayer:
         """Return a network's first layer for the rows of :meth:`forward`, with other inputs behind them if it has any.
 
@@ -105,12 +124,20 @@ class SplitContext(nn.Module):
         return FirstLayer(start, torch.cat([energies, own_energy, hits, own, about, axis, rest], 1))
 
     def forward(
-        self, state: Tensor, split: Tensor, shower: Tensor, energy: Tensor, hits: Tensor, about: Tensor
+        self,
+        state: Tensor,
+        where: Where,
+        split: Tensor,
+        shower: Tensor,
+        energy: Tensor,
+        hits: Tensor,
+        about: Tensor,
     ) -> Tensor:
         """Return rows (R, F).
 
         Args:
-            state: (M + 1, 5, B).
+            state: (M + 1 or slots, 5, B).
+            where: what is looked at in that state.
             split: (R,) number of the split.
             shower: (R,) number of the shower in the batch.
             energy: (R,) MeV of the node that is split.
@@ -119,8 +146,8 @@ class SplitContext(nn.Module):
                 the expected axis in x and in y.
         """
         batch = state.shape[2]
-        energies = self._look(state, self.energies, self.energy_weight, split, shower)
-        counts = self._look(state, self.hits, self.hits_weight, split, shower)
+        energies = self._look(state, where.energies, self.energy_weight, split, shower)
+        counts = self._look(state, where.hits, self.hits_weight, split, shower)
         told = about.reshape(-1, about.shape[2]).index_select(0, self.layer.index_select(0, split) * batch + shower)
         own = torch.stack(
             [

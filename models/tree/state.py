@@ -28,15 +28,13 @@ MEMORY = 0.7
 
 
 class TreeState(nn.Module):
-    """Fill states, from whole showers or node by node; the same numbers either way."""
+    """Fill states from whole showers, all nodes at once; and say what :func:`fill` needs to do so node by node."""
 
     left: Tensor
     right: Tensor
     below: Tensor
     source: Tensor
     weight: Tensor
-    under: Tensor
-    kept: Tensor
     cell: Tensor
     layer: Tensor
 
@@ -52,9 +50,6 @@ class TreeState(nn.Module):
             row = torch.full_like(table[:1], rest)
             self.register_buffer(name, torch.cat([table, row]), persistent=False)
         self.weight = self.weight.float()
-        under, kept = self._under()
-        self.register_buffer("under", under, persistent=False)
-        self.register_buffer("kept", kept, persistent=False)
         # Where layers are alike each node has one node over it, with weight 1.
         self.aligned = bool((layout.source.shape[1] == 1) and (layout.weight[layout.layer > 0] == 1).all())
         self._by_ring = [
@@ -62,43 +57,18 @@ class TreeState(nn.Module):
             for r in range(max(layer.n_r for layer in layout.geometry.active_layers))
         ]
 
-    def empty(self, batch: int, device: torch.device) -> Tensor:
-        """Return the state of showers without anything."""
-        return torch.zeros(self.layout.nothing + 1, PLANES, batch, device=device)
-
-    def fill(self, state: Tensor, nodes: Tensor, energy: Tensor, hits: Tensor) -> Tensor:
-        """Return the state with energies and hits (W, B) of nodes (W,); it is changed in place.
-
-        What lies over the nodes in the layer before, and inside them, must be there already.
-        """
-        values = torch.stack([energy, hits], 1)
-        found = state.reshape(-1, state.shape[2]).index_select(0, self.under.index_select(0, nodes).reshape(-1))
-        found = (
-            found.reshape(-1, 3, self.kept.shape[2], state.shape[2]) * self.kept.index_select(0, nodes)[..., None]
-        )  # (W, 3, K, B)
-        found = found[:, :, 0] if self.aligned else found.sum(2)
-        return _put(state, nodes, torch.cat([values, torch.cat([values, values[:, :1]], 1) + found], 1))
-
-    def _under(self) -> tuple[Tensor, Tensor]:
-        """Return what a node's planes 2 to 4 add up: rows of the state, (M + 1, 3, K), and the share of each."""
-        under = PLANES * self.source[:, None] + torch.tensor([PAST_ENERGY, PAST_HITS, INNER_ENERGY])[:, None]
-        kept = MEMORY * self.weight[:, None].repeat(1, 3, 1)
-        under[:, 2], kept[:, 2] = PLANES * self.layout.nothing + INNER_ENERGY, 0
-        under[:, 2, 0], kept[:, 2, 0] = PLANES * self.below + INNER_ENERGY, 1
-        return under, kept
-
-    def of_layers(self, energy: Tensor, hits: Tensor) -> Tensor:
-        """Return the state of showers of which only the layers are known, (B, L) each."""
-        values = torch.stack([energy.T, hits.T], 1)  # (L, 2, B)
-        past = [values[0]]
-        for now in values[1:]:
-            past.append(now + MEMORY * past[-1])
-        state = self.empty(energy.shape[0], energy.device)
-        return _put(state, self.layer, torch.cat([values, torch.stack(past), values[:, :1]], 1))
+    def under(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is added to planes 2 to 4 of nodes (W,): rows of the state, (W, 3, K), and the share of each."""
+        planes = torch.tensor([PAST_ENERGY, PAST_HITS, INNER_ENERGY])
+        rows = PLANES * self.source[nodes][:, None] + planes[:, None]
+        share = MEMORY * self.weight[nodes][:, None].repeat(1, 3, 1)
+        rows[:, 2], share[:, 2] = PLANES * self.layout.nothing + INNER_ENERGY, 0
+        rows[:, 2, 0], share[:, 2, 0] = PLANES * self.below[nodes] + INNER_ENERGY, 1
+        return rows, share
 
     def of_showers(self, voxels: Tensor) -> Tensor:
         """Return the state of showers (B, V) in MeV, with no voxel between 0 and the threshold."""
-        state = self.empty(len(voxels), voxels.device)
+        state = torch.zeros(self.layout.nothing + 1, PLANES, len(voxels), device=voxels.device)
         state[self.cell, ENERGY] = voxels.T
         state[self.cell, HITS] = (voxels.T > 0).to(voxels.dtype)
         for nodes in self.layout.by_height:
@@ -119,6 +89,32 @@ class TreeState(nn.Module):
         return (state[self.source[nodes], 2:4] * self.weight[nodes][:, :, None, None]).sum(1)
 
 
-def _put(state: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
-    """Set rows; in place but for a graph that is being recorded, whose loops know no places."""
-    return state.index_put((nodes,), values) if being_recorded() else state.index_copy_(0, nodes, values)
+def of_layers(energy: Tensor, hits: Tensor, n_slots: int) -> Tensor:
+    """Return the state of showers of which only the layers are known, (B, L) each, in the first slots of n_slots."""
+    values = torch.stack([energy.T, hits.T], 1)  # (L, 2, B)
+    past = [values[0]]
+    for now in values[1:]:
+        past.append(now + MEMORY * past[-1])
+    layers = torch.cat([values, torch.stack(past), values[:, :1]], 1)
+    rest = torch.zeros(n_slots - layers.shape[0], PLANES, layers.shape[2], device=energy.device)
+    return torch.cat([layers, rest])
+
+
+def fill(state: Tensor, at: Tensor, rows: Tensor, share: Tensor, energy: Tensor, hits: Tensor) -> Tensor:
+    """Return the state with some nodes filled; it is changed in place.
+
+    Args:
+        state: (slots, 5, B).
+        at: (W,) slots of the nodes.
+        rows: (W, 3, K) of the flattened state, of :meth:`TreeState.under`.
+        share: (W, 3, K).
+        energy: (W, B) MeV.
+        hits: (W, B).
+    """
+    batch = state.shape[2]
+    values = torch.stack([energy, hits], 1)
+    found = state.reshape(-1, batch).index_select(0, rows.reshape(-1)).reshape(*rows.shape, batch) * share[..., None]
+    found = found[:, :, 0] if rows.shape[2] == 1 else found.sum(2)
+    values = torch.cat([values, torch.cat([values, values[:, :1]], 1) + found], 1)
+    # A graph that is being recorded knows no places.
+    return state.index_put((at,), values) if being_recorded() else state.index_copy_(0, at, values)
