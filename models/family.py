@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -209,18 +210,33 @@ def write_graph(entry: nn.Module, path: Path, conditions: Tensor, noise: Tensor,
         noise: (B, noise_features) example.
         names: of the conditions, K of them.
     """
-    inputs = [*names, "noise"]
+    inputs = dict(zip((*names, "noise"), (*torch.split(conditions, 1, 1), noise), strict=True))
+    record_graph(entry, inputs, ["showers"], path, dict.fromkeys((*inputs, "showers"), 0))
+
+
+def record_graph(
+    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], file: Path | BytesIO, batched: Mapping[str, int]
+) -> None:
+    """Record a module as an ONNX graph.
+
+    Args:
+        module: called with the inputs in their order.
+        inputs: examples.
+        outputs: names for what it returns.
+        file: to write.
+        batched: which dimension of an input or output is N; those that are not named here have fixed shapes.
+    """
     with warnings.catch_warnings():
-        # The TorchScript exporter is called deprecated and warns of every constant it folds. The newer one has
-        # no loops, and needs minutes, not seconds, for graphs with so many small operations.
+        # The TorchScript exporter is called deprecated and warns of every constant it folds. The newer one
+        # needs minutes, not seconds, for graphs with so many small operations.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            entry,
-            (*torch.split(conditions, 1, 1), noise),
-            str(path),
-            input_names=inputs,
-            output_names=["showers"],
-            dynamic_axes={name: {0: "N"} for name in [*inputs, "showers"]},
+            module.eval(),
+            tuple(inputs.values()),
+            str(file) if isinstance(file, Path) else file,
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_axes={name: {axis: "N"} for name, axis in batched.items()},
             opset_version=OPSET,
             dynamo=False,
         )

@@ -67,7 +67,7 @@ class RowMLP(nn.Sequential):
         # Sums over a row's numbers are fast if each of them is contiguous for all rows.
         x = three(x) if being_recorded() else torch.addmm(three.bias[:, None], three.weight, x.T).T
         # Log-probabilities want full precision where products are done in bfloat16.
-        return x[:n].float()
+        return (x if x.shape[0] == n else x[:n]).float()
 
 
 def spread_components(network: RowMLP, columns: slice, low: float, high: float) -> None:
