@@ -40,6 +40,9 @@ SPECTRUM_HITS = 1_000_000
 """Hits from which the landmarks of the hit spectrum are found."""
 
 
+SAMPLED_VOXELS = 3_000_000
+"""Voxels that are drawn at once on a CPU: the calls of many small operations are then shared by enough showers."""
+
 UNIFORM_AT_ONCE = 100_000
 """Numbers that stay in a core's cache while they are worked on."""
 
@@ -262,6 +265,12 @@ class Tree(Family):
         made = self.ring_splits.draw(state, about, for_rings, directed, [self.rings])
         made += self.cell_splits.draw(state, about, for_cells, directed, [self.cells, self.early])
         return self.cells_of(torch.cat([energy.T, *made]).index_select(0, self.made))
+
+    def sampling_batch(self, device: torch.device) -> int:
+        """Return how many showers are drawn at once where the caller does not say."""
+        if device.type != "cpu":
+            return super().sampling_batch(device)
+        return max(1, min(1000, SAMPLED_VOXELS // self.data.geometry.n_voxels))
 
     def uniform(self, noise: Tensor) -> tuple[Tensor, ...]:
         """Return uniform numbers of each stage: (B, n) of totals and layers, (n, B) of rings and cells."""

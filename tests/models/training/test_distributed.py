@@ -28,7 +28,6 @@ from caloforge.models.training.train import train
 
 pytestmark = pytest.mark.slow
 
-FAMILIES = ("wgan", "vae")
 OVERRIDES: dict[str, Any] = {
     # 21 rows: two processes do not get the same number.
     "training": {"steps": 12, "batch_size": 21, "ema": 0.5},
@@ -36,15 +35,21 @@ OVERRIDES: dict[str, Any] = {
     "model": {"network": {"width": 16, "blocks": 1}},
 }
 
+TREE: dict[str, Any] = {
+    "model": {"layer_width": 16, "ring_width": 16, "cell_width": 16},
+    **{stage: {"steps": 6, "batch_size": 21, "ema": 0.5} for stage in ("totals", "layers", "rings", "cells", "early")},
+}
+OVERRIDES_OF = {"wgan": OVERRIDES, "vae": OVERRIDES, "tree": TREE}
+
 SCRIPT = """
     import json, sys
     from pathlib import Path
     from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.train import train
-    showers, prepared, output, overrides, *families = sys.argv[1:]
-    for family in families:
+    showers, prepared, output, overrides = sys.argv[1:]
+    for family, overrides in json.loads(overrides).items():
         train(TrainingRequest(showers=showers, prepared=prepared, output=Path(output) / family, family=family,
-                              overrides=json.loads(overrides), seed=4))
+                              overrides=overrides, seed=4))
 """
 
 
@@ -68,11 +73,11 @@ def one_thread() -> Any:
 def test_two_processes_train_what_one_does(small_showers: Path, small_prepared: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    arguments = [small_showers, small_prepared, tmp_path / "two", json.dumps(OVERRIDES), *FAMILIES]
+    arguments = [small_showers, small_prepared, tmp_path / "two", json.dumps(OVERRIDES_OF)]
     command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
     subprocess.run([*command, *map(str, arguments)], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    for family in FAMILIES:
-        options: dict[str, Any] = {"family": family, "overrides": OVERRIDES}
+    for family, overrides in OVERRIDES_OF.items():
+        options: dict[str, Any] = {"family": family, "overrides": overrides}
         train(
             TrainingRequest(
                 showers=small_showers, prepared=small_prepared, output=tmp_path / "one" / family, seed=4, **options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 
 from caloforge.geometry import Geometry, Layer, load_geometry
-from caloforge.models.families.tree import Tree, TreeConfig
+from caloforge.models.families.tree import Tree, TreeConfig, TreeModelConfig
 from caloforge.models.family import DataSpec
-from caloforge.models.tree.state import HITS, TreeState
+from caloforge.models.tree.rows import Rows, SplitNetworks
 from caloforge.models.tree.trend import Trend
 
 THRESHOLD = 0.5
@@ -28,10 +29,13 @@ THREE_CELLS = {
 }
 
 
-def build(geometry: Geometry, *, seed: int = 0, conditions: tuple[str, ...] = ("incident_energy",)) -> Tree:
+def build(
+    geometry: Geometry, *, seed: int = 0, conditions: tuple[str, ...] = ("incident_energy",), width: int = 64
+) -> Tree:
     """A tree whose networks say something, though they have learnt nothing."""
     torch.manual_seed(seed)
-    config = TreeConfig(family="tree", preset="demo")
+    model = TreeModelConfig(ring_width=width, cell_width=width)
+    config = TreeConfig(family="tree", preset="demo", model=model)
     tree = Tree(config, DataSpec(geometry, conditions, (10.0, 1000.0), THRESHOLD)).eval().requires_grad_(False)
     energy = np.geomspace(10, 1000, 200)
     hits = np.clip(np.round(0.3 * energy**0.6), 1, geometry.n_voxels)
@@ -76,22 +80,34 @@ def test_the_likelihood_adds_up_to_one(name: str) -> None:
 def test_a_drawn_shower_is_split_as_it_was_drawn(geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> None:
     """What networks saw while drawing is what they are taught from the finished shower."""
     tree = build(geometry)
-    states = []
-    monkeypatch.setattr(TreeState, "of_layers", _keeping(TreeState.of_layers, states))
+    tree.axis.directed.fill_(1.0)
+    tree.axis.slope.normal_(generator=torch.Generator().manual_seed(0))
+    drawn: dict[SplitNetworks, list[Rows]] = {tree.rings: [], tree.cells: [], tree.early: []}
+    draw_rows = SplitNetworks.draw
+
+    def keeping(self: SplitNetworks, rows: Rows, *args: Any) -> Any:
+        drawn[self].append(rows)
+        return draw_rows(self, rows, *args)
+
+    monkeypatch.setattr(SplitNetworks, "draw", keeping)
     conditions, _, showers = draw(tree, 20)
-    again = tree.state.of_showers(showers)
-    assert torch.equal(states[0][:, HITS], again[:, HITS])
-    scale = again.amax((0, 2), keepdim=True)
-    assert ((states[0] - again).abs() / scale).max() < 1e-5
+    state, about, *_ = tree._seen(conditions, showers)
+    for splits, networks, early in (
+        (tree.ring_splits, tree.rings, None), (tree.cell_splits, tree.cells, False), (tree.cell_splits, tree.early, True)
+    ):  # fmt: skip
+        taught = splits.observed(state, about, tree.axis.directed, early=early).rows
+        if not drawn[networks]:  # all layers of the odd mesh are first layers
+            assert len(taught.split) == 0
+            continue
+        names = ("split", "hits", "energy", "x")
+        seen = [torch.cat([getattr(rows, name) for rows in drawn[networks]]) for name in names]
+        # A split has the same showers in the same order in both.
+        order, wanted = (torch.sort(split, stable=True).indices for split in (seen[0], taught.split))
+        assert torch.equal(seen[0][order], taught.split[wanted])
+        assert torch.equal(seen[1][order], taught.hits[wanted])
+        assert (seen[2][order] / taught.energy[wanted] - 1).abs().max() < 1e-5
+        assert (seen[3][order] - taught.x[wanted]).abs().max() < 1e-4
     assert torch.isfinite(sum(tree.log_prob(conditions, showers).values())).all()
-
-
-def _keeping(method: object, kept: list[Tensor]) -> object:
-    def call(self: TreeState, *args: Tensor) -> Tensor:
-        kept.append(method(self, *args))  # type: ignore[operator]
-        return kept[-1]
-
-    return call
 
 
 @pytest.mark.parametrize("geometry", [ODD, load_geometry("siw_demo")], ids=lambda g: g.name)
@@ -106,8 +122,9 @@ def test_showers_are_physical(geometry: Geometry) -> None:
     assert len(torch.unique(hits)) > 5
 
 
-def test_a_shower_is_the_same_to_the_bit_in_any_batch() -> None:
-    tree = build(load_geometry("siw_demo"))
+@pytest.mark.parametrize("width", [64, 48])
+def test_a_shower_is_the_same_to_the_bit_in_any_batch(width: int) -> None:
+    tree = build(load_geometry("siw_demo"), width=width)
     conditions, noise, showers = draw(tree, 20)
     with torch.inference_mode():
         for size in (1, 3, 7):
