@@ -226,6 +226,7 @@ def record_graph(
         file: to write.
         batched: which dimension of an input or output is N; those that are not named here have fixed shapes.
     """
+    target: Any = str(file) if isinstance(file, Path) else file
     with warnings.catch_warnings():
         # The TorchScript exporter is called deprecated and warns of every constant it folds. The newer one
         # needs minutes, not seconds, for graphs with so many small operations.
@@ -233,7 +234,7 @@ def record_graph(
         torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
-            str(file) if isinstance(file, Path) else file,
+            target,
             input_names=list(inputs),
             output_names=outputs,
             dynamic_axes={name: {axis: "N"} for name, axis in batched.items()},

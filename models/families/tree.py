@@ -275,8 +275,12 @@ class Tree(Family):
     def uniform(self, noise: Tensor) -> tuple[Tensor, ...]:
         """Return uniform numbers of each stage: (B, n) of totals and layers, (n, B) of rings and cells."""
         rows = max(1, UNIFORM_AT_ONCE // noise.shape[1])
-        u = torch.cat([uniform(piece) for piece in noise.split(rows)]) if not being_recorded() else uniform(noise)
-        totals, layers, rings, cells = u.split(self.noise_sizes, 1)
+        u = (
+            torch.cat([uniform(piece) for piece in torch.split(noise, rows)])
+            if not being_recorded()
+            else uniform(noise)
+        )
+        totals, layers, rings, cells = torch.split(u, self.noise_sizes, 1)
         return totals, layers, rings.T.contiguous(), cells.T.contiguous()
 
     def begin_showers(self, conditions: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -323,7 +327,7 @@ class Tree(Family):
             [2 * before / total - 1, 5 * energy / total, step - F.pad(step, (1, 0))[:, :-1], hits_feature(hits) - 2], 2
         )
         everywhere = shower[:, None].expand(-1, energy.shape[1], -1)
-        directed, axis = self.axis(encoded).split([1, 2], 2)
+        directed, axis = torch.split(self.axis(encoded), [1, 2], 2)
         return torch.cat([torch.cat([everywhere, own], 2).transpose(0, 1), -directed * axis / self.axis_unit], 2)
 
 

@@ -117,7 +117,9 @@ class SplitContext(nn.Module):
             directed: 1 where the axis means something, else 0.
         """
         more = first.in_features - self.n_features
-        energies, hits, own_energy, own, constants, about, centres, rest = first.weight.split([*self.sizes, more], 1)
+        energies, hits, own_energy, own, constants, about, centres, rest = torch.split(
+            first.weight, [*self.sizes, more], 1
+        )
         fixed = torch.cat([self.constants, directed * self.centres], 1)
         start = F.linear(fixed, torch.cat([constants, centres], 1), first.bias)
         axis = centres[:, :2] + centres[:, 2:]

@@ -30,9 +30,9 @@ def write_onnx(tree: Tree, path: Path, conditions: Tensor, noise: Tensor) -> Non
 
 
 def _steps(tree: Tree, conditions: Tensor, noise: Tensor) -> OnnxSteps:
-    columns = dict(zip(tree.data.conditions, conditions.split(1, 1), strict=True))
+    columns = dict(zip(tree.data.conditions, torch.split(conditions, 1, 1), strict=True))
     steps = OnnxSteps({**columns, "noise": noise})
-    inputs = {name: 0 for name in (*columns, "noise")}
+    inputs = dict.fromkeys((*columns, "noise"), 0)
     drawn = ["energy", "hits", "shower", "u_layers", "u_rings", "u_cells", "no_e", "no_n"]
     steps.add("head", _Head(tree), inputs, drawn)
     layers = ["no_e", "no_n", "energy", "hits"]
@@ -92,7 +92,7 @@ def wave_tables(splits: BoxSplits, waves: Sequence[tuple[int, int]], tree: Tree)
         split[row, :m], of_node[row, :m] = torch.arange(a, b), splits.slot_of_node[a:b]
         halves[row, :, :m], nodes[row, :, :m] = splits.slot_halves[pieces].view(2, m), splits.halves[pieces].view(2, m)
         under[row, :, :m], share[row, :, :m] = (
-            t[pieces].unflatten(0, (2, m)) for t in (splits.slot_under, splits.share)
+            t[pieces].reshape(2, m, *t.shape[1:]) for t in (splits.slot_under, splits.share)
         )
     return Wave(split, of_node, *(t.flatten(1, 2) for t in (halves, under, share))), nodes.flatten()
 

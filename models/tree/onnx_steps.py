@@ -80,14 +80,14 @@ class OnnxSteps:
 
     def write(self, path: Path, output: str) -> None:
         """Write the graph, with one of the values as its output, (N, n)."""
-        ends = [
+        inputs, outputs = (
             [
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", self._values[name].shape[1]])
                 for name in names
             ]
             for names in (self._inputs, [output])
-        ]
-        graph = helper.make_graph(self._nodes, "generator", *ends, self._constants)
+        )
+        graph = helper.make_graph(self._nodes, "generator", inputs, outputs, self._constants)
         opset = helper.make_opsetid("", OPSET)
         save_model(helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION), str(path))
 
