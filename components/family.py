@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.files import write_json
+from caloforge.space import for_want_of_space
 
 FAILED = "failed.json"
 """File in the folder of an artifact of a family that failed."""
@@ -48,7 +49,7 @@ def family_of(artifact: Any, family: str, ending: Any, *, strict: bool, before: 
     try:
         yield outcome
     except (RuntimeError, MemoryError, ArithmeticError) as error:
-        if strict:
+        if strict or for_want_of_space(error):  # a full disk is no fault of the family either
             raise
         outcome.failed = " ".join((str(error) or type(error).__name__).split())
     if outcome.failed:

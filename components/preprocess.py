@@ -46,7 +46,6 @@ def preprocess(
     """
     import json
     import shutil
-    import tempfile
     from pathlib import Path
 
     from caloforge.components.artifacts import describe, log_scalars, record
@@ -56,9 +55,10 @@ def preprocess(
     from caloforge.geometry import Geometry
     from caloforge.preprocessing.prepare import PrepareSettings, prepare
     from caloforge.showers import open_showers
+    from caloforge.temporary import scratch_folder
 
-    with task("preprocess"), tempfile.TemporaryDirectory() as scratch:
-        fetched = fetch(data, Path(scratch), checksum=data_sha256)
+    with task("preprocess"), scratch_folder() as scratch:
+        fetched = fetch(data, scratch, checksum=data_sha256)
         mesh = Geometry.from_xml(**json.loads(geometry)) if geometry.startswith("{") else geometry or None
         parsed = PrepareSettings.parse(json.loads(settings), where="prepare")
         folder = Path(prepared.path)

@@ -61,7 +61,6 @@ def train(
         Record of what was written.
     """
     import json
-    import tempfile
     import time
     from pathlib import Path
 
@@ -72,10 +71,11 @@ def train(
     from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.apart import train_apart
     from caloforge.models.training.pod import TrainingPod
+    from caloforge.temporary import scratch_folder
 
     began = time.monotonic()
-    with task("train", family) as ending, tempfile.TemporaryDirectory() as scratch:
-        showers = local_copy(data, Path(scratch), checksum=data_sha256)
+    with task("train", family) as ending, scratch_folder() as scratch:
+        showers = local_copy(data, scratch, checksum=data_sha256)
         pod = TrainingPod.parse({**json.loads(training_pod), **json.loads(training_resources)}, where="training_pod")
         changes = json.loads(overrides).get(family) or {}
         # Settings of its own for the layer energies mean that it trains its own.

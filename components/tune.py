@@ -57,12 +57,12 @@ def tune(
         JSON of {family: {setting: value}} for the training, and the record of what was written.
     """
     import json
-    import tempfile
     from pathlib import Path
 
     from caloforge.components.artifacts import describe, log_scalars, record
     from caloforge.components.task import task
     from caloforge.place import TUNE_BACKENDS, place
+    from caloforge.temporary import scratch_folder
     from caloforge.tuning.experiment import TrialPod
     from caloforge.tuning.plots import plots_html
     from caloforge.tuning.result import Tuning, tuning_markdown
@@ -71,7 +71,7 @@ def tune(
     from caloforge.tuning.tune import tune as tune_family
     from caloforge.tuning.write import write_tuning
 
-    with task("tune", family), tempfile.TemporaryDirectory() as scratch:
+    with task("tune", family), scratch_folder() as scratch:
         chosen = TuneSettings.parse({**json.loads(settings), "backend": backend}, where="tuning")
         mine = json.loads(overrides).get(family)
         afar = place(chosen.backend, TUNE_BACKENDS) == "cluster"  # a trial's pod finds artifacts in their store only
@@ -80,7 +80,7 @@ def tune(
         else:
             result = tune_family(
                 data,
-                Path(checkpoints) / "tuning" / family if checkpoints else Path(scratch),
+                Path(checkpoints) / "tuning" / family if checkpoints else scratch,
                 prepared=prepared.uri if afar else prepared.path,
                 energies=(energies.uri if afar else energies.path) if family in json.loads(standing) else None,
                 family=family,

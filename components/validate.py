@@ -47,7 +47,6 @@ def validate(
         Record of what was written.
     """
     import shutil
-    import tempfile
     from pathlib import Path
 
     from caloforge.components.artifacts import describe, headline, log_roc, log_scalars, record
@@ -56,16 +55,17 @@ def validate(
     from caloforge.fetch import local_copy
     from caloforge.preprocessing.prepared import load_prepared, open_split
     from caloforge.showers import open_showers
+    from caloforge.temporary import scratch_folder
     from caloforge.validation.report.leaderboard import leaderboard as make_leaderboard
     from caloforge.validation.report.leaderboard import leaderboard_markdown, none_is_left
     from caloforge.validation.validate import validate as validate_showers
 
-    with task("validate"), tempfile.TemporaryDirectory() as scratch:
+    with task("validate"), scratch_folder() as scratch:
         failures = {sample.metadata["family"]: reason for sample in generated if (reason := why_failed(sample))}
         judged = {sample.metadata["family"]: sample for sample in generated if not why_failed(sample)}
         if not judged:
             raise none_is_left(failures)
-        showers = local_copy(data, Path(scratch), checksum=data_sha256)
+        showers = local_copy(data, scratch, checksum=data_sha256)
         output = Path(judgement.path)
         reference, floor, training = (
             open_split(showers, Path(prepared.path), split) for split in ("test", "validation", "train")

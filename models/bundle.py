@@ -18,12 +18,14 @@ from safetensors.torch import save_file
 from caloforge.arrays import fill, read_weights
 from caloforge.config import Config
 from caloforge.errors import InputError
-from caloforge.files import atomic_directory, read_json, sha256, write_json
+from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry, read_mesh
 from caloforge.markdown import code, plain
 from caloforge.models.configuration import FamilyConfig
 from caloforge.models.family import DataSpec, Family
 from caloforge.models.registries import FAMILIES
+from caloforge.names import inside
+from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared, load_transforms
 from caloforge.showers import ConditionNames, Conditions, EnergyRange
 
@@ -35,12 +37,17 @@ EDGE = 0.05
 """How far beyond the extreme training energies counts as inside: another sample of the same spectrum
 ends at slightly other energies."""
 
+BUNDLE = "generator bundle"
+"""Kind of result, in the folder's record."""
+
 FORMAT = 2
 FILES = ("weights.safetensors", "geometry.xml", "training.json", "README.md")
 TRANSFORM = "transform.safetensors"
 """File of the fitted codings, in bundles of families that use them."""
 LIKELIHOOD = "likelihood.json"
 """File of how likely held-out showers are, in bundles of families with a likelihood."""
+KNOWN_FILES = (*FILES, TRANSFORM, LIKELIHOOD, "generator.onnx", "onnx.json")
+"""All that a bundle may hold beside ``config.json``; others are not read and not copied."""
 
 
 class GeneratorFailed(RuntimeError):
@@ -179,6 +186,7 @@ def save_bundle(
     record: Mapping[str, Any],
     extrapolation: Extrapolation,
     likelihood: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a bundle folder, atomically.
 
@@ -190,13 +198,15 @@ def save_bundle(
         record: training record: losses, times, provenance, layer energies.
         extrapolation: what sampling does with energies outside the trained range.
         likelihood: how likely held-out showers are, if the family can say it.
+        overwrite: see :func:`caloforge.outputs.check_folder`.
 
     Raises:
+        InputError: the folder may not be written.
         GeneratorFailed: a weight is not finite.
     """
     weights = {name: value.contiguous().cpu() for name, value in _own_state(network).items()}
     _check_finite(weights, "the training went wrong", "lower the learning rate")
-    with atomic_directory(output) as folder:
+    with result_folder(output, BUNDLE, inputs=[prepared.path], overwrite=overwrite) as folder:
         save_file(weights, folder / "weights.safetensors")
         if network.uses_transforms:
             (folder / TRANSFORM).write_bytes((prepared.path / TRANSFORM).read_bytes())
@@ -257,22 +267,39 @@ def seal_bundle(folder: Path, content: Mapping[str, Any]) -> None:
     write_json(folder / "config.json", {**content, "files": {name: sha256(folder / name) for name in names}})
 
 
+def bundle_folder(path: Path) -> Path:
+    """Return where a bundle really is: KServe links the files of a bundle on a claim into a folder of its own.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not (path / "config.json").is_file():
+        raise InputError(f"{path}: not a generator bundle (config.json is missing)")
+    return (path / "config.json").resolve().parent
+
+
 def read_bundle_config(path: Path) -> dict[str, Any]:
     """Read a bundle's ``config.json`` and check that every file is there and unaltered.
 
     Raises:
         InputError: not a bundle, of an unknown format, or a file is missing or altered.
     """
-    if not (path / "config.json").is_file():
-        raise InputError(f"{path}: not a generator bundle (config.json is missing)")
-    config = read_json(path / "config.json")
+    path = bundle_folder(path)
+    where = path / "config.json"
+    config = read_json(where)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise InputError(f"{path / 'config.json'}: not a bundle of format {FORMAT}; make it again with this version")
-    _Content.parse(config, where=str(path / "config.json"))
-    for name in (*FILES, *config["files"]):
-        if name not in config["files"] or not (path / name).is_file():
+        raise InputError(f"{where}: not a bundle of format {FORMAT}; make it again with this version")
+    files = _Content.parse(config, where=str(where)).files
+    for name in files:
+        if name not in KNOWN_FILES:
+            raise InputError(f"{where}: files: {name!r} is no file of a bundle ({', '.join(KNOWN_FILES)})")
+    for name in (*FILES, *files):
+        file = inside(path, name, where=str(where))
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            raise InputError(f"{file}: is a link or no file; copy the whole folder again, with its files")
+        if name not in files or not file.exists():
             raise InputError(f"{path}: the bundle's file {name} is missing; copy the whole folder again")
-    for name, digest in config["files"].items():
+    for name, digest in files.items():
         if sha256(path / name) != digest:
             raise InputError(f"{path / name}: differs from what the bundle was saved with (SHA-256); copy it again")
     return config
@@ -301,7 +328,7 @@ def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
         InputError: see :func:`read_bundle_config`; or its family is not known here.
         GeneratorFailed: a weight is not finite.
     """
-    path = Path(path)
+    path = bundle_folder(Path(path))
     config = read_bundle_config(path)
     geometry = read_mesh(path / "geometry.xml", name=config["geometry"])
     family = FAMILIES.get(config["family"])

@@ -70,6 +70,7 @@ class TrainingRequest(Config):
             draws layer energies first; they are trained within without it.
         checkpoints: folder for checkpoints, shared by all processes; beside ``output`` if not
             given. What this training left there is removed at the end.
+        overwrite: see :func:`caloforge.outputs.check_folder`.
     """
 
     showers: str | Path
@@ -82,6 +83,7 @@ class TrainingRequest(Config):
     max_minutes: float | None = None
     energies: Path | None = None
     checkpoints: Path | None = None
+    overwrite: bool = False
 
     def absolute(self) -> Self:
         """Return it with absolute paths, for processes that may run elsewhere."""

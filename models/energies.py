@@ -14,7 +14,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from caloforge.errors import InputError
-from caloforge.files import atomic_directory, read_json, sha256, write_json
+from caloforge.files import read_json, sha256, write_json
+from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared
 
 FORMAT = 1
@@ -57,7 +58,9 @@ def state_digest(model: nn.Module) -> str:
     return hashlib.sha256(_bytes(model)).hexdigest()
 
 
-def save_energies(output: Path, model: nn.Module, prepared: Prepared, *, record: Mapping[str, Any]) -> None:
+def save_energies(
+    output: Path, model: nn.Module, prepared: Prepared, *, record: Mapping[str, Any], overwrite: bool = False
+) -> None:
     """Write the folder, atomically.
 
     Args:
@@ -65,8 +68,12 @@ def save_energies(output: Path, model: nn.Module, prepared: Prepared, *, record:
         model: with the weights to keep.
         prepared: the data it was trained on.
         record: of the training.
+        overwrite: see :func:`caloforge.outputs.check_folder`.
+
+    Raises:
+        InputError: the folder may not be written.
     """
-    with atomic_directory(output) as folder:
+    with result_folder(output, KIND, inputs=[prepared.path], overwrite=overwrite) as folder:
         (folder / WEIGHTS).write_bytes(_bytes(model))
         write_json(folder / "training.json", record)
         content = {"format": FORMAT, "kind": KIND, "data": _data_of(prepared), "sha256": sha256(folder / WEIGHTS)}
@@ -95,6 +102,8 @@ def load_energies(path: Path) -> EnergiesModel:
         state = load((path / WEIGHTS).read_bytes())
     except SafetensorError as error:
         raise InputError(f"{path / WEIGHTS}: cannot be read ({error})") from None
+    if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise InputError(f"{path / WEIGHTS}: {wrong[0]} holds a number that is not finite; train them again")
     return EnergiesModel(path, config, state, digest)
 
 

@@ -11,17 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from caloforge.errors import InputError
-from caloforge.files import atomic_directory, write_json
+from caloforge.files import write_json
 from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
 from caloforge.models.bundle import (
+    BUNDLE,
     Generator,
     NoiseStream,
+    bundle_folder,
     condition_columns,
     load_bundle,
     read_bundle_config,
     seal_bundle,
 )
 from caloforge.models.family import OPSET
+from caloforge.outputs import check_folder, result_folder
 from caloforge.showers import Conditions
 from caloforge.steps import step
 
@@ -34,7 +37,7 @@ class ExportFailed(RuntimeError):
     """The ONNX file does not make the showers of its generator."""
 
 
-def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str, float]:
+def export(bundle: Path, output: Path, *, steps: int | None = None, overwrite: bool = False) -> dict[str, float]:
     """Copy a bundle and add ``generator.onnx``, checked against PyTorch.
 
     The graph's inputs are the conditions, (N, 1) float32 each (``incident_energy`` in MeV, angles in
@@ -45,16 +48,19 @@ def export(bundle: Path, output: Path, *, steps: int | None = None) -> dict[str,
         bundle: the generator's folder.
         output: bundle folder to write.
         steps: sampler steps fixed in the graph; None for the family's default.
+        overwrite: see :func:`caloforge.outputs.check_folder`.
 
     Returns:
         ``max_difference`` (largest difference of a voxel over the shower energy), ``megabytes``.
 
     Raises:
-        InputError: the bundle is damaged.
+        InputError: the bundle is damaged, or the folder may not be written.
         ExportFailed: ONNX and PyTorch do not agree.
     """
+    bundle = bundle_folder(bundle)
+    check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
     generator = load_bundle(bundle)
-    with step("export"), atomic_directory(output) as folder:
+    with step("export"), result_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite) as folder:
         config = read_bundle_config(bundle)
         for name in config["files"]:
             shutil.copyfile(bundle / name, folder / name)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from caloforge.models.bundle import load_bundle
+from caloforge.models.bundle import bundle_folder, load_bundle
+from caloforge.outputs import check_file
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
 from caloforge.showers import Conditions, write_showers
@@ -37,8 +38,9 @@ def generate(
         ``showers``, ``seconds`` spent in sampling alone, ``ms_per_shower``.
 
     Raises:
-        InputError: the bundle is damaged, or the conditions do not fit it.
+        InputError: the bundle is damaged, the conditions do not fit it, or the file may not be written.
     """
+    check_file(output, inputs=[bundle])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = load_bundle(bundle, device=device)
     generator.check(conditions)
@@ -50,7 +52,7 @@ def generate(
         }
         if energies := generator.config["energies"]:
             attributes["layer_energies"] = energies["sha256"]  # by this validation knows what generators share
-        record = provenance(inputs={"weights": bundle / "weights.safetensors"}, seed=seed)
+        record = provenance(inputs={"weights": bundle_folder(bundle) / "weights.safetensors"}, seed=seed)
         progress = Progress(f"{generator.family} generating", len(conditions), unit="shower")
         seconds = 0.0
         with write_showers(output, generator.geometry, attributes=attributes, provenance=record) as writer:

@@ -1,14 +1,17 @@
 """Write the pipeline as the YAML that Kubeflow Pipelines and the local run execute."""
 
+import shutil
 from pathlib import Path
 
 from kfp import compiler
 from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
-from caloforge.files import atomic_file, sha256
+from caloforge.files import sha256
+from caloforge.outputs import result_file
 from caloforge.pipelines.build import build_pipeline
 from caloforge.pipelines.check import check
 from caloforge.pipelines.settings import PipelineSettings
+from caloforge.temporary import scratch_folder
 
 
 def compile_pipeline(settings: PipelineSettings, output: Path, *, manifests: bool = False) -> None:
@@ -25,25 +28,22 @@ def compile_pipeline(settings: PipelineSettings, output: Path, *, manifests: boo
         InputError: the settings hold what Kubeflow Pipelines does not know.
         PipelineError: what was compiled could not be run.
     """
-    with atomic_file(output) as temporary:
-        written = temporary.with_suffix(".yaml")  # the compiler insists on the suffix
-        try:
-            pipeline = build_pipeline(settings)
-            compiler.Compiler().compile(pipeline, str(written))
-            check(written.read_text(encoding="utf-8"))
-            if manifests:
-                options = KubernetesManifestOptions(
-                    pipeline_name=settings.name,
-                    pipeline_version_name=version_name(settings.name, written),
-                    namespace=settings.namespace or None,
-                    include_pipeline_manifest=True,
-                )
-                compiler.Compiler().compile(
-                    pipeline, str(written), kubernetes_manifest_options=options, kubernetes_manifest_format=True
-                )
-            written.replace(temporary)
-        finally:
-            written.unlink(missing_ok=True)
+    with result_file(output) as temporary, scratch_folder() as scratch:
+        written = scratch / "pipeline.yaml"  # the compiler insists on the suffix
+        pipeline = build_pipeline(settings)
+        compiler.Compiler().compile(pipeline, str(written))
+        check(written.read_text(encoding="utf-8"))
+        if manifests:
+            options = KubernetesManifestOptions(
+                pipeline_name=settings.name,
+                pipeline_version_name=version_name(settings.name, written),
+                namespace=settings.namespace or None,
+                include_pipeline_manifest=True,
+            )
+            compiler.Compiler().compile(
+                pipeline, str(written), kubernetes_manifest_options=options, kubernetes_manifest_format=True
+            )
+        shutil.copyfile(written, temporary)
 
 
 def version_name(pipeline: str, path: Path) -> str:

@@ -2,18 +2,20 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from caloforge.errors import InputError
-from caloforge.files import atomic_directory, atomic_file, digest, read_json, write_json
+from caloforge.files import atomic_directory, atomic_file, digest
+from caloforge.outputs import RECORD, Written
+from caloforge.temporary import scratch_folder
 
-RECORD = ".caloforge-results.json"
-"""File in the folder that says what was put there, so that nothing else is ever replaced."""
+__all__ = ["PLACES", "RECORD", "RUN", "Place", "ResultFolder", "link_file", "link_folder", "names"]
+
+RUN = "run"
+"""Kind of result in the folder's record."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,12 @@ class ResultFolder:
         """
         self.path = path
         self._run = run
-        found: dict[str, Any] = read_json(path / RECORD) if (path / RECORD).is_file() else {"run": run, "laid": {}}
-        if found["run"] != run:
-            whose = f"run {found['run']}" if found["run"] else "a run on this machine"
+        self._written = Written(path)
+        if self._written.kind not in ("", RUN):
+            raise InputError(f"{path}: holds {self._written.kind}, not a run; choose another folder")
+        if self._written.kind and self._written.run != run:
+            whose = f"run {self._written.run}" if self._written.run else "a run on this machine"
             raise InputError(f"{path}: holds the results of {whose}; choose another folder")
-        self._laid: dict[str, list[str]] = found["laid"]
 
     def refuse_others(self, wanted: Iterable[str]) -> None:
         """Make sure that nothing is in the way.
@@ -100,7 +103,7 @@ class ResultFolder:
         Raises:
             InputError: something is that was not laid, or was changed since.
         """
-        in_the_way = [name for name in wanted if self._is_others(name)]
+        in_the_way = [name for name in wanted if self._written.is_others(name)]
         if in_the_way:
             text = (
                 f"{self.path}: {', '.join(in_the_way)}: there already, and not as caloforge left it; "
@@ -117,8 +120,8 @@ class ResultFolder:
     def scratch(self) -> Iterator[Path]:
         """Yield a folder on the same disk, for what is not checked yet."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.path, prefix=".fetched-") as scratch:
-            yield Path(scratch)
+        with scratch_folder(self.path) as scratch:
+            yield scratch
 
     def lay(self, step: str, artifact: str, source: Path, *, family: str | None = None) -> list[str]:
         """Put an artifact where users look for it.
@@ -140,30 +143,23 @@ class ResultFolder:
         self.refuse_others(pieces)
         digests = {name: digest(piece)[0] for name, piece in pieces.items()}
         # Written first, so that a run that is killed in between knows its own files again.
-        self._note({name: [*self._laid.get(name, []), sha256] for name, sha256 in digests.items()})
+        self._note(self._written.begin(digests))
         for name, piece in pieces.items():
             (link_folder if piece.is_dir() else link_file)(piece, self.path / name)
-        self._note({name: [sha256] for name, sha256 in digests.items()})
+        self._note({**self._written.laid, **{name: [sha256] for name, sha256 in digests.items()}})
         return list(pieces)
 
     def keep_only(self, wanted: Iterable[str]) -> None:
         """Remove what an earlier run laid and this one has not; what somebody has changed since stays."""
-        for name in self._laid.keys() - set(wanted):
+        kept = set(wanted)
+        for name in self._written.laid.keys() - kept:
             path = self.path / name
-            if not self._is_others(name):
+            if not self._written.is_others(name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            del self._laid[name]
-        self._note({})
-
-    def _is_others(self, name: str) -> bool:
-        path = self.path / name
-        if not path.exists():
-            return path.is_symlink()
-        return digest(path)[0] not in self._laid.get(name, [])
+        self._note({name: sums for name, sums in self._written.laid.items() if name in kept})
 
     def _note(self, laid: Mapping[str, list[str]]) -> None:
-        self._laid.update(laid)
-        write_json(self.path / RECORD, {"run": self._run, "laid": self._laid})
+        self._written.note(RUN, laid, run=self._run)
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,8 @@ from pydantic import Field
 
 from caloforge.config import Config
 from caloforge.errors import InputError
-from caloforge.files import atomic_directory, write_json
+from caloforge.files import write_json
+from caloforge.outputs import check_folder, result_folder
 from caloforge.preprocessing.prepared import GENERATED, Prepared, load_prepared
 from caloforge.preprocessing.quality import Quality, check_quality
 from caloforge.preprocessing.units import LEAST_KEPT, LEAST_RESPONSE, LOW_ENERGY, MOST_BELOW, wrong_units
@@ -33,8 +35,11 @@ _NOMINAL_THRESHOLDS = {
 }
 """MeV, of the CaloChallenge evaluation (arXiv:2410.21611): for files that state none."""
 
-MIN_SHOWERS = 50
-"""Fewer good showers than this cannot be split and learnt."""
+PREPARED = "prepared data"
+"""Kind of result, in the folder's record."""
+
+FEWEST_JUDGED = 50
+"""Fewer showers than this in the test or the validation split say nothing about a generator."""
 
 
 class PrepareSettings(Config):
@@ -65,6 +70,7 @@ def prepare(
     settings: PrepareSettings | None = None,
     seed: int = 0,
     source: Source | None = None,
+    overwrite: bool = False,
 ) -> Prepared:
     """Check, split and fit; the showers are read twice in chunks and never copied.
 
@@ -75,12 +81,15 @@ def prepare(
         settings: how to prepare.
         seed: of the split and of the noise that codes zeros.
         source: where the showers came from, see :func:`caloforge.fetch.fetch`; kept in the folder.
+        overwrite: see :func:`caloforge.outputs.check_folder`.
 
     Raises:
-        InputError: no threshold is known, too few showers are good, or the file is not the one that
+        InputError: the folder may not be written, no threshold is known, too few showers are good, or the file is not the one that
             was fetched.
     """
     settings = settings or PrepareSettings()
+    check_folder(output, PREPARED, inputs=[showers.path], overwrite=overwrite)
+    check_showers(showers, settings)
     with step("preprocess"):
         threshold = _threshold(showers, settings)
         quality = check_quality(showers, threshold=threshold, max_response=settings.max_response)
@@ -92,7 +101,7 @@ def prepare(
         training = showers.select(splits["train"])
         # Of all good showers: held-out ones at the edges must not count as outside.
         energies = showers.select(np.flatnonzero(quality.good)).conditions.incident_energy
-        with atomic_directory(output) as folder:
+        with result_folder(output, PREPARED, inputs=[showers.path], overwrite=overwrite) as folder:
             _fit_transforms(training, folder, settings, threshold, seed)
             np.savez(folder / "splits.npz", allow_pickle=False, **splits)
             kept = {split: showers.select(splits[split]).conditions for split in GENERATED}
@@ -143,15 +152,39 @@ def _source(source: Source | None, path: Path, origin: dict[str, Any]) -> Source
     return replace(source, sha256=found)
 
 
+def check_showers(showers: Showers, settings: PrepareSettings) -> None:
+    """Refuse showers that cannot be prepared, as far as that can be told without reading them.
+
+    Raises:
+        InputError: no threshold is known, or there are too few of them.
+    """
+    _threshold(showers, settings)
+    _check_number(len(showers), settings, f"{showers.path}: holds only {len(showers)} showers")
+
+
 def _threshold(showers: Showers, settings: PrepareSettings) -> float:
-    for value in (settings.threshold, showers.threshold, _NOMINAL_THRESHOLDS.get(showers.geometry.name)):
-        if value is not None:
-            return value
-    msg = (
-        f"{showers.path}: states no energy threshold, and geometry {showers.geometry.name!r} has no usual one; "
-        "set the preprocessing setting 'threshold' in MeV"
-    )
-    raise InputError(msg)
+    if settings.threshold is not None:
+        return settings.threshold
+    found = showers.threshold
+    if found is None:
+        found = _NOMINAL_THRESHOLDS.get(showers.geometry.name)
+    how = "give --threshold MEV (of a pipeline the setting prepare: {threshold: MEV})"
+    if found is None:
+        text = f"{showers.path}: states no energy threshold, and geometry {showers.geometry.name!r} has no usual one"
+        raise InputError(f"{text}; {how}")
+    if found == 0:
+        text = f"{showers.path}: attribute energy_threshold is 0, but a generator needs a positive one"
+        raise InputError(f"{text}; {how}")
+    return found
+
+
+def _check_number(n: int, settings: PrepareSettings, what: str) -> None:
+    """Refuse fewer showers than leave enough to judge by."""
+    fractions = {name: getattr(settings, name) for name in ("test_fraction", "validation_fraction")}
+    name, least = min(fractions.items(), key=lambda one: one[1])
+    if round(least * n) < FEWEST_JUDGED:
+        needed = math.ceil(FEWEST_JUDGED / least)
+        raise InputError(f"{what}; {needed} are needed, to have {FEWEST_JUDGED} to judge by ({name} is {least:g})")
 
 
 def _check_units(showers: Showers, quality: Quality, threshold: float, settings: PrepareSettings) -> None:
@@ -177,9 +210,8 @@ def _check_units(showers: Showers, quality: Quality, threshold: float, settings:
 
 def _split(quality: Quality, settings: PrepareSettings, seed: int, path: Path) -> dict[str, NDArray[np.int64]]:
     good = np.flatnonzero(quality.good)
-    if len(good) < MIN_SHOWERS:
-        dropped = ", ".join(f"{count} {reason}" for reason, count in quality.counts.items() if count) or "none dropped"
-        raise InputError(f"{path}: only {len(good)} good showers, at least {MIN_SHOWERS} are needed ({dropped})")
+    dropped = ", ".join(f"{count} {reason}" for reason, count in quality.counts.items() if count) or "none dropped"
+    _check_number(len(good), settings, f"{path}: holds only {len(good)} good showers ({dropped})")
     order = np.random.default_rng(seed).permutation(good)
     n_test = round(settings.test_fraction * len(good))
     n_validation = round(settings.validation_fraction * len(good))

@@ -110,6 +110,8 @@ def load_transforms(
 
     file = folder / "transform.safetensors"
     state = read_weights(file)
+    if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise InputError(f"{file}: {wrong[0]} holds a number that is not finite")
     layers = LayerEnergyTransform(geometry.n_layers)
     voxels = VoxelTransform(geometry, voxel_scaling)
     for part, module in (("layers.", layers), ("voxels.", voxels)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.errors import InputError
 from caloforge.geometry import Geometry
 from caloforge.progress import Progress
 from caloforge.showers import Showers, cut
@@ -67,6 +68,10 @@ def check_quality(showers: Showers, *, threshold: float, max_response: float) ->
         max_response: largest possible E_tot / E_inc.
     """
     energy = showers.conditions.incident_energy
+    try:
+        stated = showers.threshold
+    except InputError:  # what it says is no energy, and another threshold was given
+        stated = None
     good = np.zeros(len(showers), bool)
     counts = dict.fromkeys(("NaN or infinite energy", "negative energy", "no energy", "more energy than possible"), 0)
     total, before = np.zeros(len(showers)), np.full(len(showers), np.nan)
@@ -82,8 +87,8 @@ def check_quality(showers: Showers, *, threshold: float, max_response: float) ->
         positive = (values >= 0).all(1)
         before[rows] = np.where(finite & positive, values.sum(1, dtype=np.float64), np.nan)
         filled_voxels += int((values > 0).sum())
-        if showers.threshold is not None:  # float32 of a file may round it down
-            below += int(((values > 0) & (values < showers.threshold * (1 - 1e-6))).sum())
+        if stated is not None:  # float32 of a file may round it down
+            below += int(((values > 0) & (values < stated * (1 - 1e-6))).sum())
         values = cut(values, threshold)
         total[rows] = values.sum(1, dtype=np.float64)
         possible = total[rows] <= max_response * energy[rows]

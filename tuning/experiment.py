@@ -13,6 +13,9 @@ PRIMARY_CONTAINER = "trial"
 SCRATCH = TEMPORARY
 """Where a trial writes on a cluster: an empty folder of its pod, whose root is read-only."""
 
+TRIAL = "trial"
+"""Kind of work, in the record of a trial's folder."""
+
 MEDIAN_STOP = [{"name": "min_trials_required", "value": "3"}, {"name": "start_step", "value": "4"}]
 """Katib's own defaults: no trial is stopped before so many are done, nor before so many values of its own."""
 

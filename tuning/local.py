@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 from caloforge.child import Child
 from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
-from caloforge.tuning.experiment import parameter_path
+from caloforge.outputs import claim_folder
+from caloforge.tuning.experiment import TRIAL, parameter_path
 from caloforge.tuning.printed import extract, printed_values
 from caloforge.tuning.result import Trial, Tuning
 from caloforge.tuning.rules import check_experiment
@@ -176,6 +177,7 @@ class _Run:
             },
             "KATIB_TRIAL_NAME": name,
         }
+        claim_folder(self.output / "trials" / name, TRIAL)  # its log is there before it begins
         process = Child(command, what=name, environment=environment, log=self.output / "trials" / name / "log")
         self.running.append(_Running(trial, process))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,12 +13,17 @@ from caloforge.models.bundle import Generator
 from caloforge.models.configuration import TrainingRequest
 from caloforge.models.generate import generate
 from caloforge.models.training.train import train
+from caloforge.outputs import claim_folder
 from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.showers import Showers, open_showers, write_showers
 from caloforge.steps import step
+from caloforge.temporary import scratch_folder
+from caloforge.tuning.experiment import TRIAL
 from caloforge.tuning.objective import TrialFailed, check_objective, measure
 
 logger = logging.getLogger(__name__)
+
+TRIAL_FILES = ("bundle", "data", "prepared", "trial.json")
 
 LOOK_SHOWERS = 500
 """So many showers are judged while the training goes on: enough to tell a hopeless trial."""
@@ -52,7 +56,7 @@ def run_trial(
     check_objective(objective)
     reference = open_split(Path(request.showers), request.prepared, "validation")
     threshold = load_prepared(request.prepared).threshold
-    output.mkdir(parents=True, exist_ok=True)
+    claim_folder(output, TRIAL, names=TRIAL_FILES)
     few = reference.select(np.linspace(0, len(reference) - 1, min(len(reference), LOOK_SHOWERS), dtype=np.int64))
 
     def watch(generator: Generator) -> None:
@@ -66,8 +70,8 @@ def run_trial(
 
     training = request.model_copy(update={"output": output / "bundle"})
     trained = train(training, watch=watch, looks=looks)
-    with tempfile.TemporaryDirectory(dir=output) as scratch:
-        sample = Path(scratch) / "showers.hdf5"
+    with scratch_folder(output) as scratch:
+        sample = scratch / "showers.hdf5"
         made = generate(output / "bundle", reference.conditions, sample, seed=seed)
         with step("measure"):
             objectives = measure(reference, open_showers(sample), threshold=threshold, seed=seed)
@@ -87,8 +91,8 @@ def run_trial(
 
 def _judge(generator: Generator, reference: Showers, output: Path, *, seed: int, objective: str) -> dict[str, float]:
     """Return the objective of a generator that is still being trained."""
-    with tempfile.TemporaryDirectory(dir=output) as scratch:
-        sample = Path(scratch) / "showers.hdf5"
+    with scratch_folder(output) as scratch:
+        sample = scratch / "showers.hdf5"
         attributes = {"energy_threshold": generator.threshold, "source": f"caloforge {generator.family}"}
         with write_showers(sample, generator.geometry, attributes=attributes, provenance={}) as writer:
             writer.append(reference.conditions, generator.sample(reference.conditions, seed=seed))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.errors import InputError
-from caloforge.fetch import local_copy
+from caloforge.fetch import local_copy, paths_of
 from caloforge.files import write_json
 from caloforge.models.presets import energies_training, resolve
 from caloforge.models.registries import FAMILIES
+from caloforge.outputs import own_folder, refuse_changed
 from caloforge.place import TUNE_BACKENDS, TuneBackend, place
 from caloforge.pods import digest_of
 from caloforge.preprocessing.prepare import prepare
@@ -26,7 +27,7 @@ from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import TrialFailed, check_objective, objective_names
 from caloforge.tuning.result import Tuning
 from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space, nest
-from caloforge.tuning.write import write_tuning
+from caloforge.tuning.write import FILES, TUNING, write_tuning
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def tune(
     backend: TuneBackend = "local",
     pod: TrialPod | None = None,
     required: bool = True,
+    overwrite: bool = False,
 ) -> Tuning:
     """Search for the best parameters of a family; a stopped search goes on when called again.
 
@@ -93,6 +95,7 @@ def tune(
         pod: what a trial gets on a cluster.
         required: whether a search that finds nothing is an error; without it the result has no best trial, and
             the family its own parameters.
+        overwrite: see :func:`caloforge.outputs.own_folder`.
 
     Raises:
         InputError: something is wrong with what was given; no trial has started then.
@@ -110,7 +113,13 @@ def tune(
     if early_stopping and backend == "optimizationjob":
         raise InputError("an OptimizationJob stops no trials early; use the backend katib or local")
     pod = pod or TrialPod()
-    with step(f"tune {family}"):
+    inputs = [
+        path for path in paths_of(showers, prepared, geometry) if not path.resolve().is_relative_to(output.resolve())
+    ]
+    inputs += [space] if isinstance(space, Path) else []
+    names = (*FILES, "experiment.json", "optimization_job.json", "study.db", "trials", "prepared", "data", ENERGIES)
+    with step(f"tune {family}"), own_folder(output, TUNING, inputs=inputs, overwrite=overwrite, names=names):
+        refuse_changed(output, FILES)
         # -P: a folder called caloforge in the current directory is not the package.
         command = ["python", "-P", "-m", "caloforge", "trial", f"--family={family}", f"--preset={preset}"]
         command += [f"--seed={seed}", *(f"--set={path}={format_value(value)}" for path, value in fixed.items())]

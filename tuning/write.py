@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from caloforge.files import atomic_file, write_json
+from caloforge.files import write_json
+from caloforge.outputs import put_files
 from caloforge.tuning.plots import write_plots
 from caloforge.tuning.result import Tuning, tuning_markdown
+
+TUNING = "tuning"
+"""Kind of result, in the folder's record."""
+
+FILES = ("overrides.json", "trials.json", "tuning.md", "history.png", "parallel_coordinates.png")
 
 
 def write_tuning(tuning: Tuning, output: Path) -> None:
@@ -15,11 +21,13 @@ def write_tuning(tuning: Tuning, output: Path) -> None:
 
     Args:
         tuning: what was found.
-        output: folder, made if it is not there.
+        output: folder, made if it is not there; what else is in it stays.
+
+    Raises:
+        InputError: one of the files is there already, and not as caloforge left it.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "overrides.json", tuning.overrides())
-    write_json(output / "trials.json", [asdict(trial) for trial in tuning.trials])
-    with atomic_file(output / "tuning.md") as path:
-        path.write_text(tuning_markdown(tuning), encoding="utf-8")
-    write_plots(tuning, output)
+    with put_files(output, TUNING) as folder:
+        write_json(folder / "overrides.json", tuning.overrides())
+        write_json(folder / "trials.json", [asdict(trial) for trial in tuning.trials])
+        (folder / "tuning.md").write_text(tuning_markdown(tuning), encoding="utf-8")
+        write_plots(tuning, folder)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.stats import ks_2samp
 
 from caloforge.errors import InputError
+from caloforge.preprocessing.prepare import FEWEST_JUDGED
 from caloforge.preprocessing.units import wrong_units
 from caloforge.progress import Progress
 from caloforge.showers import Showers
@@ -17,7 +18,7 @@ from caloforge.validation.observables.summary import Summary, checked_chunks
 
 logger = logging.getLogger(__name__)
 
-FEWEST = 50
+FEWEST = FEWEST_JUDGED
 MOST_COPIES = 0.01
 """Share of the reference's showers that may be in the training sample by chance, empty ones for example."""
 
@@ -119,6 +120,42 @@ def energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[st
             logger.warning("validate: %s", text)
             found.append(text)
     return found
+
+
+def check_twice(samples: Mapping[str, Showers]) -> None:
+    """Refuse the same showers under two names."""
+    seen: list[tuple[str, Showers]] = []
+    for name, showers in samples.items():
+        for other, before in seen:
+            if before.path.samefile(showers.path) and np.array_equal(before.rows, showers.rows):
+                raise InputError(f"{showers.path}: is given twice, as {other} and as {name}")
+        seen.append((name, showers))
+
+
+def copy_warnings(reference: Sequence[Summary], summaries: Mapping[str, Summary]) -> list[str]:
+    """Say which samples hold the reference's own showers: layer by layer the same energies, to seven digits.
+
+    Args:
+        reference: summaries of the reference's showers, those of the floor too if they are its other half.
+        summaries: of the generators.
+    """
+    own = {row for summary in reference for row in _rows(summary)}
+    found = []
+    for name, summary in summaries.items():
+        rows = _rows(summary)
+        copies = sum(row in own for row in rows)
+        if copies > MOST_COPIES * len(summary):
+            copies = len(summary) if copies == len(rows) else copies  # the empty ones too, then
+            text = f"{name}: {copies} of {len(summary)} showers are the reference's own; nothing is judged by them"
+            logger.warning("validate: %s", text)
+            found.append(text)
+    return found
+
+
+def _rows(summary: Summary) -> list[bytes]:
+    """Return the layer energies of each shower that has any as something to look up."""
+    energies = summary.layer_energy.astype(np.float32)
+    return [row.tobytes() for row in energies[energies.any(axis=1)]]
 
 
 def overlap_warnings(copies: Mapping[str, float], training: Showers) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from caloforge.errors import InputError
-from caloforge.files import atomic_directory
+from caloforge.outputs import check_folder, result_folder
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
 from caloforge.source import Source
@@ -20,8 +20,10 @@ from caloforge.validation.checks import (
     check_geometries,
     check_sizes,
     check_timings,
+    check_twice,
     check_units,
     check_values,
+    copy_warnings,
     energy_warnings,
     overlap_warnings,
     shared_energies,
@@ -47,6 +49,9 @@ from caloforge.validation.report.verdict import NOTABLE, overall, verdict
 
 logger = logging.getLogger(__name__)
 
+REPORT = "validation report"
+"""Kind of result, in the folder's record."""
+
 
 def validate(
     reference: Showers,
@@ -60,6 +65,7 @@ def validate(
     seed: int = 0,
     failed: Mapping[str, str] | None = None,
     source: Source | None = None,
+    overwrite: bool = False,
 ) -> Judgement:
     """Compare samples with the reference and write ``metrics.json``, ``report.html`` and ``plots/``.
 
@@ -83,6 +89,7 @@ def validate(
         seed: of the random choices.
         failed: generators that there is nothing of to judge, and why; report and leaderboard name them.
         source: where the Geant4 showers came from; report and leaderboard say it.
+        overwrite: see :func:`caloforge.outputs.check_folder`.
 
     Returns:
         What ``metrics.json`` holds.
@@ -92,6 +99,8 @@ def validate(
             other voxels or units than the reference, or holds energies that are no energies.
     """
     rules = PROTOCOLS.get(protocol)
+    inputs = [one.path for one in (reference, *generated.values(), floor, training) if one is not None]
+    check_folder(output, REPORT, inputs=inputs, overwrite=overwrite)
     with step("validate"):
         clock = _Clock()
         timings = dict(timings or {})
@@ -105,6 +114,7 @@ def validate(
         check_units(reference, others)
         check_values({"reference": reference, **others})
         check_timings(timings)
+        check_twice(generated)
         samples = _choose(reference, generated, floor, seed=seed)
         threshold = rules.threshold((reference, *others.values()))
         logger.info(
@@ -123,6 +133,8 @@ def validate(
         rows = [row for name, one in comparisons.items() for row in metric_rows(name, one, floors)]
         rows += physics_rows(truth.summary, second.summary, summaries, seed=seed)
         warnings = energy_warnings(truth.summary, summaries)
+        both = [truth.summary] if floor is not None else [truth.summary, second.summary]
+        warnings += copy_warnings(both, summaries)
         if training is not None:
             logger.info("validate: comparing with the training sample")
             found = memorisation(training, truth, second, judged, seed=seed)
@@ -176,7 +188,7 @@ def validate(
             name: events(showers, energies, threshold=threshold)
             for name, showers in {REFERENCE: samples.reference, **samples.generated}.items()
         }
-        with atomic_directory(output) as folder:
+        with result_folder(output, REPORT, inputs=inputs, overwrite=overwrite) as folder:
             plots = write_plots(truth.summary, summaries, metrics, shown, folder / "plots")
             clock.lap("draw")
             metrics = metrics.model_copy(update={"seconds": clock.seconds})

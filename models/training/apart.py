@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from pathlib import Path
 
 from caloforge.files import read_json, write_json
 from caloforge.models.configuration import TrainingRequest
@@ -12,6 +10,7 @@ from caloforge.models.training.command import train_arguments
 from caloforge.models.training.pod import TrainingPod
 from caloforge.models.training.record import training_figures
 from caloforge.models.training.worker import follow
+from caloforge.temporary import scratch_folder
 
 
 def train_apart(
@@ -38,11 +37,11 @@ def train_apart(
         TrainingFailed: it diverged, ran out of memory or time, or died.
         SystemExit: it was told to end, and has saved its state.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = train_arguments(request.absolute(), Path(scratch))
+    with scratch_folder() as scratch:
+        arguments = train_arguments(request.absolute(), scratch)
         arguments += [f"--nodes={nodes}", f"--processes={processes}", f"--backend={backend}"]
         if pod is not None:
-            write_json(Path(scratch) / "pod.yaml", pod.model_dump(mode="json", exclude_defaults=True))  # JSON is YAML
+            write_json(scratch / "pod.yaml", pod.model_dump(mode="json", exclude_defaults=True))  # JSON is YAML
             arguments.append(f"--pod={scratch}/pod.yaml")
         command = [sys.executable, "-P", "-m", "caloforge", "train", *arguments]
         follow(command, what="the training", seconds=seconds)

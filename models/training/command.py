@@ -25,6 +25,8 @@ def train_arguments(request: TrainingRequest, scratch: Path) -> list[str]:
         for name, path in (("energies", request.energies), ("checkpoints", request.checkpoints))
         if path is not None
     ]
+    if request.overwrite:
+        arguments.append("--overwrite")
     if request.overrides:
         file = scratch / "overrides.yaml"
         with atomic_file(file) as temporary:

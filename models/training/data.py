@@ -17,6 +17,7 @@ from caloforge.models.batch import Batch
 from caloforge.preprocessing.prepared import Prepared
 from caloforge.progress import Progress
 from caloforge.showers import Showers
+from caloforge.space import reserve, space_told
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class TrainingData:
 
         Raises:
             InputError: a process does not see what the first one wrote.
+            NoSpace: the disk is full.
         """
         self._seed = seed
         self._n = len(showers)
@@ -57,7 +59,8 @@ class TrainingData:
             np.stack([getattr(conditions, name) for name in conditions.names], 1).astype(np.float32)
         )
         if fabric.is_global_zero:
-            _unpack(showers, prepared.threshold, scratch)
+            with space_told(scratch):
+                _unpack(showers, prepared.threshold, scratch)
         fabric.barrier()
         try:
             self._voxels = np.load(scratch / "voxels.npy", mmap_mode="r")
@@ -131,6 +134,8 @@ def _unpack(showers: Showers, threshold: float, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shape = (len(showers), geometry.n_voxels)
     voxels = np.lib.format.open_memmap(folder / "voxels.npy", mode="w+", dtype=np.float32, shape=shape)
+    with (folder / "voxels.npy").open("r+b") as file:
+        reserve(file.fileno(), (folder / "voxels.npy").stat().st_size)
     layers = torch.zeros(len(showers), geometry.n_layers)
     layer_of_voxel = torch.as_tensor(geometry.layer_of_voxel)
     progress = Progress("reading showers", len(showers), unit="shower")

@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from caloforge.errors import InputError
 from caloforge.fetch import is_remote, local_copy
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
+from caloforge.models.bundle import BUNDLE
 from caloforge.models.configuration import TrainingConfig, TrainingRequest
 from caloforge.models.presets import resolve
 from caloforge.models.training.command import launch_command, train_arguments
@@ -20,10 +20,12 @@ from caloforge.models.training.pod import TrainingPod
 from caloforge.models.training.record import training_figures
 from caloforge.models.training.train import check_minutes, given_energies, train
 from caloforge.models.training.worker import TrainingFailed, follow
+from caloforge.outputs import check_folder, result_folder
 from caloforge.place import TRAIN_BACKENDS, place
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.steps import step
+from caloforge.temporary import scratch_folder
 
 
 def train_distributed(
@@ -70,12 +72,12 @@ def train_distributed(
         with step(f"train {request.family}"):
             _on_cluster(request, nodes, processes, pod, timeout)
         return training_figures(read_json(request.output / "training.json"))
-    with tempfile.TemporaryDirectory() as scratch:
-        data = local_copy(str(request.showers), Path(scratch), checksum=_checksum(request))
+    with scratch_folder() as scratch:
+        data = local_copy(str(request.showers), scratch, checksum=_checksum(request))
         here = request.model_copy(update={"showers": data})
         if processes == 1:
             return train(here)
-        _torchrun(train_arguments(here.absolute(), Path(scratch)), processes)
+        _torchrun(train_arguments(here.absolute(), scratch), processes, scratch)
     return training_figures(read_json(request.output / "training.json"))
 
 
@@ -89,6 +91,9 @@ def _checksum(request: TrainingRequest) -> str:
 def _check(request: TrainingRequest, processes: int) -> None:
     """Refuse what every process would refuse."""
     config = resolve(request.family, request.preset, request.overrides)
+    inputs = [request.prepared, *([request.energies] if request.energies else [])]
+    inputs += [] if is_remote(str(request.showers)) else [Path(request.showers)]
+    check_folder(request.output, BUNDLE, inputs=inputs, overwrite=request.overwrite)
     check_minutes(request.max_minutes)
     given_energies(request, load_prepared(request.prepared))
     batches = [value.batch_size for _, value in config if isinstance(value, TrainingConfig)]
@@ -96,13 +101,13 @@ def _check(request: TrainingRequest, processes: int) -> None:
         raise InputError(f"{processes} processes cannot share a batch of {min(batches)} showers")
 
 
-def _torchrun(arguments: list[str], processes: int) -> None:
+def _torchrun(arguments: list[str], processes: int, scratch: Path) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     _, *command = launch_command("caloforge.models.training.agent", "--standalone", f"--nproc-per-node={processes}")
     follow(
         [sys.executable, *command, *arguments],
         what=f"the training on {processes} processes",
-        environment={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)},
+        environment={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), "TMPDIR": str(scratch)},
     )
 
 
@@ -121,6 +126,7 @@ def _on_cluster(request: TrainingRequest, nodes: int, processes: int, pod: Train
             "output": folder / "bundle",
             "energies": None if request.energies is None else folder / "energies",
             "checkpoints": folder / "checkpoints",
+            "overwrite": False,
         }
     )
     if not there.output.exists():
@@ -135,7 +141,8 @@ def _on_cluster(request: TrainingRequest, nodes: int, processes: int, pod: Train
         if not there.output.exists():
             text = f"TrainJob {name} is complete, but {there.output} is not there; do all its pods see this step's {shared}?"
             raise TrainingFailed(text)
-    _copy(there.output, request.output)
+    with result_folder(request.output, BUNDLE, overwrite=request.overwrite) as bundle:
+        shutil.copytree(there.output, bundle, dirs_exist_ok=True)
     shutil.rmtree(folder)
 
 

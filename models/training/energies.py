@@ -21,6 +21,7 @@ from caloforge.models.training.data import TrainingData
 from caloforge.models.training.fabric import open_fabric
 from caloforge.models.training.record import training_figures
 from caloforge.models.training.train import check_minutes, data_spec, fingerprint, fit_stages, training_record
+from caloforge.outputs import check_folder
 from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.provenance import provenance
 from caloforge.steps import step
@@ -35,6 +36,7 @@ def train_energies(
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     max_minutes: float | None = None,
+    overwrite: bool = False,
 ) -> dict[str, float]:
     """Train the layer energies alone; a killed training goes on when it is called again.
 
@@ -49,6 +51,7 @@ def train_energies(
         overrides: changes to the preset's ``energies``, e.g. ``{"steps": 1000}``.
         seed: of the first weights and all that follows.
         max_minutes: limit on the training.
+        overwrite: see :func:`caloforge.outputs.check_folder`.
 
     Returns:
         Finite numbers: last loss, steps, seconds, parameters.
@@ -60,6 +63,7 @@ def train_energies(
     """
     training = energies_training(preset, overrides)
     check_minutes(max_minutes)
+    target = check_folder(output, KIND, inputs=[showers, prepared], overwrite=overwrite)
     with step("train layer energies"):
         started = time.monotonic()
         found = load_prepared(prepared)
@@ -77,7 +81,7 @@ def train_energies(
         def batch(data: TrainingData, number: int, size: int, draws: Draws) -> Batch:
             return layer_batch(data.batch(number, size, draws), transform, encoder, draws)
 
-        folder = output.parent / f".{output.name}.checkpoints" / fingerprint([training.model_dump(), seed], prepared)
+        folder = target.parent / f".{target.name}.checkpoints" / fingerprint([training.model_dump(), seed], prepared)
         folder.mkdir(parents=True, exist_ok=True)
         data = TrainingData(split, found, folder, seed=seed, fabric=fabric)
         limit = None if max_minutes is None else 60 * max_minutes - (time.monotonic() - started)
@@ -98,7 +102,7 @@ def train_energies(
             ),
         }
         if fabric.is_global_zero:
-            save_energies(output, energies, found, record=record)
+            save_energies(output, energies, found, record=record, overwrite=overwrite)
             shutil.rmtree(folder.parent)
         fabric.barrier()
     return training_figures(record)

@@ -19,7 +19,7 @@ from torch import nn
 from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.files import sha256
-from caloforge.models.bundle import Generator, bundle_config, save_bundle
+from caloforge.models.bundle import BUNDLE, Generator, bundle_config, save_bundle
 from caloforge.models.configuration import TrainingConfig, TrainingRequest
 from caloforge.models.energies import EnergiesModel, load_energies, state_digest
 from caloforge.models.family import DataSpec, Family, Stage
@@ -30,6 +30,7 @@ from caloforge.models.training.data import TrainingData
 from caloforge.models.training.fabric import open_fabric
 from caloforge.models.training.loop import Fit, fit
 from caloforge.models.training.record import training_figures
+from caloforge.outputs import check_folder
 from caloforge.preprocessing.prepared import Prepared, load_prepared, open_split
 from caloforge.provenance import provenance
 from caloforge.steps import step
@@ -62,6 +63,8 @@ def train(
     """
     config = resolve(request.family, request.preset, request.overrides)
     check_minutes(request.max_minutes)
+    inputs = [Path(request.showers), request.prepared, *([request.energies] if request.energies else [])]
+    output = check_folder(request.output, BUNDLE, inputs=inputs, overwrite=request.overwrite)
     with step(f"train {request.family}"):
         started = time.monotonic()
         prepared = load_prepared(request.prepared)
@@ -75,7 +78,7 @@ def train(
         if given is not None:
             family.get_submodule("energies").load_state_dict(given.state)
         family.to(fabric.device)
-        root = request.checkpoints or request.output.parent / f".{request.output.name}.checkpoints"
+        root = request.checkpoints or output.parent / f".{output.name}.checkpoints"
         folder = root / fingerprint([config.model_dump(), request.seed, given and given.sha256], request.prepared)
         folder.mkdir(parents=True, exist_ok=True)
         data = TrainingData(training, prepared, folder, seed=request.seed, fabric=fabric)
@@ -113,6 +116,7 @@ def train(
             save_bundle(
                 request.output, family, config, prepared, record=record, extrapolation="refuse",
                 likelihood=calibrate(family, open_split(Path(request.showers), request.prepared, "validation")),
+                overwrite=request.overwrite,
             )  # fmt: skip
             shutil.rmtree(folder)
             if not any(root.iterdir()):

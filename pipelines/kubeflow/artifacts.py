@@ -2,7 +2,6 @@
 
 import logging
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,11 +10,13 @@ from typing import Any
 from caloforge.errors import InputError
 from caloforge.fetch import files_under, local_copy
 from caloforge.files import digest, read_json
-from caloforge.index import Artifact, Index, plain_name
+from caloforge.index import Artifact, Index
+from caloforge.names import plain_name, relative_name
 from caloforge.pipelines.kubeflow.client import Kubeflow
 from caloforge.pipelines.kubeflow.roots import pipeline_name, roots
 from caloforge.pipelines.layout import PLACES, ResultFolder, names
 from caloforge.secrets import without_secrets
+from caloforge.temporary import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +114,8 @@ def _index(found: _Found) -> Index | None:
     addresses = [address for path, address in found.files.items() if re.fullmatch(r"overview/([^/]+/)?index", path)]
     if not addresses:
         return None
-    with tempfile.TemporaryDirectory() as scratch:  # of several attempts, the last
-        return Index.read(local_copy(addresses[-1], Path(scratch)), where=without_secrets(addresses[-1]))
+    with scratch_folder() as scratch:  # of several attempts, the last
+        return Index.read(local_copy(addresses[-1], scratch), where=without_secrets(addresses[-1]))
 
 
 def _by_index(found: _Found, index: Index, folder: ResultFolder, *, everything: bool) -> Fetched:
@@ -211,8 +212,10 @@ def _family(bundle: Path) -> str:
 def _check_names(address: str, files: Iterable[str]) -> None:
     """Refuse names that lead out of a folder; in an object store they may be any text."""
     for name in files:
-        if ".." in re.split(r"[/\\]", name) or name.startswith("/"):
-            raise InputError(f"{without_secrets(address)}: holds a file of the name {name!r}")
+        try:
+            relative_name(name)
+        except ValueError:
+            raise InputError(f"{without_secrets(address)}: holds a file of the name {name!r}") from None
 
 
 def _why_none(run: Any) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from caloforge.pipelines.compile import compile_pipeline, version_name
 from caloforge.pipelines.kubeflow.client import Kubeflow, KubeflowError, Passing, Refused
 from caloforge.pipelines.parameters import check_parameters
 from caloforge.pipelines.settings import PipelineSettings
+from caloforge.temporary import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ class Submitted:
 @contextlib.contextmanager
 def compiled(settings: PipelineSettings) -> Iterator[Path]:
     """Compile the pipeline into a file that is there within the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pipeline.yaml"
+    with scratch_folder() as folder:
+        path = folder / "pipeline.yaml"
         compile_pipeline(settings, path)
         yield path
 

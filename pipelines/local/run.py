@@ -8,8 +8,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,30 @@ from caloforge.components.family import FAILED
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry
+from caloforge.outputs import check_claim, claim_folder
+from caloforge.pipelines.layout import PLACES, RUN
 from caloforge.pipelines.local.collect import collect
 from caloforge.pipelines.local.logs import RunLog
 from caloforge.pipelines.local.timings import timings
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.pipelines.version import code_version
 from caloforge.pods import SecretKey
+from caloforge.preprocessing.prepare import check_showers
 from caloforge.showers import open_showers
+from caloforge.space import space_told, tells_of_space
 from caloforge.steps import STEP_LOG
+from caloforge.temporary import scratch_folder
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.report.leaderboard import Leaderboard
 from caloforge.webhook import WEBHOOK
 
 logger = logging.getLogger(__name__)
+
+_NAMES = sorted(
+    {place.name.partition("/")[0] for place in PLACES}
+    | {"checkpoints", "data", "pipeline.yaml", "run.log", "steps", "timings.json"}
+)
+"""What a run writes into its folder."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SIDE_BY_SIDE = 2  # kfp.local runs at most so many iterations of a loop at a time
@@ -64,6 +75,7 @@ def run_local(
     *,
     geometry: Geometry | str | Path | None = None,
     settings: PipelineSettings | None = None,
+    overwrite: bool = False,
 ) -> LocalRun:
     """Run the pipeline on a shower file, or go on where an earlier run into the folder stopped.
 
@@ -75,19 +87,22 @@ def run_local(
         output: folder for the results, the steps' own files (``steps/``), checkpoints and ``run.log``.
         geometry: the mesh, its name or its binning XML; without it the file's own.
         settings: settings of the pipeline.
+        overwrite: the folder may hold files of others, which stay.
 
     Raises:
         InputError: the data, the folder or a setting is wrong.
         StepError: a step failed.
     """
-    start = time.time()
     settings = settings or PipelineSettings()
-    output = output.resolve()
+    claim(output, inputs=[data], overwrite=overwrite, mark=False)
     showers = open_showers(data.absolute(), geometry)
     _ = showers.conditions  # refuses wrong energies now and not in a minute
+    check_showers(showers, settings.prepare)
+    output = claim(output, inputs=[data], overwrite=overwrite)
+    start = time.monotonic()
     logger.info("%d showers of %s, %s", len(showers), showers.geometry.name, data)
     version = code_version()
-    with _folder_of_one_run(output):
+    with _folder_of_one_run(output), space_told(output):
         arguments = {"data": str(showers.path), "data_sha256": sha256(showers.path)}
         if geometry is not None:
             arguments["geometry"] = json.dumps({"name": showers.geometry.name, "text": showers.geometry.to_xml()})
@@ -103,14 +118,35 @@ def run_local(
             changes["webhook"] = SecretKey(secret="environment", key=WEBHOOK)  # the address itself stays there
         settings = settings.model_copy(update=changes)
         _forget_failures(output / "steps")
-        outputs = _execute(settings, arguments, output)
+        with scratch_folder() as scratch:
+            outputs = _execute(settings, arguments, output, scratch)
         collect(Path(outputs["index"]["path"]), output)
-        shutil.rmtree(output / "checkpoints", ignore_errors=True)
-        record = timings(output / "steps" / "times.jsonl", start=start, end=time.time())
+        shutil.rmtree(output / "checkpoints" / version, ignore_errors=True)
+        with suppress(OSError):  # another version of the code went no further
+            (output / "checkpoints").rmdir()
+        record = timings(output / "steps" / "times.jsonl", start=start, end=time.monotonic())
         write_json(output / "timings.json", record)
     return LocalRun(
         output, Leaderboard.read(output / "leaderboard.json"), Judgement.read(output / "metrics.json"), record
     )
+
+
+def claim(output: Path, *, inputs: Iterable[Path], overwrite: bool = False, mark: bool = True) -> Path:
+    """Make a folder that of a run, unless it holds what caloforge did not write, and return it without links.
+
+    Args:
+        output: the folder.
+        inputs: files that the run reads; what it fetched into the folder itself does not count.
+        overwrite: files of others may lie beside; they stay.
+        mark: False: only look whether it may be.
+
+    Raises:
+        InputError: see :func:`caloforge.outputs.claim_folder`.
+    """
+    fetched = output.absolute() / "data"
+    given = [path for path in inputs if fetched not in path.absolute().parents]
+    take = claim_folder if mark else check_claim
+    return take(output, RUN, inputs=given, overwrite=overwrite, names=_NAMES)
 
 
 @contextmanager
@@ -137,7 +173,7 @@ def _forget_failures(steps: Path) -> None:
         shutil.rmtree(note.parent)
 
 
-def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path) -> dict[str, Any]:
+def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path, scratch: Path) -> dict[str, Any]:
     """Run :mod:`caloforge.pipelines.local.execute` and return the outputs of the pipeline."""
     results = output / "steps" / "outputs.json"
     results.unlink(missing_ok=True)
@@ -153,6 +189,7 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
     environment = {
         **{name: os.environ.get(name, threads) for name in _THREADS},
         "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(scratch),  # kfp leaves a folder there for each step
         STEP_LOG: str(output / "steps" / "times.jsonl"),
     }
     command = [sys.executable, "-m", "caloforge.pipelines.local.execute"]
@@ -168,6 +205,8 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
         return dict(read_json(results))
     if log.input_error:
         raise InputError(log.input_error)
+    if tells_of_space(log.cause):
+        raise StepError(f"step {log.failed or 'pipeline'!r} failed: {log.cause}")
     cause = f": {log.cause}" if log.cause else ""
     msg = (
         f"step {log.failed or 'pipeline'!r} failed{cause} (all of its output: {output / 'run.log'}); "

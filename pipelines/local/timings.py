@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from caloforge.steps import boot
+
 
 def timings(log: Path, *, start: float, end: float) -> dict[str, Any]:
     """Sum up the lines that :func:`caloforge.steps.step` wrote.
 
     Args:
-        log: JSON lines of ``step``, ``process`` (start of its process), ``start`` and ``end``, Unix seconds.
-        start: start of this run; steps that ended before were kept from an earlier one.
+        log: JSON lines of ``step``, ``process`` (start of its process), ``start`` and ``end``, in seconds of the
+            machine's monotonic clock, and ``boot``, since when that counts.
+        start: start of this run by that clock; steps that ended before were kept from an earlier one.
         end: end of this run.
 
     Returns:
@@ -19,7 +22,7 @@ def timings(log: Path, *, start: float, end: float) -> dict[str, Any]:
         this run and the fraction of it in which no step was working.
     """
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    records = [json.loads(line) for line in lines]
+    records = [_of_this_boot(json.loads(line)) for line in lines]
     steps = {
         record["step"]: {
             "work_seconds": round(record["end"] - record["start"], 3),
@@ -36,6 +39,13 @@ def timings(log: Path, *, start: float, end: float) -> dict[str, Any]:
         "working_seconds": round(working, 3),
         "overhead_fraction": round((wall - working) / wall, 4),
     }
+
+
+def _of_this_boot(record: dict[str, Any]) -> dict[str, Any]:
+    """Move what an earlier boot of the machine did before the beginning of the clock."""
+    if record["boot"] == boot():
+        return record
+    return {**record, **{name: record[name] - record["end"] - 1 for name in ("process", "start", "end")}}
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 import yaml
 
 from caloforge.errors import unknown_name
-from caloforge.files import atomic_file
+from caloforge.outputs import put_files
 from caloforge.pipelines.manifests.examples import examples
 from caloforge.pipelines.manifests.policies import authorization_policy, network_policy
 from caloforge.pipelines.manifests.products import PARTS, Part
 from caloforge.pipelines.manifests.rights import RIGHTS, Use, role_rules
-from caloforge.pipelines.manifests.text import Object, component_of, folder_of, new_object
+from caloforge.pipelines.manifests.text import Object, component_of, folder_of, is_manifest, new_object
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.serving.inference_service import MODEL_FORMAT, serving_runtime
 
@@ -53,6 +53,7 @@ def write_manifests(
     settings: PipelineSettings | None = None,
     overlay: str | None = None,
     without: Iterable[str] = (),
+    overwrite: bool = False,
 ) -> None:
     """Write the manifests into a folder; files of other names stay as they are.
 
@@ -61,16 +62,20 @@ def write_manifests(
         settings: image, namespace and service account come from there.
         overlay: write only this one, with what it needs.
         without: products that the cluster does not have, of :data:`PARTS`.
+        overwrite: replace manifests of ours that were changed since, too.
 
     Raises:
-        InputError: there is no such overlay or product, or the folder cannot be written.
+        InputError: there is no such overlay or product, the folder cannot be written, or holds a file of the
+            same name that is not as it was written.
     """
     if overlay is not None and overlay not in OVERLAYS:
         raise unknown_name("overlay", overlay, OVERLAYS)
     left_out = parts(without)
-    for path, text in manifests(settings or PipelineSettings(), overlay=overlay, without=left_out).items():
-        with atomic_file(output / path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    texts = manifests(settings or PipelineSettings(), overlay=overlay, without=left_out)
+    with put_files(output, "manifests", known=is_manifest if overwrite else lambda _: False) as folder:
+        for path, text in texts.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
 
 
 def parts(names: Iterable[str]) -> frozenset[Part]:

@@ -1,6 +1,7 @@
 """How a manifest and the kustomization that lists it are written."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -34,6 +35,12 @@ def component_of(files: Mapping[str, tuple[str, Object]]) -> dict[str, str]:
     """Return the same as a part that an overlay names among its ``components``, and can leave out."""
     head = {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component"}
     return folder_of(files, head)
+
+
+def is_manifest(path: Path) -> bool:
+    """Return whether a file begins as ours do."""
+    with path.open("rb") as file:
+        return file.read(len(_HEAD)) == _HEAD.encode()
 
 
 class _Dumper(yaml.SafeDumper):

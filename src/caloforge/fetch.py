@@ -15,14 +15,16 @@ from caloforge.download import Downloaded, download, look_patiently
 from caloforge.errors import InputError
 from caloforge.fetch_cache import FETCH_CACHE, FetchCache, cache_of_environment, check_space, key_of
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256, write_json
+from caloforge.names import inside
 from caloforge.network import check_address
 from caloforge.patience import PATIENCE_SECONDS
 from caloforge.secrets import without_secrets
 from caloforge.source import Source
+from caloforge.space import NoSpace
 from caloforge.store import Away, Found, Store, Unreachable
 
 __all__ = [
-    "FETCH_CACHE", "Fetched", "Found", "Unreachable", "fetch", "files_under", "is_remote", "local_copy", "look",
+    "FETCH_CACHE", "Fetched", "Found", "Unreachable", "fetch", "files_under", "is_remote", "local_copy", "look", "paths_of",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,12 @@ class Fetched:
 def is_remote(address: str) -> bool:
     """Return whether an address is to be fetched; a path is not."""
     return "://" in address and not address.startswith("file://")
+
+
+def paths_of(*addresses: str | Path | None) -> list[Path]:
+    """Return the paths of those that are on this machine; what has to be fetched cannot be written over."""
+    given = [str(address) for address in addresses if address is not None]
+    return [_path(address) for address in given if address.strip() and not is_remote(address)]
 
 
 def local_copy(address: str, folder: Path, *, checksum: str = "") -> Path:
@@ -67,6 +75,7 @@ def fetch(address: str, folder: Path, *, checksum: str = "", patience: float = P
         InputError: nothing is there, it may not be read, its checksum is another, it is called HDF5
             and is not, the folder cannot be written, or the library of the scheme is not installed.
         Unreachable: the store was away for longer.
+        NoSpace: the disk is full.
     """
     if not is_remote(address):
         return _on_this_machine(address, checksum)
@@ -112,7 +121,7 @@ def _from_elsewhere(store: Store, address: str, folder: Path, name: str, checksu
             key = key_of(address, found)
             if not found.folder:
                 return _through_cache(cache, store, found, key, name, checksum, patience)
-        except OSError as error:
+        except (OSError, NoSpace) as error:
             logger.warning("%s cannot be used (%s); fetching without it", FETCH_CACHE, error)
     found = found or look_patiently(store, patience)
     try:
@@ -216,7 +225,7 @@ def _into(folder: Path, store: Store, found: Found, address: str, name: str, che
         start, size = time.monotonic(), 0
         with atomic_directory(target) as temporary:
             for below in store.files():
-                file = temporary / below
+                file = inside(temporary, below, where=store.shown)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 one = store.at(below)
                 size += download(one, look_patiently(one, patience), file, patience=patience).size

@@ -34,6 +34,7 @@ from typing import Any
 from caloforge.download import Downloaded, download
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
+from caloforge.space import NoSpace
 from caloforge.store import Found, Store
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ _PARTIAL = re.compile(r"[0-9a-f]{32}-\w+")
 class FetchCache:
     """The files of one folder.
 
-    Each method that writes raises OSError where the folder is full or cannot be written.
+    Each method that writes raises OSError where the folder cannot be written, and that or NoSpace where it is full.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -200,10 +201,9 @@ def key_of(address: str, found: Found) -> str | None:
 
 
 def check_space(folder: Path, found: Found) -> None:
-    """Raise OSError if a file is larger than what is free."""
+    """Raise NoSpace if a file is larger than what is free."""
     if found.size is not None and found.size > (free := shutil.disk_usage(folder).free):
-        text = f"{found.size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
-        raise OSError(errno.ENOSPC, text, str(folder))
+        raise NoSpace(folder, f"{found.size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
 
 
 def _read(path: Path) -> Any:

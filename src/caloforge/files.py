@@ -5,88 +5,74 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from caloforge.errors import InputError
+from caloforge.space import NoSpace, for_want_of_space
+from caloforge.temporary import OLD, let_read, temporary_beside
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it when the block ends well.
 
-    Its mode is 0644 less the umask, whatever wrote it: results are to be read by others.
+    For files of our own; what a user names is written with :func:`caloforge.outputs.result_file`. Its mode is 0644
+    less the umask, whatever wrote it: results are to be read by others.
 
     Raises:
         InputError: the folder cannot be made or written.
+        NoSpace: the disk is full.
     """
-    temporary = _temporary_beside(path, directory=False)
-    mode = temporary.stat().st_mode
-    try:
+    with _beside(path, folder=False) as temporary:
+        mode = temporary.stat().st_mode
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
-        _let_read(temporary, mode)
+        let_read(temporary, mode)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` that takes its place when the block ends well.
 
-    What stood at ``path`` before is removed only once the new folder is complete. Modes are 0755 and, of
-    files, 0644, less the umask.
+    What stood at ``path`` before is removed only once the new folder is complete. For folders of our own; what a
+    user names is written with :func:`caloforge.outputs.result_folder`. Modes are 0755 and, of files, 0644, less the
+    umask.
 
     Raises:
         InputError: the parent folder cannot be made or written.
+        NoSpace: the disk is full.
     """
-    temporary = _temporary_beside(path, directory=True)
-    mode = temporary.stat().st_mode
-    try:
+    with _beside(path, folder=True) as temporary:
+        mode = temporary.stat().st_mode
         yield temporary
-        for one in temporary.rglob("*"):
-            _let_read(one, mode)
+        let_read(temporary, mode)
         if path.exists():
-            old = temporary.with_name(temporary.name + ".old")
+            old = temporary.with_name(temporary.name + OLD)
             path.replace(old)
             temporary.replace(path)
             shutil.rmtree(old)
         else:
             temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _temporary_beside(path: Path, *, directory: bool) -> Path:
-    """Make a file or folder with a name that nobody has; its mode shows the umask, which only the kernel knows safely."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if directory:
-            temporary.mkdir(mode=0o755)
-        else:
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode=0o644))
-    except OSError as error:
-        msg = f"{path.parent}: cannot write here ({error.strerror}); choose another output folder"
-        raise InputError(msg) from error
-    return temporary
-
-
-def _let_read(path: Path, mode: int) -> None:
-    """Give a file or folder the permissions of ``mode``: libraries write through files that are private (safetensors)."""
-    state = path.stat(follow_symlinks=False)
-    if stat.S_ISLNK(state.st_mode):
-        return
-    wanted = stat.S_IMODE(mode) & (0o777 if stat.S_ISDIR(state.st_mode) else 0o666)
-    with suppress(OSError):  # a mount without modes
-        path.chmod(stat.S_IMODE(state.st_mode) | wanted)
+@contextmanager
+def _beside(path: Path, *, folder: bool) -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(temporary_beside(path, folder=folder))
+        except OSError as error:
+            if for_want_of_space(error):
+                raise NoSpace(path.parent) from error
+            msg = f"{path.parent}: cannot write here ({error.strerror}); choose another output folder"
+            raise InputError(msg) from error
+        yield temporary
 
 
 def write_json(path: Path, content: Any) -> None:

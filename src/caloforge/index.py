@@ -18,21 +18,11 @@ from pydantic import AfterValidator, Field
 from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import read_json
+from caloforge.names import plain_name
 from caloforge.source import Source
 
 SCHEMA: Literal[1] = 1
 """Number of the format; another one is for another version of this package."""
-
-
-def plain_name(name: str) -> str:
-    """Return the name, if it may become one of a file whoever gave it.
-
-    Raises:
-        ValueError: it may not.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ValueError(f"{name!r} is not a plain name")
-    return name
 
 
 def _address(address: str) -> str:

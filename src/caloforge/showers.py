@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +20,10 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from caloforge.errors import InputError
-from caloforge.files import atomic_file
 from caloforge.geometry import Geometry, geometries_with, load_geometry
 from caloforge.hdf5 import find_dataset, open_hdf5, read_attributes, reading
+from caloforge.hdf5_output import Hdf5Output
+from caloforge.outputs import result_file
 
 logger = logging.getLogger(__name__)
 
@@ -199,10 +201,21 @@ class Showers:
     def threshold(self) -> float | None:
         """Energy in MeV below which the file's voxels were set to 0, if the file says so."""
         if "energy_threshold" in self.attributes:
-            return float(self.attributes["energy_threshold"])
+            return self._energy("energy_threshold")
         if "threshold_deposit_MeV" in self.attributes:
-            return float(self.attributes["threshold_deposit_MeV"]) * float(self.attributes.get("energy_scale", 1.0))
+            scale = self._energy("energy_scale") if "energy_scale" in self.attributes else 1.0
+            return self._energy("threshold_deposit_MeV") * scale
         return None
+
+    def _energy(self, attribute: str) -> float:
+        """Return an attribute that is a finite number, and not negative."""
+        value = self.attributes[attribute]
+        plain = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+        number = isinstance(plain, int | float) and not isinstance(plain, bool)
+        if not number or not math.isfinite(plain) or plain < 0:
+            text = f"{self.path}: attribute {attribute} is {plain!r}; it must be a positive number of MeV"
+            raise InputError(f"{text}: mend the file, or give --threshold MEV (a setting of the preprocessing)")
+        return float(plain)
 
 
 def cut(voxels: VoxelArray, threshold: float) -> VoxelArray:
@@ -320,10 +333,11 @@ def _resolve_geometry(
 class ShowerWriter:
     """Append showers to a file that is being written; made by :func:`write_showers`."""
 
-    def __init__(self, file: h5py.File, geometry: Geometry) -> None:
+    def __init__(self, file: h5py.File, geometry: Geometry, output: Hdf5Output) -> None:
         """Take an open, empty HDF5 file; datasets are made with the first rows."""
         self._file = file
         self._geometry = geometry
+        self._output = output
 
     def append(self, conditions: Conditions, voxels: ArrayLike) -> None:
         """Add (n, V) voxel energies in MeV and their n conditions."""
@@ -336,6 +350,7 @@ class ShowerWriter:
             columns[_ANGLES[name]] = getattr(conditions, name)[:, None]
         for name, column in columns.items():
             self._extend(name, column.astype(np.float32))
+        self._output.check()
 
     def _extend(self, name: str, values: NDArray[np.float32]) -> None:
         if name not in self._file:
@@ -362,12 +377,14 @@ def write_showers(
         attributes: further attributes, e.g. ``energy_threshold`` (MeV) and ``source``.
         provenance: record of :func:`caloforge.provenance.provenance`.
     """
-    with atomic_file(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["units"] = "MeV"
-        file.attrs["voxel_order"] = "layer, then alpha, then r (r fastest)"
-        file.attrs["geometry_name"] = geometry.name
-        file.attrs["geometry_xml"] = geometry.to_xml()
-        file.attrs["provenance"] = json.dumps(provenance)
-        for key, value in attributes.items():
-            file.attrs[key] = value
-        yield ShowerWriter(file, geometry)
+    with result_file(path) as temporary, closing(Hdf5Output(temporary)) as output:
+        with h5py.File(output, "w") as file:
+            file.attrs["units"] = "MeV"
+            file.attrs["voxel_order"] = "layer, then alpha, then r (r fastest)"
+            file.attrs["geometry_name"] = geometry.name
+            file.attrs["geometry_xml"] = geometry.to_xml()
+            file.attrs["provenance"] = json.dumps(provenance)
+            for key, value in attributes.items():
+                file.attrs[key] = value
+            yield ShowerWriter(file, geometry, output)
+        output.check()

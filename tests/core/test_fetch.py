@@ -31,6 +31,7 @@ from caloforge.fetch import (
 from caloforge.patience import Patience
 from caloforge.secrets import without_secrets
 from caloforge.source import Source
+from caloforge.space import NoSpace
 
 SHOWERS = b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(SHOWERS).hexdigest()
@@ -429,8 +430,8 @@ def test_a_folder_that_cannot_be_written(store: ObjectStore, tmp_path: Path, mon
     with pytest.raises(InputError, match="cannot write"):
         fetch(ADDRESS, tmp_path / "file")
     monkeypatch.setattr("caloforge.fetch_cache.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    text = refused(ADDRESS, tmp_path / "out")
-    assert text.endswith("cannot write showers.hdf5 here (0.0 GB are needed, 0.0 GB are free)")
+    with pytest.raises(NoSpace, match=r"no space left on .*out \(0\.0 GB are needed, 0\.0 GB are free\); make room"):
+        fetch(ADDRESS, tmp_path / "out")
 
 
 class FakeGoogle(MemoryFileSystem):

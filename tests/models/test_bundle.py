@@ -4,10 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from caloforge.errors import InputError
-from caloforge.models.bundle import load_bundle
+from caloforge.files import sha256
+from caloforge.models.bundle import GeneratorFailed, load_bundle
+from caloforge.models.export import export
+from caloforge.models.generate import generate
+from caloforge.showers import Conditions
 
 
 @pytest.fixture
@@ -49,3 +55,71 @@ def test_other_folders_and_formats(bundle: Path, tmp_path: Path) -> None:
     (bundle / "config.json").write_text(json.dumps(config | {"format": 99}))
     with pytest.raises(InputError, match="not a bundle of format 2"):
         load_bundle(bundle)
+
+
+def _rewrite(bundle: Path, **changes: object) -> None:
+    config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    (bundle / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["../victim", "/etc/hostname", "notes.txt", "plots/a.png", "", "config.json", "..\\a"])
+def test_names_of_files_are_those_of_a_bundle(bundle: Path, name: str, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine", encoding="utf-8")
+    files = json.loads((bundle / "config.json").read_text(encoding="utf-8"))["files"]
+    _rewrite(bundle, files={**files, name: sha256(tmp_path / "victim")})
+    with pytest.raises(InputError, match=r"config\.json: files: .* is no file of a bundle"):
+        load_bundle(bundle)
+    with pytest.raises(InputError, match=r"is no file of a bundle"):
+        export(bundle, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
+@pytest.mark.parametrize("files", [None, [], "weights"])
+def test_a_bundle_names_its_files(bundle: Path, files: object) -> None:
+    _rewrite(bundle, files=files)
+    with pytest.raises(InputError, match=r"config\.json: files: "):
+        load_bundle(bundle)
+
+
+def test_links_are_no_files_of_a_bundle(bundle: Path, tmp_path: Path) -> None:
+    (bundle / "README.md").rename(tmp_path / "elsewhere")
+    (bundle / "README.md").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"README\.md.*(leads out of the folder|is a link)"):
+        load_bundle(bundle)
+    (bundle / "README.md").unlink()
+    (tmp_path / "elsewhere").rename(bundle / "card")
+    (bundle / "README.md").symlink_to("card")
+    with pytest.raises(InputError, match=r"README\.md: is a link or no file"):
+        load_bundle(bundle)
+
+
+def test_a_bundle_whose_files_are_linked_one_by_one(bundle: Path, tmp_path: Path) -> None:
+    """As KServe's storage initializer does with a bundle on a claim."""
+    (tmp_path / "models").mkdir()
+    for file in bundle.iterdir():
+        (tmp_path / "models" / file.name).symlink_to(file)
+    assert load_bundle(tmp_path / "models").family == "vae"
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "transform.safetensors"])
+def test_numbers_that_are_not_finite_are_refused(bundle: Path, name: str) -> None:
+    state = load_file(bundle / name)
+    first = next(key for key, value in state.items() if value.is_floating_point())
+    state[first].view(-1)[0] = float("nan")
+    save_file(state, bundle / name)
+    files = json.loads((bundle / "config.json").read_text(encoding="utf-8"))["files"]
+    _rewrite(bundle, files={**files, name: sha256(bundle / name)})
+    with pytest.raises((InputError, GeneratorFailed), match=r"not finite"):
+        load_bundle(bundle)
+
+
+def test_a_bundle_goes_into_no_folder_of_others(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "chapter.tex").touch()
+    with pytest.raises(InputError, match=r"work: holds chapter\.tex, which caloforge did not write"):
+        export(bundle, tmp_path / "work")
+    with pytest.raises(InputError, match=r"is the input .*bundle; give another output"):
+        export(bundle, bundle)
+    with pytest.raises(InputError, match=r"weights\.safetensors: is a file of the input"):
+        generate(bundle, Conditions(np.array([1e4])), bundle / "weights.safetensors")
+    assert load_bundle(bundle).family == "vae"

@@ -119,8 +119,15 @@ def test_a_lopsided_sample_is_not_called_symmetric(small_showers: Path, tmp_path
 
 
 def test_too_few_good_showers(small_showers: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"only 20 good showers, at least 50"):
-        prepare(open_showers(small_showers).select(range(20)), tmp_path / "prepared")
+    few = r"only 240 showers; 250 are needed, to have 50 to judge by \(test_fraction is 0\.2\)"
+    with pytest.raises(InputError, match=few):
+        prepare(open_showers(small_showers).select(range(240)), tmp_path / "prepared")
+    fewer = PrepareSettings(validation_fraction=0.1)
+    with pytest.raises(InputError, match=r"only 300 showers; 500 are needed.*validation_fraction is 0\.1"):
+        prepare(open_showers(small_showers), tmp_path / "prepared", settings=fewer)
+    response = PrepareSettings(max_response=0.8)  # some have more
+    with pytest.raises(InputError, match=r"only \d+ good showers \(\d+ .*\); 250 are needed"):
+        prepare(open_showers(small_showers), tmp_path / "prepared", settings=response)
     assert not (tmp_path / "prepared").exists()
 
 
@@ -136,12 +143,35 @@ def test_another_file_than_the_prepared_one(demo_showers: Path, small_prepared: 
 def test_threshold_is_needed(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     with h5py.File(path, "w") as file:
-        file["incident_energies"] = np.full((60, 1), 1e4)
-        file["showers"] = np.ones((60, 480))
+        file["incident_energies"] = np.full((250, 1), 1e4)
+        file["showers"] = np.ones((250, 480))
         file.attrs["geometry_xml"] = (
             '<Bins><Bin pid="11" name="e"><Layer id="0" r_edges="' + ",".join(map(str, range(481)))
             + '" n_bin_alpha="1"/></Bin></Bins>'
         )  # fmt: skip
     with pytest.raises(InputError, match=r"states no energy threshold"):
         prepare(open_showers(path), tmp_path / "prepared")
+    assert prepare(open_showers(path), tmp_path / "p", settings=PrepareSettings(threshold=0.1)).threshold == 0.1
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (0.0, "is 0, but a generator needs a positive one"),
+        (-1.0, r"is -1\.0; it must be a positive number"),
+        (np.nan, "is nan; it must be"),
+        (np.inf, "is inf; it must be"),
+        ("15 keV", "is '15 keV'; it must be"),
+        (np.array([0.015, 0.02]), "it must be a positive number"),
+        (True, "is True; it must be"),
+    ],
+)
+def test_a_threshold_that_is_none(value: object, reason: str, small_showers: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    path.write_bytes(small_showers.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs["energy_threshold"] = value
+    with pytest.raises(InputError, match=rf"a\.hdf5: attribute energy_threshold .*{reason}.*--threshold MEV"):
+        prepare(open_showers(path), tmp_path / "prepared")
+    assert not (tmp_path / "prepared").exists()
     assert prepare(open_showers(path), tmp_path / "p", settings=PrepareSettings(threshold=0.1)).threshold == 0.1

@@ -12,6 +12,7 @@ from caloforge import cli
 from caloforge.errors import InputError
 from caloforge.files import read_json
 from caloforge.models.configuration import TrainingRequest
+from caloforge.outputs import RECORD
 from caloforge.tuning.objective import TrialFailed, objective_names
 from caloforge.tuning.result import Trial, Tuning
 from caloforge.tuning.rules import check_experiment
@@ -39,7 +40,7 @@ def test_a_trial_prints_its_figures(small_showers: Path, small_prepared: Path, t
     assert list(printed)[:2] == ["auc", "fpd"]
     for name, value in figures.items():
         assert float(printed[name]) == pytest.approx(value, rel=1e-5)
-    assert {path.name for path in output.iterdir()} == {"bundle", "trial.json"}
+    assert {path.name for path in output.iterdir()} == {"bundle", "trial.json", RECORD}
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.validation.checks import check_values, shared_energies
+from caloforge.showers import open_showers, write_showers
+from caloforge.validation.checks import check_twice, check_values, copy_warnings, shared_energies
+from caloforge.validation.observables.summary import summarise
 
 
 def test_generators_that_stand_on_the_same_layer_energies_are_named():
@@ -36,3 +39,26 @@ def test_fractions_for_mev_are_no_bad_generator(mesh, toy_showers, write):
     with pytest.raises(InputError, match="as if they were fractions"):
         check_values({"vae": write("fractions", mesh, energy, voxels / energy[:, None])})
     check_values({"vae": write("weak", mesh, energy, voxels / 100)})
+
+
+def test_a_copy_of_the_reference_is_told(small_showers: Path, tmp_path: Path) -> None:
+    reference = open_showers(small_showers)
+    mixed = tmp_path / "mixed.hdf5"
+    rows = np.random.default_rng(1).permutation(len(reference))
+    with write_showers(mixed, reference.geometry, attributes={}, provenance={}) as writer:
+        writer.append(reference.conditions.take(rows), reference.read()[rows])
+    halves = [summarise(reference.select(range(k, 300, 2)), threshold=0.1) for k in (0, 1)]
+    copy = summarise(open_showers(mixed), threshold=0.1)
+    assert copy_warnings(halves, {"copy": copy}) == [
+        "copy: 300 of 300 showers are the reference's own; nothing is judged by them"
+    ]
+    assert copy_warnings(halves[:1], {"copy": copy})[0].startswith("copy: 150 of 300 showers")
+    assert copy_warnings(halves[:1], {"other": halves[1]}) == []
+
+
+def test_a_sample_is_given_once(small_showers: Path, tmp_path: Path) -> None:
+    one, linked = open_showers(small_showers), tmp_path / "linked.hdf5"
+    linked.symlink_to(small_showers)
+    with pytest.raises(InputError, match=r"linked\.hdf5: is given twice, as a and as b"):
+        check_twice({"a": one, "b": open_showers(linked)})
+    check_twice({"a": one.select(range(100)), "b": one.select(range(100, 200))})

@@ -20,6 +20,7 @@ from caloforge.cli.options import PATH, kubeflow_options, output_option
 )
 @click.option("--for-cluster", is_flag=True, help="Ask the cluster which products are not there.")
 @click.option("--context", help="Context of the kubeconfig for --for-cluster; without it the current one.")
+@click.option("--overwrite", is_flag=True, help="Replace manifests that were changed since they were written, too.")
 def manifests(
     output: Path,
     overlay: str | None,
@@ -27,6 +28,7 @@ def manifests(
     without_parts: str | None,
     for_cluster: bool,
     context: str | None,
+    overwrite: bool,
 ) -> None:
     """Write what kubectl applies to a cluster before the first run, and examples."""
     from caloforge.cluster import connect
@@ -40,7 +42,7 @@ def manifests(
         cluster = connect(context=context)
         cluster.patience, cluster.poll_seconds = 5.0, 1.0
         without |= missing_parts(cluster)
-    write_manifests(output, settings=settings, overlay=overlay, without=without)
+    write_manifests(output, settings=settings, overlay=overlay, without=without, overwrite=overwrite)
     click.echo(f"wrote {output}" + (f", without {', '.join(sorted(without))}" if without else ""))
 
 

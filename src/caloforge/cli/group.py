@@ -8,6 +8,7 @@ import locale
 import os
 import sys
 import traceback
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ from caloforge import __version__
 from caloforge.errors import InputError
 from caloforge.logs import configure_logging
 from caloforge.secrets import masked
+from caloforge.space import NoSpace, for_want_of_space
 
 
 class Command(click.Command):
@@ -45,7 +47,9 @@ class Commands(click.Group):
             _speak_utf8()
             sys.excepthook = _without_secrets
         try:
-            sys.exit(super().main(*args, **kwargs) or 0)
+            code = super().main(*args, **kwargs) or 0
+            sys.stdout.flush()  # what cannot be written is told here, not when the interpreter ends
+            sys.exit(code)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(2)
@@ -55,6 +59,14 @@ class Commands(click.Group):
             fail(str(error), code=2)
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
             fail(f"{error.filename}: {error.strerror}", code=2)
+        except BrokenPipeError:  # who reads it has seen enough
+            _give_up_output()
+            sys.exit(1)
+        except OSError as error:
+            if not for_want_of_space(error):
+                raise
+            _give_up_output()
+            fail(str(NoSpace(error.filename or "standard output")), code=1)
         except click.Abort:
             fail("interrupted", code=130)
         except MemoryError:
@@ -83,6 +95,12 @@ def _speak_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _give_up_output() -> None:
+    """Let what standard output still holds go nowhere; the interpreter would try again at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str, *, code: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +25,13 @@ def stop_on_sigterm() -> None:
 def fetch_input(address: str) -> Fetched:
     """Return a shower file; what has to be fetched goes to a folder that lives as long as the command."""
     from caloforge.fetch import fetch, is_remote
+    from caloforge.temporary import scratch_folder
 
     if not is_remote(address):
         return fetch(address, Path())
     stop_on_sigterm()  # leaves the folder's with-block
-    folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="caloforge-"))
-    return fetch(address, Path(folder))
+    folder = click.get_current_context().with_resource(scratch_folder())
+    return fetch(address, folder)
 
 
 def at_energy(energy: float | None, count: int | None) -> Any:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from caloforge.cli.figures import say
 from caloforge.cli.group import main
 from caloforge.cli.inputs import read_settings, stop_on_sigterm
 from caloforge.cli.options import PATH, kubeflow_options, output_option
+from caloforge.outputs import check_file
 from caloforge.secrets import masked
 
 if TYPE_CHECKING:
@@ -27,11 +29,12 @@ def compile_(output: Path, settings_file: Path | None, kubernetes_manifest: bool
     """Write the pipeline as YAML for Kubeflow Pipelines."""
     from caloforge.pipelines.settings import PipelineSettings
 
+    check_file(output, inputs=[settings_file] if settings_file else [])
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     from caloforge.pipelines.compile import compile_pipeline
 
     compile_pipeline(settings, output, manifests=kubernetes_manifest)
-    click.echo(f"wrote {output}")
+    say(f"wrote {output}", beside=output)
 
 
 @main.command(

@@ -18,6 +18,12 @@ def output_option(kind: str) -> Callable[[Any], Any]:
     return click.option("-o", "--output", type=PATH, required=True, help=f"{kind} to write.")
 
 
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Write into a folder with other files, or in place of a result of another kind."
+)
+"""Files that caloforge did not write stay even then."""
+
+
 def showers_option(name: str, kind: str, *, required: bool = False, multiple: bool = False) -> Callable[[Any], Any]:
     """Add an option that takes a shower file, here or elsewhere."""
     return click.option(name, metavar="FILE|URI", required=required, multiple=multiple, help=kind)
@@ -31,6 +37,12 @@ geometry_option = click.option(
 particle_option = click.option(
     "--particle", metavar="NAME|PDG", help="Which one, where the binning XML describes several with as many voxels."
 )
+
+
+threshold_option = click.option(
+    "--threshold", type=click.FloatRange(min=0, min_open=True), metavar="MEV",
+    help="Voxels under it are 0; without it what the file's attribute energy_threshold says.",
+)  # fmt: skip
 
 
 seed_option = click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from caloforge.cli.figures import print_figures
+from caloforge.cli.figures import print_figures, say
 from caloforge.cli.group import main
 from caloforge.cli.inputs import at_energy, read_headers, stop_on_sigterm
 from caloforge.cli.options import (
@@ -16,9 +16,11 @@ from caloforge.cli.options import (
     bundle_option,
     header_options,
     output_option,
+    overwrite_option,
     seed_option,
     steps_option,
 )
+from caloforge.outputs import check_file, check_folder
 from caloforge.place import DEPLOY_BACKENDS
 
 
@@ -26,11 +28,15 @@ from caloforge.place import DEPLOY_BACKENDS
 @bundle_option
 @steps_option
 @output_option("Bundle")
-def export(bundle: Path, steps: int | None, output: Path) -> None:
+@overwrite_option
+def export(bundle: Path, steps: int | None, output: Path, overwrite: bool) -> None:
     """Copy a generator and add generator.onnx: conditions and noise in, MeV out."""
+    from caloforge.models.bundle import BUNDLE
+
+    check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
     from caloforge.models.export import export as export_bundle
 
-    print_figures(export_bundle(bundle, output, steps=steps))
+    print_figures(export_bundle(bundle, output, steps=steps, overwrite=overwrite))
 
 
 @main.command(example="caloforge serve --bundle bundle --http-port 8080 --grpc-port 8081")
@@ -134,6 +140,7 @@ def query(
     from caloforge.serving.client import ask
     from caloforge.showers import write_showers
 
+    check_file(output)
     conditions = at_energy(energy, count)
     try:
         answer = ask(url, conditions, seed=seed, steps=steps, name=name, headers=read_headers(headers, header_file))
@@ -143,4 +150,4 @@ def query(
         output, answer.geometry, attributes={"source": without_secrets(url)}, provenance=provenance(seed=seed)
     ) as writer:
         writer.append(conditions, answer.showers)
-    click.echo(f"wrote {count} showers to {output}")
+    say(f"wrote {count} showers to {output}", beside=output)

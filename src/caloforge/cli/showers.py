@@ -17,11 +17,16 @@ from caloforge.cli.options import (
     data_option,
     geometry_option,
     output_option,
+    overwrite_option,
     particle_option,
     seed_option,
     showers_option,
     steps_option,
+    threshold_option,
 )
+from caloforge.errors import InputError
+from caloforge.fetch import paths_of
+from caloforge.outputs import check_file, check_folder
 from caloforge.validation.registries import PROTOCOLS
 
 
@@ -30,19 +35,33 @@ from caloforge.validation.registries import PROTOCOLS
 @geometry_option
 @particle_option
 @click.option("--settings", "settings_file", type=PATH, help="YAML of preprocessing settings.")
+@threshold_option
 @seed_option
 @output_option("Folder")
+@overwrite_option
 def preprocess(
-    data: str, geometry: str | None, particle: str | None, settings_file: Path | None, seed: int, output: Path
+    data: str,
+    geometry: str | None,
+    particle: str | None,
+    settings_file: Path | None,
+    threshold: float | None,
+    seed: int,
+    output: Path,
+    overwrite: bool,
 ) -> None:
     """Clean and split a shower file and fit the scaling."""
-    from caloforge.preprocessing.prepare import PrepareSettings, prepare
+    from caloforge.preprocessing.prepare import PREPARED, PrepareSettings, prepare
     from caloforge.showers import open_showers
 
     settings = PrepareSettings.from_yaml(settings_file) if settings_file else PrepareSettings()
+    if threshold is not None:
+        settings = PrepareSettings.parse({**settings.model_dump(), "threshold": threshold}, where="--threshold")
+    check_folder(output, PREPARED, inputs=paths_of(data, geometry, settings_file), overwrite=overwrite)
     fetched = fetch_input(data)
-    showers = open_showers(fetched.path, geometry, particle=particle)
-    prepare(showers, output, settings=settings, seed=seed, source=fetched.source)
+    prepare(
+        open_showers(fetched.path, geometry, particle=particle), output,
+        settings=settings, seed=seed, source=fetched.source, overwrite=overwrite,
+    )  # fmt: skip
     click.echo(f"wrote {output}")
 
 
@@ -63,11 +82,12 @@ def generate(
     """Draw showers from a generator into a CaloChallenge HDF5 file."""
     if (like is None) == (energy is None) or (energy is None) != (count is None):
         raise click.UsageError("give either --like FILE or both --energy MEV and --n N")
+    check_file(output, inputs=paths_of(bundle, like))
     from caloforge.models.generate import generate as generate_showers
     from caloforge.showers import open_showers
 
     conditions = open_showers(fetch_input(like).path).conditions if like is not None else at_energy(energy, count)
-    print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps))
+    print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps), beside=output)
 
 
 @main.command(example="caloforge score --bundle tree --data new_geant4.hdf5 -o scores.hdf5")
@@ -101,6 +121,7 @@ def score(bundle: Path, data: str, geometry: str | None, particle: str | None, o
 @particle_option
 @seed_option
 @output_option("Folder")
+@overwrite_option
 def validate(
     reference: str,
     generated: tuple[str, ...],
@@ -111,12 +132,18 @@ def validate(
     particle: str | None,
     seed: int,
     output: Path,
+    overwrite: bool,
 ) -> None:
     """Compare shower files with a reference: metrics.json, report.html and plots."""
     from caloforge.fetch import is_remote
     from caloforge.secrets import without_secrets
     from caloforge.showers import open_showers
+    from caloforge.validation.validate import REPORT
+    from caloforge.validation.validate import validate as validate_showers
 
+    check_folder(output, REPORT, inputs=paths_of(reference, *generated, floor, training, geometry), overwrite=overwrite)
+    if twice := [address for place, address in enumerate(generated) if address in generated[:place]]:
+        raise InputError(f"--generated {without_secrets(twice[0])}: is given twice")
     truth = fetch_input(reference)
     paths = [fetch_input(address).path for address in generated]
     names = [path.stem for path in paths]
@@ -129,9 +156,8 @@ def validate(
         open_showers(fetch_input(address).path, geometry, particle=particle) if address else None
         for address in (floor, training)
     )
-    from caloforge.validation.validate import validate as validate_showers
-
     validate_showers(
-        target, judged, output, floor=second, training=trained, protocol=protocol, seed=seed, source=truth.source
-    )
+        target, judged, output, floor=second, training=trained, protocol=protocol, seed=seed, source=truth.source,
+        overwrite=overwrite,
+    )  # fmt: skip
     click.echo(f"wrote {output / 'metrics.json'} and {output / 'report.html'}")

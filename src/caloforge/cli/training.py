@@ -19,10 +19,13 @@ from caloforge.cli.options import (
     geometry_option,
     minutes_option,
     output_option,
+    overwrite_option,
     particle_option,
     seed_option,
 )
+from caloforge.fetch import paths_of
 from caloforge.logs import first_process
+from caloforge.outputs import check_folder, claim_folder
 from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS
 
 
@@ -41,6 +44,7 @@ from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS
 @click.option("--pod", "pod_file", type=PATH, help="YAML of what each node gets on a cluster: image, claims, ...")
 @seed_option
 @output_option("Bundle")
+@overwrite_option
 def train(
     data: str,
     prepared: Path,
@@ -56,11 +60,14 @@ def train(
     pod_file: Path | None,
     seed: int,
     output: Path,
+    overwrite: bool,
 ) -> None:
     """Train one generator; prints its figures as name=value."""
     from caloforge.models.presets import check_names
 
     check_names(family, preset)  # before the seconds that importing torch takes
+    inputs = paths_of(data, prepared, energies, overrides, pod_file)
+    check_folder(output, "generator bundle", inputs=inputs, overwrite=overwrite)
     from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.distributed import train_distributed
     from caloforge.models.training.pod import TrainingPod
@@ -69,7 +76,7 @@ def train(
     request = TrainingRequest(
         showers=data, prepared=prepared, output=output, family=family, preset=preset,
         overrides=read_settings(overrides) if overrides else {}, seed=seed, max_minutes=max_minutes or None,
-        energies=energies, checkpoints=checkpoints,
+        energies=energies, checkpoints=checkpoints, overwrite=overwrite,
     )  # fmt: skip
     pod = TrainingPod.from_yaml(pod_file) if pod_file else None
     figures = train_distributed(request, processes=processes, nodes=nodes, backend=backend, pod=pod)
@@ -87,16 +94,25 @@ def train(
 @minutes_option
 @seed_option
 @output_option("Folder")
+@overwrite_option
 def train_energies_(
-    data: str, prepared: Path, preset: str, overrides: Path | None, max_minutes: float | None, seed: int, output: Path
+    data: str,
+    prepared: Path,
+    preset: str,
+    overrides: Path | None,
+    max_minutes: float | None,
+    seed: int,
+    output: Path,
+    overwrite: bool,
 ) -> None:
     """Train the layer energies once, for all families that draw them first."""
+    check_folder(output, "layer energies", inputs=paths_of(data, prepared, overrides), overwrite=overwrite)
     from caloforge.models.training.energies import train_energies
 
     stop_on_sigterm()
     figures = train_energies(
         fetch_input(data).path, prepared, output, preset=preset, overrides=read_settings(overrides) if overrides else None,
-        seed=seed, max_minutes=max_minutes or None,
+        seed=seed, max_minutes=max_minutes or None, overwrite=overwrite,
     )  # fmt: skip
     if first_process():
         print_figures(figures)
@@ -125,6 +141,7 @@ def train_energies_(
     "--pod", "pod_file", type=PATH, help="YAML of what trials get on a cluster: image, namespace, claims, ..."
 )
 @output_option("Folder")
+@overwrite_option
 def tune(
     data: str,
     geometry: str | None,
@@ -144,6 +161,7 @@ def tune(
     backend: Any,
     pod_file: Path | None,
     output: Path,
+    overwrite: bool,
 ) -> None:
     """Search for the best parameters of a family. After a stop, run it again to go on."""
     from caloforge.models.presets import check_names
@@ -159,6 +177,7 @@ def tune(
         algorithm=algorithm, objective=objective, space=space, overrides=read_settings(overrides) if overrides else None,
         max_minutes=max_minutes or None, timeout_minutes=timeout_minutes or None, early_stopping=early_stopping,
         seed=seed, backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
+        overwrite=overwrite,
     )  # fmt: skip
     click.echo(tuning_markdown(result))
     click.echo(f"best parameters: {output / 'overrides.json'}")
@@ -188,6 +207,7 @@ def tune(
 @click.option("--looks", type=click.IntRange(min=0), default=0, help="How often it is judged while it trains.")
 @seed_option
 @output_option("Folder")
+@overwrite_option
 def trial(
     data: str,
     geometry: str | None,
@@ -202,6 +222,7 @@ def trial(
     looks: int,
     seed: int,
     output: Path,
+    overwrite: bool,
 ) -> None:
     """Train once with some parameters and judge on the validation split, as a tuning does."""
     from caloforge.models.presets import check_names
@@ -211,9 +232,10 @@ def trial(
     from caloforge.models.configuration import TrainingRequest
     from caloforge.models.presets import resolve
     from caloforge.runner import end_with_runner
+    from caloforge.tuning.experiment import TRIAL
     from caloforge.tuning.optimization_job import assigned
     from caloforge.tuning.space import nest, parse_value
-    from caloforge.tuning.trial import run_trial
+    from caloforge.tuning.trial import TRIAL_FILES, run_trial
     from caloforge.tuning.tune import prepare_once
 
     end_with_runner()
@@ -226,6 +248,8 @@ def trial(
     values |= assigned(os.environ)
     overrides = nest(values)
     resolve(family, preset, overrides)  # before the showers are read
+    inputs = [path for path in paths_of(data, prepared, geometry) if output.resolve() not in path.resolve().parents]
+    claim_folder(output, TRIAL, inputs=inputs, overwrite=overwrite, names=TRIAL_FILES)
     showers = local_copy(data, output / "data")
     folder = (
         local_copy(prepared, output / "data")

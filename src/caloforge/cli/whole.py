@@ -16,8 +16,10 @@ from caloforge.cli.options import (
     geometry_option,
     minutes_option,
     output_option,
+    overwrite_option,
     particle_option,
     seed_option,
+    threshold_option,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def demo(output: Path, seed: int) -> None:
 @geometry_option
 @particle_option
 @output_option("Folder")
+@overwrite_option
+@threshold_option
 @click.option(
     "--families", metavar="A,B,...", help="Generator families to train; without it tree, coupling_flow and vae."
 )
@@ -58,6 +62,8 @@ def run(
     geometry: str | None,
     particle: str | None,
     output: Path,
+    overwrite: bool,
+    threshold: float | None,
     families: str | None,
     preset: str | None,
     max_minutes: float | None,
@@ -66,8 +72,8 @@ def run(
     settings_file: Path | None,
 ) -> None:
     """Run the whole pipeline on a shower file. After a stop, run it again to go on."""
-    from caloforge.fetch import local_copy
-    from caloforge.pipelines.local.run import run_local
+    from caloforge.fetch import is_remote, local_copy, paths_of
+    from caloforge.pipelines.local.run import claim, run_local
     from caloforge.pipelines.settings import PipelineSettings
     from caloforge.showers import open_showers
 
@@ -78,13 +84,16 @@ def run(
         "max_minutes": max_minutes,
         "tuning": {**settings.tuning.model_dump(), "trials": tune_trials} if tune_trials is not None else None,
         "seed": seed,
+        "prepare": {**settings.prepare.model_dump(), "threshold": threshold} if threshold is not None else None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     settings = PipelineSettings.parse({**settings.model_dump(), **given}, where="options")
     stop_on_sigterm()
+    inputs = paths_of(data, geometry, settings_file)
+    claim(output, inputs=inputs, overwrite=overwrite, mark=is_remote(data))  # what is fetched goes there
     showers = local_copy(data, output / "data")
     mesh = open_showers(showers, geometry, particle=particle).geometry if particle else geometry
-    _summarise(run_local(showers, output, geometry=mesh, settings=settings))
+    _summarise(run_local(showers, output, geometry=mesh, settings=settings, overwrite=overwrite))
 
 
 def _summarise(result: LocalRun) -> None:

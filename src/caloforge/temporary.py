@@ -1,0 +1,148 @@
+"""Temporary files and folders that do not outlive a killed process: the next one of their kind removes them.
+
+Each lies in a hidden folder that is locked for as long as it is in use, and the lock ends with the process, however
+that ends. What carries one of our names and no lock was left behind. (The folder is locked and not a file, as HDF5
+locks its files itself.) Where there are no locks (some network disks) nothing is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from caloforge.space import space_told
+
+SUFFIX = ".part"
+"""Ends the names of the hidden folders beside what is written."""
+
+OLD = ".old"
+"""Ends the name of a folder that is replaced, for as long as it waits for its end in there."""
+
+SCRATCH = "caloforge-scratch-"
+"""Begins the names of scratch folders."""
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder that goes with the block.
+
+    Args:
+        parent: folder that it is made in; without it that of the system's temporary files (``TMPDIR``).
+
+    Raises:
+        NoSpace: the disk is full.
+        OSError: it cannot be made.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    with space_told(parent):
+        _remove_abandoned(parent.glob(f"{SCRATCH}*"))
+        with _in_use(parent, SCRATCH, "") as folder:
+            yield folder
+
+
+@contextmanager
+def temporary_beside(path: Path, *, folder: bool, within: bool = False) -> Iterator[Path]:
+    """Yield a new file or folder of the same name on the same disk as ``path``; it goes with the block.
+
+    What a killed process left of its own one is removed, and put back if it was about to replace ``path``.
+
+    Args:
+        path: what is to be written.
+        folder: make a folder, not a file.
+        within: make it in the folder ``path``, not beside it: where that is a mount point.
+
+    Raises:
+        NoSpace: the disk is full.
+        OSError: it cannot be made.
+    """
+    parent = path if within else path.parent
+    with space_told(parent):
+        prefix = f".{path.name}."
+        _remove_abandoned(_ours(parent, prefix), replaced=path)
+        with _in_use(parent, prefix, SUFFIX) as holder:
+            temporary = holder / path.name
+            temporary.mkdir() if folder else temporary.touch()
+            yield temporary
+
+
+def let_read(path: Path, mode: int) -> None:
+    """Give a file, or a folder and all in it, the permissions of ``mode``.
+
+    Libraries write through files that are private (safetensors), and results are to be read by others.
+
+    Args:
+        path: the file or folder.
+        mode: of a file or folder that was made with the process' umask, which only the kernel knows safely.
+    """
+    for one in (path, *(path.rglob("*") if path.is_dir() else ())):
+        state = one.stat(follow_symlinks=False)
+        if not stat.S_ISLNK(state.st_mode):
+            wanted = stat.S_IMODE(mode) & (0o777 if stat.S_ISDIR(state.st_mode) else 0o666)
+            with suppress(OSError):  # a mount without modes
+                one.chmod(stat.S_IMODE(state.st_mode) | wanted)
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether this is the name of one of ours."""
+    return name.startswith(SCRATCH) or (name.startswith(".") and name.endswith(SUFFIX))
+
+
+@contextmanager
+def _in_use(parent: Path, prefix: str, suffix: str) -> Iterator[Path]:
+    """Make and lock a new folder, which goes with the block."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent))
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a disk without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if not path.exists():  # taken for abandoned in the moment before the lock
+                continue
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+            return
+        finally:
+            os.close(handle)
+
+
+def _ours(parent: Path, prefix: str) -> list[Path]:
+    """Return what carries the names of temporaries, by names and not by a pattern: a name may hold ``*``."""
+    with suppress(OSError):
+        return [one for one in parent.iterdir() if one.name.startswith(prefix) and is_temporary(one.name)]
+    return []
+
+
+def _remove_abandoned(folders: Iterable[Path], *, replaced: Path | None = None) -> None:
+    """Remove the folders that nobody uses.
+
+    Args:
+        folders: that carry one of our names.
+        replaced: what was to be replaced from them; it is put back where only the first half of that was done.
+    """
+    for folder in list(folders):
+        with suppress(OSError):
+            if folder.is_symlink() or folder.lstat().st_uid != os.getuid() or _is_in_use(folder):
+                continue
+            if replaced is not None and not replaced.exists() and (old := folder / (replaced.name + OLD)).is_dir():
+                old.rename(replaced)
+            shutil.rmtree(folder)
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Return whether a process holds the lock of a folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False

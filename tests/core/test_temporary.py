@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caloforge.files import atomic_directory, atomic_file
+from caloforge.temporary import scratch_folder
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from caloforge.{module} import {name}
+with {name}(Path(sys.argv[1])) as made:
+    (made / "half" if made.is_dir() else made).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _killed_in(module: str, name: str, path: Path) -> None:
+    program = KILLED.format(module=module, name=name)
+    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", ["atomic_file", "atomic_directory"])
+def test_what_a_killed_process_left_goes_with_the_next(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    _killed_in("files", name, target)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".out.")
+    with atomic_file(target) if name == "atomic_file" else atomic_directory(target):
+        assert not left.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_scratch_of_a_killed_process_goes_with_the_next(tmp_path: Path) -> None:
+    _killed_in("temporary", "scratch_folder", tmp_path)
+    (left,) = tmp_path.iterdir()
+    assert (left / "half").exists()
+    (tmp_path / "caloforge-scratch-link").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    with scratch_folder(tmp_path) as scratch:
+        assert not left.exists()
+        with scratch_folder(tmp_path):
+            assert scratch.exists(), "it is in use"
+    assert not scratch.exists()
+    assert (tmp_path / "mine" / "file").exists()
+
+
+def test_a_folder_that_was_about_to_be_replaced_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out"
+    with atomic_directory(target) as folder:
+        (folder / "a").write_text("old", encoding="utf-8")
+    program = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom caloforge.files import atomic_directory\n"
+        "replace, target = Path.replace, Path(sys.argv[1])\n"
+        "def killed(self, other):\n"
+        "    if other == target: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return replace(self, other)\n"
+        "Path.replace = killed\n"
+        "with atomic_directory(target) as folder: (folder / 'a').write_text('new')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(target)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not target.exists()
+    with pytest.raises(ZeroDivisionError), atomic_directory(target):
+        1 / 0  # noqa: B018
+    assert (target / "a").read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_modes_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic_directory(tmp_path / "out") as folder:
+            (folder / "private").touch(mode=0o600)
+        with atomic_file(tmp_path / "file"):
+            pass
+    finally:
+        os.umask(before)
+    modes = [
+        oct(path.stat().st_mode)[-3:] for path in (tmp_path / "out", tmp_path / "out" / "private", tmp_path / "file")
+    ]
+    assert modes == ["750", "640", "640"]
