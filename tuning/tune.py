@@ -114,7 +114,9 @@ def tune(
         raise InputError("an OptimizationJob stops no trials early; use the backend katib or local")
     pod = pod or TrialPod()
     inputs = [
-        path for path in paths_of(showers, prepared, geometry) if not path.resolve().is_relative_to(output.resolve())
+        path
+        for path in paths_of(showers, prepared, energies, geometry)
+        if not path.resolve().is_relative_to(output.resolve())
     ]
     inputs += [space] if isinstance(space, Path) else []
     names = (*FILES, "experiment.json", "optimization_job.json", "study.db", "trials", "prepared", "data", ENERGIES)
