@@ -18,3 +18,9 @@ def test_every_line_of_a_message_is_recognised(capsys: pytest.CaptureFixture[str
         (None, "second"),
         ("WARNING", "careful"),
     ]
+
+
+def test_no_terminal_is_told_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    logging.getLogger("caloforge.test").warning("got %s", "a\x1b[2J\u202eb\té")
+    assert capsys.readouterr().err.endswith("WARNING: got a\\x1b[2J\\u202eb\té\n")

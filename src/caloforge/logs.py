@@ -20,7 +20,7 @@ def first_process() -> bool:
 
 
 class _LineFormatter(logging.Formatter):
-    """Put the time before every line of a message, and the level where it is not INFO."""
+    """Put the time before every line of a message, and the level where it is not INFO; escape control characters."""
 
     def __init__(self) -> None:
         super().__init__(datefmt="%H:%M:%S")
@@ -32,7 +32,14 @@ class _LineFormatter(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        return "\n".join(head + line for line in masked(text).splitlines())
+        return "\n".join(head + _printable(line) for line in masked(text).splitlines())
+
+
+def _printable(line: str) -> str:
+    """Return a line that no terminal takes for a command, whoever wrote what it repeats."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
