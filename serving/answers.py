@@ -65,7 +65,7 @@ def _mesh(geometry: Geometry) -> dict[str, str]:
 
 def _slices(showers: NDArray[np.float32]) -> Iterator[memoryview]:
     """Yield the bytes of showers in pieces that a connection can wait between."""
-    data = memoryview(showers.astype("<f4", copy=False)).cast("B")
+    data = showers.astype("<f4", copy=False).data.cast("B")
     for start in range(0, len(data), _CHUNK_BYTES):
         yield data[start : start + _CHUNK_BYTES]
 

@@ -37,7 +37,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        self._receiving, self._sending = _stopped(self._receiving), _stopped(self._sending)
+        _stop(self._receiving)
+        _stop(self._sending)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -56,7 +57,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Have the whole request."""
-        self._receiving = _stopped(self._receiving)
+        _stop(self._receiving)
+        self._receiving = None
         self._bytes = self._body_bytes = 0
         super().on_message_complete()
 
@@ -70,12 +72,14 @@ class BoundedConnection(HttpToolsProtocol):
         """It has caught up, which counts at the end of an answer only."""
         super().resume_writing()
         if self.cycle is None or self.cycle.response_complete:
-            self._sending = _stopped(self._sending)
+            _stop(self._sending)
+            self._sending = None
 
     def on_response_complete(self) -> None:
         """The answer is written, as far as the client reads."""
         if not self.flow.write_paused:
-            self._sending = _stopped(self._sending)
+            _stop(self._sending)
+            self._sending = None
         super().on_response_complete()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -90,6 +94,6 @@ class BoundedConnection(HttpToolsProtocol):
             super().shutdown()
 
 
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
+def _stop(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()

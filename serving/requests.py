@@ -20,7 +20,7 @@ from caloforge.showers import Conditions
 
 OUTPUT = "showers"
 
-_TYPES = {"FP32": np.dtype("<f4"), "FP64": np.dtype("<f8")}
+_TYPES: Mapping[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "FP64": np.dtype("<f8")}
 _PARAMETERS = ("seed", "steps", "geometry", "binary_data_output")
 _SHOWN_LENGTH = 60
 
