@@ -166,7 +166,7 @@ def test_no_trial_outlives_a_killed_search(small_showers: Path, small_prepared: 
     output = tmp_path / "out"
     command = [sys.executable, "-P", "-m", "caloforge", "tune", "--data", str(small_showers), "--family", "vae"]
     overrides = tmp_path / "long.yaml"
-    overrides.write_text("training: {steps: 1000000}\n")
+    overrides.write_text("training: {steps: 1000000}\nenergies: {steps: 4}\n")
     search = subprocess.Popen([*command, "--trials", "1", "--overrides", str(overrides), "-o", str(output)])
     try:
         (log,) = _wait_for_logs(output / "trials", 1)
