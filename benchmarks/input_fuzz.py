@@ -396,7 +396,7 @@ def whole(n: int, seed: int, folder: Path) -> int:
             table[kind, "files"] += 1
             table[kind, "must be refused"] += case.name.startswith("!")
             if found:
-                which = found.partition(":")[0] if found[0] in "ta" else "other"
+                which = found.partition(":")[0] if found.startswith(("traceback", "accepted")) else "other"
                 table[kind, which] += 1
                 print(f"{kind}: {case.name}: {found}", flush=True)
     print("\n| | files | must be refused | accepted | tracebacks | other |\n|---|---|---|---|---|---|")

@@ -305,6 +305,12 @@ def read_bundle_config(path: Path) -> dict[str, Any]:
     return config
 
 
+class _StandsOn(Config, extra="allow"):
+    """The layer energies of a generator."""
+
+    sha256: str
+
+
 class _Content(Config, extra="allow"):
     """What is read of ``config.json``, whatever else it says."""
 
@@ -316,7 +322,7 @@ class _Content(Config, extra="allow"):
     energy_range: EnergyRange
     extrapolation: Extrapolation
     threshold: float = Field(gt=0, lt=1e15)
-    energies: dict[str, Any]
+    energies: _StandsOn | dict[None, None]
     voxel_scaling: str = ""
     files: dict[str, str]
 
