@@ -22,6 +22,7 @@ class Batch:
         threshold: MeV; no voxel is between 0 and this.
         raw_conditions: (B, K) float32, incident energy in MeV first, then angles in rad.
         layer_energy: (B, L) float32, MeV.
+        layer_hits: (B, L) float32, voxels that are not 0.
     """
 
     def __init__(
@@ -31,11 +32,12 @@ class Batch:
         *,
         raw_conditions: Tensor,
         layer_energy: Tensor,
+        layer_hits: Tensor,
         voxels: Callable[[], Tensor],
     ) -> None:
         """Take what is known; ``voxels`` is called once, when they are first asked for."""
         self.geometry, self.threshold = geometry, threshold
-        self.raw_conditions, self.layer_energy = raw_conditions, layer_energy
+        self.raw_conditions, self.layer_energy, self.layer_hits = raw_conditions, layer_energy, layer_hits
         self._voxels = voxels
         self._condition: Tensor | None = None
         self._encode: Callable[[Batch], Tensor] | None = None
@@ -84,7 +86,7 @@ class Batch:
         return self._decode is not None
 
     def decode(self, coded: Tensor) -> Tensor:
-        """Return (B, V) MeV of coded values (B, F), with the conditions and layer energies of this batch.
+        """Return (B, V) MeV of coded values (B, F), with the conditions and the layers' energies and hits of this batch.
 
         Gradients pass wherever a voxel is hit; a voxel that is zeroed gets none.
         """

@@ -40,7 +40,7 @@ ends at slightly other energies."""
 BUNDLE = "generator bundle"
 """Kind of result, in the folder's record."""
 
-FORMAT = 2
+FORMAT = 3
 FILES = ("weights.safetensors", "geometry.xml", "training.json", "README.md")
 TRANSFORM = "transform.safetensors"
 """File of the fitted codings, in bundles of families that use them."""
@@ -287,7 +287,7 @@ def read_bundle_config(path: Path) -> dict[str, Any]:
     path = bundle_folder(path)
     where = path / "config.json"
     config = read_json(where)
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    if not isinstance(config, dict) or not _readable(config):
         raise InputError(f"{where}: not a bundle of format {FORMAT}; make it again with this version")
     files = _Content.parse(config, where=str(where)).files
     for name in files:
@@ -325,6 +325,11 @@ class _Content(Config, extra="allow"):
     energies: _StandsOn | dict[None, None]
     voxel_scaling: str = ""
     files: dict[str, str]
+
+
+def _readable(config: Mapping[str, Any]) -> bool:
+    """Whether a bundle is of this format, or of one that differs only in codings that its family has no use for."""
+    return config.get("format") == FORMAT or (config.get("format") == 2 and "voxel_scaling" not in config)
 
 
 def load_bundle(path: Path, *, device: str = "cpu") -> Generator:

@@ -18,7 +18,7 @@ from caloforge.files import read_json, sha256, write_json
 from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared
 
-FORMAT = 1
+FORMAT = 2
 KIND = "layer energies"
 WEIGHTS = "weights.safetensors"
 

@@ -17,7 +17,7 @@ from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
-from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
+from caloforge.preprocessing.transforms import Transforms
 
 if TYPE_CHECKING:
     from caloforge.models.training.data import TrainingData
@@ -58,7 +58,7 @@ class DataSpec:
         conditions: names of the conditions, the incident energy first.
         energy_range: least and greatest incident energy, MeV.
         threshold: MeV; no voxel is between 0 and this.
-        transforms: the fitted codings of layer energies and voxels; None for a family without
+        transforms: the fitted codings of layers and voxels; None for a family without
             ``uses_transforms``.
     """
 
@@ -66,7 +66,7 @@ class DataSpec:
     conditions: tuple[str, ...]
     energy_range: tuple[float, float]
     threshold: float
-    transforms: tuple[LayerEnergyTransform, VoxelTransform] | None = None
+    transforms: Transforms | None = None
 
 
 @dataclass(frozen=True)

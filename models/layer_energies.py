@@ -1,4 +1,4 @@
-"""First stage of every generator: which layers have energy, and how much, given the conditions."""
+"""First stage of every voxel family: which layers have energy, how much, and how many hits, given the conditions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from caloforge.models.batch import Batch
 from caloforge.models.family import TrainableModel
 from caloforge.models.networks.couplings import SplineCoupling, negative_log_likelihood, splits
 from caloforge.models.networks.mlp import MLPConfig, ResidualMLP
-from caloforge.preprocessing.transforms import LayerEnergyTransform
+from caloforge.preprocessing.transforms import Transforms
 
 
 class ConditionEncoder(nn.Module):
@@ -39,11 +39,11 @@ class ConditionEncoder(nn.Module):
 
 
 class LayerEnergies(TrainableModel):
-    """Bernoulli numbers for empty layers, each given those before it, and a spline flow for ratios.
+    """Bernoulli numbers for empty layers, each given those before it, and spline flows for ratios and for hits.
 
-    p(active, y | c) = prod_i p(active_i | active_{<i}, c) p(y | active, c) with the coded ratios y of
-    :class:`caloforge.preprocessing.transforms.LayerEnergyTransform`. All families share it: a right
-    total energy and right empty layers do not depend on how voxels are drawn.
+    p(active, y, h | c) = prod_i p(active_i | active_{<i}, c) p(y | active, c) p(h | E, c) with the coded ratios y and
+    hits h of :mod:`caloforge.preprocessing.layer_transforms`, and the layer energies E that follow from the ratios.
+    All families share it: a right total energy and the right number of hits do not depend on how voxels are drawn.
     The masked network is Germain et al., MADE, arXiv:1502.03509.
     """
 
@@ -55,19 +55,27 @@ class LayerEnergies(TrainableModel):
         ).bool()
         self.occupancy = MaskedMLP(adjacency, [width, width], activation=nn.SiLU)
         config = MLPConfig(width=width, blocks=1)
-        self.couplings = nn.ModuleList(
-            SplineCoupling(
-                ResidualMLP(len(kept), len(moved) * (3 * bins - 1), n_conditions + n_layers, config),
-                kept, moved, bins=bins, bound=6.0,
-            )
-            for kept, moved in splits(n_layers, couplings)
-        )  # fmt: skip
-        self.noise_features = 2 * n_layers
+
+        def flow(n_given: int, n: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                SplineCoupling(
+                    ResidualMLP(len(kept), len(moved) * (3 * bins - 1), n_given, config),
+                    kept, moved, bins=bins, bound=6.0,
+                )
+                for kept, moved in splits(n_layers, n)
+            )  # fmt: skip
+
+        self.couplings = flow(n_conditions + n_layers, couplings)
+        self.hits = flow(n_conditions + 2 * n_layers, max(1, 2 * couplings // 3))
+        self.noise_features = 3 * n_layers
 
     def forward(self, part: str, batch: Batch, draws: Draws) -> Tensor:
         """Return the negative log-likelihood per layer of a batch coded by :func:`layer_batch`."""
-        y, active = batch.coded.chunk(2, 1)
-        return self.negative_log_likelihood(y, active, batch.condition).mean() / self.n_layers
+        n = self.n_layers
+        y, active, h, told = torch.split(batch.coded, [n, n, n, 2 * n], 1)
+        energies = self.negative_log_likelihood(y, active, batch.condition)
+        hits = negative_log_likelihood(self.hits, h, torch.cat([batch.condition, told], 1))
+        return (energies + hits).mean() / self.n_layers
 
     def negative_log_likelihood(self, y: Tensor, active: Tensor, condition: Tensor) -> Tensor:
         """Return (B,) -log p(active, y | condition) of coded ratios (B, L) and the mask (B, L) of layers with energy."""
@@ -98,12 +106,33 @@ class LayerEnergies(TrainableModel):
             x = cast("SplineCoupling", coupling).inverse(x, torch.cat([condition, active], 1))
         return x, active
 
+    def decode_hits(self, noise: Tensor, condition: Tensor, told: Tensor) -> Tensor:
+        """Map noise (B, L) to coded hits (B, L), given :func:`energy_features` (B, 2L)."""
+        x, given = noise, torch.cat([condition, told], 1)
+        for coupling in reversed(list(self.hits)):
+            x = cast("SplineCoupling", coupling).inverse(x, given)
+        return x
 
-def layer_batch(batch: Batch, transform: LayerEnergyTransform, encoder: ConditionEncoder, draws: Draws) -> Batch:
-    """Code the layer energies of a batch for :class:`LayerEnergies`: [ratios (B, L), active (B, L)]."""
+
+def energy_features(layer_energy: Tensor, threshold: float) -> Tensor:
+    """Return (B, 2L) of layer energies (B, L) in MeV: their logarithms, 0 for empty layers, and which are not empty."""
+    active = (layer_energy > 0).to(layer_energy.dtype)
+    log_energy = (torch.log(layer_energy.clamp_min(threshold) / threshold) - 4) / 3
+    return torch.cat([log_energy * active, active], 1)
+
+
+def hit_features(hits: Tensor, capacity: Tensor) -> Tensor:
+    """Return (B, L) of hits (B, L) of layers with so many voxels (L,): half the log-odds of a hit, 0 in empty layers."""
+    return torch.where(hits > 0, torch.log((hits + 0.5) / (capacity - hits + 0.5)) / 2, torch.zeros_like(hits))
+
+
+def layer_batch(batch: Batch, transforms: Transforms, encoder: ConditionEncoder, draws: Draws) -> Batch:
+    """Code the layers of a batch for :class:`LayerEnergies`: [ratios, active, hits, features of the energies] (B, 5L)."""
 
     def encode(showers: Batch) -> Tensor:
-        y, active = transform.encode(showers.layer_energy, showers.raw_conditions[:, :1], draws)
-        return torch.cat([y, active.to(y.dtype)], 1)
+        energy = showers.layer_energy
+        y, active = transforms.energies.encode(energy, showers.raw_conditions[:, :1], draws)
+        h = transforms.hits.encode(showers.layer_hits, energy, showers.threshold, draws)
+        return torch.cat([y, active.to(y.dtype), h, energy_features(energy, showers.threshold)], 1)
 
     return batch.seen_as(encoder(batch.raw_conditions), encode)

@@ -1,4 +1,4 @@
-"""Families of two stages: layer energies given the conditions, then voxels given both."""
+"""Families of two stages: energies and hits of the layers given the conditions, then voxels given both."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from caloforge.errors import InputError
 from caloforge.models.batch import Batch, Decoded
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.family import DataSpec, Family, Stage, TrainableModel
-from caloforge.models.layer_energies import ConditionEncoder, LayerEnergies, layer_batch
+from caloforge.models.layer_energies import ConditionEncoder, LayerEnergies, energy_features, hit_features, layer_batch
 from caloforge.models.networks.architecture import Architecture
 from caloforge.models.objectives.objective import Objective, ObjectiveChoice
 from caloforge.models.registries import LOSSES, NETWORKS, OBJECTIVES, SAMPLERS
 from caloforge.models.samplers.sampler import SamplerChoice
-from caloforge.preprocessing.transforms import LayerSums, restore_layers
+from caloforge.preprocessing.transforms import Transforms, restore_layers
+from caloforge.preprocessing.voxel_steps import LayerSums
 
 if TYPE_CHECKING:
     from caloforge.models.training.data import TrainingData
@@ -104,7 +105,7 @@ class VoxelModel(TrainableModel):
 
 
 class VoxelFamily(Family):
-    """Layer energies given the conditions, then voxels given conditions and layer energies.
+    """Energies and hits of the layers given the conditions, then voxels given conditions and layers.
 
     Two stages as in Krause and Shih, CaloFlow, arXiv:2106.05285. A family is its architecture and the
     defaults of its configuration; any objective and sampler that fit the architecture may be chosen.
@@ -122,11 +123,11 @@ class VoxelFamily(Family):
         super().__init__(config, data)
         assert data.transforms is not None
         self.sums = LayerSums(data.geometry)
-        self.layer_transform, self.voxel_transform = data.transforms
+        self.layer_transform, self.hit_transform, self.voxel_transform = data.transforms
         self.encoder = ConditionEncoder(data.conditions, data.energy_range)
         n, n_layers = self.encoder.n_features, data.geometry.n_layers
         self.energies = LayerEnergies(n_layers, n)
-        self.voxels = VoxelModel(self.architecture(data.geometry, n + 2 * n_layers, config.model), config)
+        self.voxels = VoxelModel(self.architecture(data.geometry, n + 3 * n_layers, config.model), config)
         self.noise_features = self.energies.noise_features + self.voxels.noise_features
         self.default_steps = self.voxels.default_steps
 
@@ -166,44 +167,54 @@ class VoxelFamily(Family):
         }
 
     def _layer_batch(self, data: TrainingData, number: int, size: int, draws: Draws) -> Batch:
-        """Code [ratios, active], (B, 2L)."""
-        return layer_batch(data.batch(number, size, draws), self.layer_transform, self.encoder, draws)
+        """Code the layers; see :func:`layer_batch`."""
+        transforms = Transforms(self.layer_transform, self.hit_transform, self.voxel_transform)
+        return layer_batch(data.batch(number, size, draws), transforms, self.encoder, draws)
 
     def _voxel_batch(self, data: TrainingData, number: int, size: int, draws: Draws) -> Batch:
         """Code voxels, (B, V); each shower is turned and mirrored where the sample looks the same from all sides."""
         batch = data.batch(number, size, draws, turned=True)
-        context = self.sums.context(batch.layer_energy, self.data.threshold)
+        context = self.sums.context(batch.layer_energy, batch.layer_hits, self.data.threshold)
         return batch.seen_as(
-            self.voxel_condition(batch.raw_conditions, batch.layer_energy),
+            self.voxel_condition(batch.raw_conditions, batch.layer_energy, batch.layer_hits),
             lambda showers: self.voxel_transform.encode(showers.voxels, context, draws),
-            partial(self.to_mev, layer_energy=batch.layer_energy),
+            partial(self.to_mev, layer_energy=batch.layer_energy, layer_hits=batch.layer_hits),
         )
 
-    def voxel_condition(self, conditions: Tensor, layer_energy: Tensor) -> Tensor:
-        """Return the (B, C) condition of the second stage: encoded conditions, log energies, occupancy."""
-        threshold = self.data.threshold
-        active = (layer_energy > 0).to(layer_energy.dtype)
-        log_energy = (torch.log(layer_energy.clamp_min(threshold) / threshold) - 4) / 3
-        return torch.cat([self.encoder(conditions), log_energy * active, active], 1)
+    def voxel_condition(self, conditions: Tensor, layer_energy: Tensor, layer_hits: Tensor) -> Tensor:
+        """Return the (B, C) condition of the second stage: encoded conditions, energies and hits of layers (B, L)."""
+        energies = energy_features(layer_energy, self.data.threshold)
+        hits = hit_features(layer_hits, self.hit_transform.capacity)
+        return torch.cat([self.encoder(conditions), energies, hits], 1)
 
-    def to_mev(self, x: Tensor, layer_energy: Tensor) -> Tensor:
-        """Return (B, V) MeV of network-space voxels (B, V); layers sum to ``layer_energy`` (B, L) MeV."""
+    def to_mev(self, x: Tensor, layer_energy: Tensor, layer_hits: Tensor) -> Tensor:
+        """Return (B, V) MeV of network-space voxels (B, V).
+
+        Layers have the energies ``layer_energy`` (B, L) in MeV and the hits ``layer_hits`` (B, L).
+        """
         threshold = self.data.threshold
-        voxels = self.voxel_transform.decode(x, self.sums.context(layer_energy, threshold))
-        # A floor far below the threshold lets an all-zero layer pick its voxel by the network's own ranking;
-        # it is never 0, however wild x is, or the layer would stay empty.
+        voxels = self.voxel_transform.decode(x, self.sums.context(layer_energy, layer_hits, threshold))
+        # A floor far below the threshold keeps the network's own ranking of voxels that it would leave empty.
         floor = 1e-6 * threshold * torch.sigmoid(x.clamp(-20, 20))
-        return restore_layers(voxels + floor, layer_energy, self.sums, threshold)
+        return restore_layers(voxels + floor, layer_energy, layer_hits, self.sums, threshold)
+
+    def layers(self, conditions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw energies (B, L) in MeV and hits (B, L) of layers from (B, K) raw conditions and (B, 3L) noise."""
+        threshold = self.data.threshold
+        encoded = self.encoder(conditions)
+        n = self.energies.n_layers
+        y, active = self.energies.decode(noise[:, : 2 * n], encoded)
+        energy = self.layer_transform.decode(y, active > 0, conditions[:, :1])
+        energy = torch.where(active > 0, energy.clamp_min(threshold), torch.zeros_like(energy))
+        h = self.energies.decode_hits(noise[:, 2 * n :], encoded, energy_features(energy, threshold))
+        return energy, self.hit_transform.decode(h, energy, threshold)
 
     def forward(self, conditions: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
-        """Draw showers: layers sum to the layer energies of the first stage; see the base."""
-        threshold = self.data.threshold
+        """Draw showers: layers have the energies and hits of the first stage; see the base."""
         first, second = torch.split(noise, [self.energies.noise_features, self.voxels.noise_features], 1)
-        y, active = self.energies.decode(first, self.encoder(conditions))
-        layer_energy = self.layer_transform.decode(y, active > 0, conditions[:, :1])
-        layer_energy = torch.where(active > 0, layer_energy.clamp_min(threshold), torch.zeros_like(layer_energy))
-        x = self.voxels.decode(second, self.voxel_condition(conditions, layer_energy), steps)
-        return self.to_mev(x, layer_energy)
+        energy, hits = self.layers(conditions, first)
+        x = self.voxels.decode(second, self.voxel_condition(conditions, energy, hits), steps)
+        return self.to_mev(x, energy, hits)
 
 
 def _fitting(registry: Any, fits: Any) -> str:

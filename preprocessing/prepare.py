@@ -41,6 +41,20 @@ PREPARED = "prepared data"
 FEWEST_JUDGED = 50
 """Fewer showers than this in the test or the validation split say nothing about a generator."""
 
+FEW_SHOWERS = 500
+"""Fewer training showers than this are warned of."""
+
+AUC_OF_SHOWERS = ((1200, 0.55), (4800, 0.50))
+"""Training showers, and the AUC (high-level) that the tree reached with them: pions and electrons of docs/generators.md."""
+
+FULL = 0.98
+"""Mean share of voxels with energy above which a sample looks as if nothing had cut its noise."""
+
+_NEGATIVE = (
+    "no family draws negative cells, which noise makes: set what is under your noise cut to 0 and give the cut, in MeV, as "
+    "the preprocessing setting 'threshold'"
+)
+
 
 class PrepareSettings(Config):
     """How showers are prepared.
@@ -60,7 +74,7 @@ class PrepareSettings(Config):
     min_response: float = Field(default=LEAST_RESPONSE, ge=0)
     validation_fraction: float = Field(default=0.2, gt=0, lt=0.5)
     test_fraction: float = Field(default=0.2, gt=0, lt=0.5)
-    voxel_scaling: Literal["censored_log", "logit", "power"] = "censored_log"
+    voxel_scaling: Literal["quantile", "logit", "power"] = "quantile"
 
 
 def prepare(
@@ -93,11 +107,17 @@ def prepare(
     with step("preprocess"):
         threshold = _threshold(showers, settings)
         quality = check_quality(showers, threshold=threshold, max_response=settings.max_response)
+        if (negative := quality.counts["negative energy"]) > len(showers) / 2:
+            raise InputError(
+                f"{showers.path}: showers: {negative} of {len(showers)} have negative energies; {_NEGATIVE}"
+            )
         for reason, count in quality.counts.items():
             if count:
-                logger.warning("%s: dropped %d showers: %s", showers.path.name, count, reason)
+                hint = f"; {_NEGATIVE}" if reason == "negative energy" else ""
+                logger.warning("%s: dropped %d showers: %s%s", showers.path.name, count, reason, hint)
         _check_units(showers, quality, threshold, settings)
         splits = _split(quality, settings, seed, showers.path)
+        _warn(showers.path.name, quality, len(splits["train"]), threshold)
         training = showers.select(splits["train"])
         # Of all good showers: held-out ones at the edges must not count as outside.
         energies = showers.select(np.flatnonzero(quality.good)).conditions.incident_energy
@@ -219,35 +239,57 @@ def _split(quality: Quality, settings: PrepareSettings, seed: int, path: Path) -
     return {name: np.sort(rows) for name, rows in zip(("test", "validation", "train"), parts, strict=True)}
 
 
+def _warn(name: str, quality: Quality, n_training: int, threshold: float) -> None:
+    """Say what no setting of a training will mend."""
+    if n_training < FEW_SHOWERS:
+        figures = ", ".join(f"{auc:.2f} with {n}" for n, auc in AUC_OF_SHOWERS)
+        logger.warning(
+            "%s: only %d showers to train on; a classifier told the tree's showers from Geant4's with an AUC of %s of them "
+            "(0.5: not at all; docs/generators.md): simulate more if you can",
+            name, n_training, figures,
+        )  # fmt: skip
+    if quality.occupancy > FULL:
+        logger.warning(
+            "%s: %.1f %% of all voxels are above the threshold of %.4g MeV: if that is noise, set 'threshold' above it; "
+            "otherwise hits say nothing here, and the family tree is a cascade of energies alone",
+            name, 100 * quality.occupancy, threshold,
+        )  # fmt: skip
+
+
 def _fit_transforms(training: Showers, folder: Path, settings: PrepareSettings, threshold: float, seed: int) -> None:
     """Fit both stages in one pass and save what was fitted."""
     import torch
     from safetensors.torch import save_file
 
     from caloforge.draws import Draws
-    from caloforge.preprocessing.transforms import LayerEnergyTransform, LayerSums, VoxelTransform
+    from caloforge.preprocessing.transforms import Transforms
+    from caloforge.preprocessing.voxel_steps import LayerSums
 
     sums = LayerSums(training.geometry)
-    layers = LayerEnergyTransform(training.geometry.n_layers)
-    voxels = VoxelTransform(training.geometry, settings.voxel_scaling)
+    transforms = Transforms.of(training.geometry, settings.voxel_scaling)
     draws = Draws(torch.Generator().manual_seed(seed))
     incident = torch.from_numpy(training.conditions.incident_energy).float()[:, None]
-    layer_fit, voxel_fit = layers.fit(), voxels.fit()
+    energy_fit, hit_fit, voxel_fit = transforms.energies.fit(), transforms.hits.fit(), transforms.voxels.fit()
     progress = Progress("fitting transforms", len(training), unit="shower")
     start = 0
     for chunk in training.chunks(threshold=threshold):
         values = torch.from_numpy(chunk)
-        energy = sums.sum(values)
+        context = sums.context_of(values, threshold)
         stop = start + len(chunk)
-        layer_fit.update(energy, incident[start:stop])
-        voxel_fit.update(values, sums.context(energy, threshold), draws)
+        energy_fit.update(context.layer_energy, incident[start:stop])
+        hit_fit.update(context.layer_hits, context.layer_energy, threshold, draws)
+        voxel_fit.update(values, context, draws)
         progress.update(stop)
         start = stop
-    layer_fit.finish()
+    energy_fit.finish()
+    hit_fit.finish()
     voxel_fit.finish()
-    state = {f"layers.{k}": v for k, v in layers.state_dict().items()}
-    state |= {f"voxels.{k}": v for k, v in voxels.state_dict().items()}
-    save_file(state, folder / "transform.safetensors")
+    save_file(transforms.state(), folder / "transform.safetensors")
     write_json(
-        folder / "transform.json", {"voxels": voxels.config(), "layers": ["ratios", "log, logit", "standardise"]}
+        folder / "transform.json",
+        {
+            "energies": ["ratios", "log, logit", "standardise"],
+            "hits": ["share of what is possible", "logit", "standardise"],
+            "voxels": transforms.voxels.config(),
+        },
     )

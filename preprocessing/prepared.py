@@ -20,7 +20,7 @@ from caloforge.showers import ConditionNames, Conditions, EnergyRange, Showers, 
 from caloforge.source import Source
 
 if TYPE_CHECKING:
-    from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
+    from caloforge.preprocessing.transforms import Transforms
 
 logger = logging.getLogger(__name__)
 
@@ -93,30 +93,29 @@ class Prepared:
                 raise InputError(f"{file}: {split}_{name}: {text}")
         return Conditions(**kept)
 
-    def transforms(self) -> tuple[LayerEnergyTransform, VoxelTransform]:
-        """Return the fitted transforms of the two stages."""
+    def transforms(self) -> Transforms:
+        """Return the fitted transforms."""
         return load_transforms(self.path, self.geometry, self.record["settings"]["voxel_scaling"])
 
 
-def load_transforms(
-    folder: Path, geometry: Geometry, voxel_scaling: str
-) -> tuple[LayerEnergyTransform, VoxelTransform]:
+def load_transforms(folder: Path, geometry: Geometry, voxel_scaling: str) -> Transforms:
     """Read the fitted transforms from ``transform.safetensors`` in a folder.
 
     Raises:
-        InputError: the file is damaged, or of another mesh.
+        InputError: the file is damaged, of another mesh, or another version fitted them.
     """
-    from caloforge.preprocessing.transforms import LayerEnergyTransform, VoxelTransform
+    from caloforge.preprocessing.transforms import VOXEL_SCALINGS, Transforms
 
     file = folder / "transform.safetensors"
     state = read_weights(file)
+    if voxel_scaling not in VOXEL_SCALINGS or not any(name.startswith("hits.") for name in state):
+        raise InputError(f"{folder}: prepared by another version; run caloforge preprocess again")
     if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
         raise InputError(f"{file}: {wrong[0]} holds a number that is not finite")
-    layers = LayerEnergyTransform(geometry.n_layers)
-    voxels = VoxelTransform(geometry, voxel_scaling)
-    for part, module in (("layers.", layers), ("voxels.", voxels)):
-        fill(module, {k.removeprefix(part): v for k, v in state.items() if k.startswith(part)}, where=file)
-    return layers, voxels
+    found = Transforms.of(geometry, voxel_scaling)
+    for part, module in found._asdict().items():
+        fill(module, {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}, where=file)
+    return found
 
 
 def load_prepared(path: Path) -> Prepared:

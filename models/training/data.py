@@ -41,7 +41,7 @@ class TrainingData:
         Args:
             showers: the training split.
             prepared: its prepared data.
-            scratch: folder for ``voxels.npy`` and ``layers.npy`` that all processes see; the caller removes it.
+            scratch: folder for ``voxels.npy``, ``layers.npy`` and ``hits.npy`` that all processes see; the caller removes it.
             seed: of the order of showers.
             fabric: the first of its processes writes, the others wait.
 
@@ -64,7 +64,7 @@ class TrainingData:
         fabric.barrier()
         try:
             self._voxels = np.load(scratch / "voxels.npy", mmap_mode="r")
-            self._layers = torch.from_numpy(np.load(scratch / "layers.npy"))
+            self._layers, self._hits = (torch.from_numpy(np.load(scratch / f"{x}.npy")) for x in ("layers", "hits"))
         except FileNotFoundError:
             text = (
                 f"{scratch}: not what the first process sees there; give a folder for checkpoints that all nodes share"
@@ -112,6 +112,7 @@ class TrainingData:
             self.threshold,
             raw_conditions=self._conditions[rows].to(device),
             layer_energy=self._layers[rows].to(device),
+            layer_hits=self._hits[rows].to(device),
             voxels=voxels,
         )
 
@@ -124,19 +125,20 @@ class TrainingData:
                 self.threshold,
                 raw_conditions=self._conditions[rows],
                 layer_energy=self._layers[rows],
+                layer_hits=self._hits[rows],
                 voxels=lambda rows=rows: torch.from_numpy(self._voxels[rows].copy()),  # type: ignore[misc]
             )
 
 
 def _unpack(showers: Showers, threshold: float, folder: Path) -> None:
-    """Write voxels (N, V) and layer energies (N, L) in MeV as files that can be mapped to memory."""
+    """Write voxels (N, V) and layer energies (N, L) in MeV, and hits of layers (N, L), as files."""
     geometry = showers.geometry
     folder.mkdir(parents=True, exist_ok=True)
     shape = (len(showers), geometry.n_voxels)
     voxels = np.lib.format.open_memmap(folder / "voxels.npy", mode="w+", dtype=np.float32, shape=shape)
     with (folder / "voxels.npy").open("r+b") as file:
         reserve(file.fileno(), (folder / "voxels.npy").stat().st_size)
-    layers = torch.zeros(len(showers), geometry.n_layers)
+    layers, hits = (torch.zeros(len(showers), geometry.n_layers) for _ in range(2))
     layer_of_voxel = torch.as_tensor(geometry.layer_of_voxel)
     progress = Progress("reading showers", len(showers), unit="shower")
     start = 0
@@ -144,10 +146,12 @@ def _unpack(showers: Showers, threshold: float, folder: Path) -> None:
         stop = start + len(values)
         voxels[start:stop] = values
         layers[start:stop].index_add_(1, layer_of_voxel, torch.from_numpy(values))
+        hits[start:stop].index_add_(1, layer_of_voxel, torch.from_numpy((values > 0).astype(np.float32)))
         progress.update(stop)
         start = stop
     voxels.flush()
     np.save(folder / "layers.npy", layers.numpy())
+    np.save(folder / "hits.npy", hits.numpy())
 
 
 def _phi_orders(prepared: Prepared) -> Tensor | None:

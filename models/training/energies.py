@@ -73,13 +73,14 @@ def train_energies(
             torch.manual_seed(seed)
             spec = data_spec(found, transforms=True)
             assert spec.transforms is not None
-            transform, encoder = spec.transforms[0], ConditionEncoder(spec.conditions, spec.energy_range)
+            transforms, encoder = spec.transforms, ConditionEncoder(spec.conditions, spec.energy_range)
             owner = nn.ModuleDict({"energies": LayerEnergies(spec.geometry.n_layers, encoder.n_features)})
         owner.to(fabric.device)
-        transform.to(fabric.device)
+        for transform in transforms:
+            transform.to(fabric.device)
 
         def batch(data: TrainingData, number: int, size: int, draws: Draws) -> Batch:
-            return layer_batch(data.batch(number, size, draws), transform, encoder, draws)
+            return layer_batch(data.batch(number, size, draws), transforms, encoder, draws)
 
         folder = target.parent / f".{target.name}.checkpoints" / fingerprint([training.model_dump(), seed], prepared)
         folder.mkdir(parents=True, exist_ok=True)

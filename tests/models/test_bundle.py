@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from caloforge.errors import InputError
 from caloforge.files import sha256
-from caloforge.models.bundle import GeneratorFailed, load_bundle
+from caloforge.models.bundle import GeneratorFailed, load_bundle, read_bundle_config
 from caloforge.models.export import export
 from caloforge.models.generate import generate
 from caloforge.showers import Conditions
@@ -52,9 +52,10 @@ def test_other_folders_and_formats(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a generator bundle"):
         load_bundle(tmp_path)
     config = json.loads((bundle / "config.json").read_text())
-    (bundle / "config.json").write_text(json.dumps(config | {"format": 99}))
-    with pytest.raises(InputError, match="not a bundle of format 2"):
-        load_bundle(bundle)
+    for number in (2, 99):
+        (bundle / "config.json").write_text(json.dumps(config | {"format": number}))
+        with pytest.raises(InputError, match="not a bundle of format 3; make it again"):
+            load_bundle(bundle)
 
 
 def _rewrite(bundle: Path, **changes: object) -> None:
@@ -123,3 +124,10 @@ def test_a_bundle_goes_into_no_folder_of_others(bundle: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match=r"weights\.safetensors: is a file of the input"):
         generate(bundle, Conditions(np.array([1e4])), bundle / "weights.safetensors")
     assert load_bundle(bundle).family == "vae"
+
+
+def test_a_family_without_codings_is_read_from_the_format_before(bundle: Path) -> None:
+    config = json.loads((bundle / "config.json").read_text()) | {"format": 2}
+    del config["voxel_scaling"]
+    (bundle / "config.json").write_text(json.dumps(config))
+    assert read_bundle_config(bundle)["format"] == 2

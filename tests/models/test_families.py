@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_families import VOXEL_FAMILIES
+from known_showers import MESH, incident_energies, known_showers
+from small_families import VOXEL_FAMILIES, quick
 
 from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, Layer
 from caloforge.models.batch import Batch
 from caloforge.models.bundle import load_bundle
+from caloforge.models.configuration import TrainingRequest
 from caloforge.models.export import export, run_onnx
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES, PRESETS
+from caloforge.models.training.train import train
 from caloforge.models.voxel_family import VoxelModel
-from caloforge.showers import Conditions
+from caloforge.preprocessing.prepare import prepare
+from caloforge.showers import Conditions, open_showers, write_showers
 
 ALL = sorted(FAMILIES)
 SMALL = Geometry("small", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0,), 1), Layer(2, (0.0, 1.0, 3.0, 9.0), 4)))
@@ -37,7 +41,12 @@ def build(name: str, backbone: str, geometry: Geometry = SMALL, **overrides: Any
 
 def coded_batch(n: int) -> Batch:
     batch = Batch(
-        SMALL, 0.1, raw_conditions=torch.ones(n, 1), layer_energy=torch.ones(n, 2), voxels=lambda: torch.empty(0)
+        SMALL,
+        0.1,
+        raw_conditions=torch.ones(n, 1),
+        layer_energy=torch.ones(n, 2),
+        layer_hits=torch.ones(n, 2),
+        voxels=lambda: torch.empty(0),
     )
     x = torch.randn(n, SMALL.n_voxels)
     return batch.seen_as(torch.randn(n, 7), lambda _: x)
@@ -189,3 +198,18 @@ def test_a_sample_of_the_same_spectrum_ends_at_slightly_other_energies(tiny_bund
     assert len(generator.sample(Conditions(np.array([0.97 * low, 1.03 * high])), seed=0)) == 2
     with pytest.raises(InputError, match="outside the trained range"):
         generator.sample(Conditions(np.array([0.9 * low])), seed=0)
+
+
+def test_the_tree_of_a_sample_without_zeros_draws_none(tmp_path: Path) -> None:
+    """Nothing cut the noise, or every voxel is hit: hits say nothing, and what is left is a cascade of energies."""
+    file, energy = tmp_path / "full.hdf5", incident_energies(300, np.random.default_rng(0))
+    with write_showers(file, MESH, attributes={"energy_threshold": 1e-3}, provenance={}) as writer:
+        writer.append(Conditions(energy), 5 + known_showers(energy, np.random.default_rng(0)))
+    prepare(open_showers(file), tmp_path / "prepared")
+    request = TrainingRequest(
+        showers=file, prepared=tmp_path / "prepared", output=tmp_path / "bundle", family="tree", overrides=quick("tree")
+    )
+    train(request)
+    showers = load_bundle(request.output).sample(Conditions(energy), seed=0)
+    assert np.isfinite(showers).all()
+    assert (showers > 0).all()

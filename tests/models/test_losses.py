@@ -26,7 +26,7 @@ MESH = Geometry("mesh", (Layer(0, (0.0, 10.0), 1), Layer(1, (0.0, 2.0, 4.0), 4))
 def batch_of(voxels: torch.Tensor) -> Batch:
     n = len(voxels)
     return Batch(
-        MESH, 0.1, raw_conditions=torch.ones(n, 1), layer_energy=torch.ones(n, 2), voxels=lambda: voxels
+        MESH, 0.1, raw_conditions=torch.ones(n, 1), layer_energy=torch.ones(n, 2), layer_hits=torch.ones(n, 2), voxels=lambda: voxels
     )  # fmt: skip
 
 

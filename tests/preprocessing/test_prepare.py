@@ -175,3 +175,59 @@ def test_a_threshold_that_is_none(value: object, reason: str, small_showers: Pat
         prepare(open_showers(path), tmp_path / "prepared")
     assert not (tmp_path / "prepared").exists()
     assert prepare(open_showers(path), tmp_path / "p", settings=PrepareSettings(threshold=0.1)).threshold == 0.1
+
+
+def noisy(source: Path, path: Path, *, shift: float) -> Path:
+    """Add noise of 0.1 MeV to every voxel, and a pedestal."""
+    path.write_bytes(source.read_bytes())
+    with h5py.File(path, "r+") as file:
+        noise = np.random.default_rng(0).normal(shift, 0.1, file["showers"].shape)
+        file["showers"][...] = file["showers"][...] + noise
+    return path
+
+
+def test_showers_with_negative_noise_are_refused_with_what_to_do(small_showers: Path, tmp_path: Path) -> None:
+    showers = open_showers(noisy(small_showers, tmp_path / "noisy.hdf5", shift=0))
+    with pytest.raises(
+        InputError, match=r"300 of 300 have negative energies; no family.*noise cut.*setting 'threshold'"
+    ):
+        prepare(showers, tmp_path / "prepared")
+
+
+def test_a_sample_without_zeros_is_warned_of(
+    small_showers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    showers = open_showers(noisy(small_showers, tmp_path / "noisy.hdf5", shift=1))
+    prepare(showers, tmp_path / "prepared")
+    assert "100.0 % of all voxels are above the threshold of 0.01515 MeV: if that is noise" in caplog.text
+    caplog.clear()
+    prepare(showers, tmp_path / "cut", settings=PrepareSettings(threshold=1.5))
+    assert "of all voxels" not in caplog.text
+
+
+def test_few_showers_are_warned_of(
+    small_showers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(open_showers(small_showers), tmp_path / "few")
+    assert (
+        "only 180 showers to train on; a classifier told the tree's showers from Geant4's with an AUC of" in caplog.text
+    )
+    caplog.clear()
+    monkeypatch.setattr("caloforge.preprocessing.prepare.FEW_SHOWERS", 180)
+    prepare(open_showers(small_showers), tmp_path / "enough")
+    assert "to train on" not in caplog.text
+
+
+def test_codings_of_another_version_are_refused(small_showers: Path, tmp_path: Path) -> None:
+    prepared = prepare(open_showers(small_showers), tmp_path / "prepared")
+    record = read_json(prepared.path / "prepared.json")
+    record["settings"]["voxel_scaling"] = "censored_log"
+    write_json(prepared.path / "prepared.json", record)
+    with pytest.raises(InputError, match=r"prepared by another version; run caloforge preprocess again"):
+        load_prepared(prepared.path).transforms()
+    record["settings"]["voxel_scaling"] = "logit"
+    write_json(prepared.path / "prepared.json", record)
+    with pytest.raises(
+        InputError, match=r"transform.safetensors: has no 'steps.2.mean'; it is of another generator or version"
+    ):
+        load_prepared(prepared.path).transforms()

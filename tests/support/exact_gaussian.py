@@ -37,7 +37,14 @@ def gaussian_target(target: str, x: Tensor, t: Tensor) -> Tensor:
 def coded_batch(x: Tensor, condition: Tensor | None = None) -> Batch:
     """Return a batch whose network-space showers are x (B, V)."""
     n = len(x)
-    batch = Batch(LINE, 0.1, raw_conditions=torch.ones(n, 1), layer_energy=torch.ones(n, 1), voxels=lambda: x)
+    batch = Batch(
+        LINE,
+        0.1,
+        raw_conditions=torch.ones(n, 1),
+        layer_energy=torch.ones(n, 1),
+        layer_hits=torch.ones(n, 1),
+        voxels=lambda: x,
+    )
     return batch.seen_as(torch.zeros(n, 1) if condition is None else condition, lambda _: x)
 
 

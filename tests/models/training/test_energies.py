@@ -116,5 +116,5 @@ def test_damaged_folders_are_named(energies: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"weights.safetensors: differs from what was saved"):
         load_energies(folder)
     (folder / "config.json").write_text('{"format": 99}')
-    with pytest.raises(InputError, match="not layer energies of format 1"):
+    with pytest.raises(InputError, match="not layer energies of format 2"):
         load_energies(folder)
