@@ -57,7 +57,7 @@ def _challenge(classifiers: str, *, repeats: int) -> Protocol:
 
 QUICK = Protocol(
     "classifiers of boosted trees, cross-validated: five trainings on the high-level features, three on the voxels "
-    "(rings, hits, hottest voxels and overlaps of neighbours in each layer); FPD and KPD with sample sizes that fit the number of "
+    "(rings, hits, hottest voxels and overlaps of neighbours in each layer); three small networks on both; FPD and KPD with sample sizes that fit the number of "
     f"showers; precision, recall, density and coverage of at most {SHOWERS} showers on log10 voxel energies; "
     "separation power in bins that span the reference, with what lies outside as bins of its own.",
     lambda samples: max(showers.threshold or 0.0 for showers in samples),

@@ -65,6 +65,7 @@ SAMPLE_METRICS: Registry[SampleMetric] = Registry(
         "precision_recall": "caloforge.validation.metrics.precision_recall:PRECISION_RECALL",
         "channel_wasserstein": "caloforge.validation.metrics.channels:CHANNEL_WASSERSTEIN",
         "auc_low": "caloforge.validation.metrics.classifier:VOXEL_AUC",
+        "auc_network": "caloforge.validation.metrics.voxel_network:VOXEL_NETWORK",
     },
     group="caloforge.sample_metrics",
 )
