@@ -19,7 +19,7 @@ def test_equal_samples_give_a_half_and_a_shift_is_seen():
 def test_what_no_single_feature_shows_is_seen():
     """The same margins, another correlation."""
     rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(2, 800, 6))
+    x, y = rng.normal(size=(2, 2000, 6))
     y[:, 1] = 0.8 * y[:, 0] + 0.6 * y[:, 1]
     assert network_auc(x, y, seed=1).value > 0.65
 
