@@ -88,7 +88,7 @@ def prdc(
         "precision": _mean(balls_around > 0, n),
         "recall": _jackknife(recalled, recalled_without, n),
         "density": _mean(balls_around / nearest, n),
-        "coverage": _jackknife(inside.any(axis=0), covered_without, n),
+        "coverage": _jackknife(np.asarray(inside.any(axis=0)), covered_without, n),
     }
 
 
@@ -138,7 +138,8 @@ class _Neighbours:
             return self._distance[:, self._nearest - 1]
         found = np.cumsum(self._group != without, axis=1)
         place = np.minimum((found < self._nearest).sum(axis=1), self._distance.shape[1] - 1)
-        return self._distance[np.arange(len(place)), place]
+        radii: NDArray[np.float64] = self._distance[np.arange(len(place)), place]
+        return radii
 
 
 def _distances(

@@ -86,7 +86,7 @@ def _trained_scores(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     loss_of = nn.BCEWithLogitsLoss()
     for _ in range(EPOCHS):
-        for rows in torch.from_numpy(rng.permutation(len(x))).split(BATCH_SIZE):
+        for rows in torch.split(torch.from_numpy(rng.permutation(len(x))), BATCH_SIZE):
             loss = loss_of(network(x[rows])[:, 0], y[rows])
             optimiser.zero_grad()
             loss.backward()

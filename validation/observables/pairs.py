@@ -74,13 +74,13 @@ def pairs(voxels: VoxelArray, geometry: Geometry, ring_shares: Sequence[FloatArr
     products = np.zeros((len(voxels), n_alpha // 2))
     squares = np.zeros(len(voxels))
     ring_hits = np.zeros((len(voxels), ring_shares[0].shape[1]))
-    root_before = hottest_before = None
+    root = root_before = np.empty((len(voxels), 0), np.float32)
+    hottest_before = np.full(len(voxels), -1)
     for i, (layer, place) in enumerate(zip(geometry.active_layers, geometry.layer_slices, strict=True)):
         cells = voxels[:, place].reshape(-1, layer.n_alpha, layer.n_r)
         ring_hits += np.count_nonzero(cells, axis=1) @ ring_shares[i]
         sectors = cells.sum(axis=2, dtype=np.float64)  # (n, n_alpha)
         energy = sectors.sum(axis=1)
-        root = None
         if i in continued or i + 1 in continued:
             root = np.sqrt(cells.reshape(len(cells), -1) / np.where(energy > 0, energy, 1)[:, None].astype(np.float32))
         if i in continued:
