@@ -30,7 +30,8 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise InputError(f"{path}: expected an .npz file of several arrays, found one array")
-            sizes = {one.filename.removesuffix(".npy"): one.file_size for one in arrays.zip.infolist()}
+            stored = arrays.zip.infolist() if arrays.zip is not None else []
+            sizes = {one.filename.removesuffix(".npy"): one.file_size for one in stored}
             for name in names:
                 if sizes.get(name, 0) > MOST_BYTES:
                     raise InputError(f"{path}: {name}: {sizes[name]} bytes, which is absurd; the file is damaged")
