@@ -320,7 +320,7 @@ def is_standard_output(path: Path) -> bool:
     """Return whether a result goes to standard output, so that nothing else may."""
     if path == STANDARD_OUTPUT:
         return True
-    with suppress(OSError, ValueError):
+    with suppress(AttributeError, OSError, ValueError):  # what kfp.local puts in its place has no descriptor
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno())) and not path.is_dir()
     return False
 

@@ -270,3 +270,12 @@ def test_files_are_put_beside_those_of_others(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="base/a: there already"):
         put("newest")
     assert _tree(tmp_path) == {"mine": "mine", "base/a": "edited"}
+
+
+def test_standard_output_may_have_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As within a run on this machine, where kfp.local's threads write to something of its own."""
+    monkeypatch.setattr("sys.stdout", object())
+    (tmp_path / "pipeline.yaml").write_text("old", encoding="utf-8")
+    with result_file(tmp_path / "pipeline.yaml") as temporary:
+        temporary.write_text("new", encoding="utf-8")
+    assert (tmp_path / "pipeline.yaml").read_text(encoding="utf-8") == "new"
