@@ -11,7 +11,7 @@ import yaml
 
 from caloforge.errors import InputError
 from caloforge.files import read_json
-from caloforge.pipelines.local.run import StepError, run_local
+from caloforge.pipelines.local.run import StepError, claim, run_local
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.showers import open_showers
 from caloforge.validation.report.leaderboard import Leaderboard
@@ -105,6 +105,7 @@ def test_a_wrong_input_within_a_step_is_one_clear_error(small_showers: Path, tmp
 
 
 def test_a_failing_step_is_named(small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim(tmp_path / "run", inputs=[])
     (tmp_path / "run" / "steps").mkdir(parents=True)
     (tmp_path / "run" / "steps" / "times.jsonl").mkdir()  # the step cannot write its times
     with pytest.raises(StepError, match=r"step 'preprocess' failed: IsADirectoryError: (?s:.*)Traceback"):
@@ -112,6 +113,7 @@ def test_a_failing_step_is_named(small_showers: Path, tmp_path: Path, monkeypatc
 
 
 def test_two_runs_cannot_write_to_one_folder(small_showers: Path, tmp_path: Path) -> None:
+    claim(tmp_path, inputs=[])
     (tmp_path / "steps").mkdir()
     with (tmp_path / "steps" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
