@@ -166,7 +166,7 @@ def _measure() -> None:
     generator.sample(conditions, seed=0, batch_size=1000)
     milliseconds = time.process_time() - start
     print(sum(weights.numel() for weights in generator.network.parameters()), milliseconds)
-    if hasattr(generator.network, "log_prob"):
+    if generator.network.has_likelihood:
         print(_negative_log_likelihood(generator, showers))
 
 
