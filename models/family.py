@@ -35,10 +35,12 @@ class TrainableModel(nn.Module, ABC):
         parts: optimiser steps that make up one training step, in order; each part has its own
             optimiser. Most models have one, adversarial ones take turns.
         betas: momenta of Adam.
+        exact: whether it wants float32 where a GPU has bfloat16: a likelihood of many parts does.
     """
 
     parts: tuple[str, ...] = ("model",)
     betas: tuple[float, float] = (0.9, 0.99)
+    exact: bool = False
 
     @abstractmethod
     def forward(self, part: str, batch: Any, draws: Draws) -> Tensor:

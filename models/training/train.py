@@ -77,7 +77,6 @@ def train(
             family = kind(config, data_spec(prepared, transforms=kind.uses_transforms))
         if given is not None:
             family.get_submodule("energies").load_state_dict(given.state)
-        family.to(fabric.device)
         root = request.checkpoints or output.parent / f".{output.name}.checkpoints"
         folder = root / fingerprint([config.model_dump(), request.seed, given and given.sha256], request.prepared)
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +86,8 @@ def train(
             request.family, len(data), prepared.geometry.n_voxels, _where(fabric), _parameters(family) / 1e6,
         )  # fmt: skip
         limit = None if request.max_minutes is None else 60 * request.max_minutes - (time.monotonic() - started)
-        family.begin(data)
+        family.begin(data)  # on the CPU, as the chunks that it reads
+        family.to(fabric.device)
 
         def look() -> None:
             if watch is not None:
@@ -227,7 +227,7 @@ def fit_stages(
             seed=seed,
             seconds=seconds,
             checkpoint=folder / f"{place}.ckpt",
-            fabric=open_fabric(parts=parts) if parts > 1 else fabric,
+            fabric=open_fabric(parts=parts, exact=model.exact) if parts > 1 or model.exact else fabric,
             watch=partial(_place_and_look, owner, place, look) if last else None,
             looks=looks if last else 0,
         )

@@ -29,6 +29,7 @@ class LayerSplits(TrainableModel):
     """
 
     betas = (0.9, 0.98)
+    exact = True
     capacity: Tensor
     behind: Tensor
 

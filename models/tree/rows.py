@@ -80,6 +80,7 @@ class SplitNetworks(TrainableModel):
     """Hits of the first half given all that is seen, then its share of the free energy given its hits."""
 
     betas = (0.9, 0.98)
+    exact = True
 
     def __init__(self, n_features: int, classes: int, *, width: int, threshold: float) -> None:
         """Build the networks.

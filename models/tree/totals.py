@@ -32,6 +32,7 @@ class Totals(TrainableModel):
     """
 
     betas = (0.9, 0.98)
+    exact = True
     any_empty: Tensor
     mean_response: Tensor
 

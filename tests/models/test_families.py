@@ -22,6 +22,7 @@ from caloforge.models.configuration import TrainingRequest
 from caloforge.models.export import export, run_onnx
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES, PRESETS
+from caloforge.models.training import fabric
 from caloforge.models.training.train import train
 from caloforge.models.voxel_family import VoxelModel
 from caloforge.preprocessing.prepare import prepare
@@ -169,6 +170,24 @@ def test_energies_outside_the_trained_range(
     with caplog.at_level(logging.WARNING):
         assert len(generator.sample(far, seed=0)) == 2
     assert "outside the trained range" in caplog.text
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_learns_what_it_does_with_float32_where_there_is_bfloat16(
+    name: str, small_showers: Path, small_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for bfloat16 in (True, False):
+        monkeypatch.setattr(fabric, "has_bfloat16", lambda answer=bfloat16: answer)
+        output = tmp_path / str(bfloat16)
+        found[bfloat16] = train(
+            TrainingRequest(
+                showers=small_showers, prepared=small_prepared, output=output, family=name, overrides=quick(name)
+            )
+        )
+    for figure in found[False]:
+        if figure.endswith("loss"):
+            assert found[True][figure] == pytest.approx(found[False][figure], rel=0.05, abs=0.05), figure
 
 
 def test_conditions_that_do_not_fit(tiny_bundle: Path) -> None:
