@@ -84,7 +84,7 @@ def proxy_of(url: str) -> tuple[str, dict[str, str]] | None:
     parts = urlsplit(url)
     found = urllib.request.getproxies_environment()
     proxy = found.get(parts.scheme) or found.get("all")
-    if not proxy or urllib.request.proxy_bypass_environment(parts.netloc.rpartition("@")[2], found):
+    if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     remember_address(proxy)
