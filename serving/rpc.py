@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -23,6 +23,8 @@ from caloforge.serving.model import OneModel
 from caloforge.serving.requests import read_grpc
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_BODY_BYTES),
@@ -64,7 +66,7 @@ class Service(InferenceServicer):
         await self._plane.model(request.name)
         return await super().ModelMetadata(request, context)
 
-    async def _apart(self, work: Callable[[], Any]) -> Any:
+    async def _apart(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
 

@@ -64,7 +64,7 @@ class Calibration:
         residuals = first.residuals(incident_energy, log_prob)
         parts = np.stack([residuals[name] for name in lines if name != TOTAL], axis=1)
         covariance = np.atleast_2d(np.cov(parts.T)) + 1e-6 * np.eye(parts.shape[1])
-        second = cls(lines, parts.mean(axis=0), np.linalg.inv(covariance), empty, empty)
+        second = cls(lines, parts.mean(axis=0), np.linalg.inv(covariance).astype(np.float64), empty, empty)
         return cls(
             lines, second.middle, second.inverse, np.sort(second.distances(residuals)), np.sort(residuals[TOTAL])
         )
