@@ -32,10 +32,12 @@ class Answer:
     Attributes:
         showers: (N, V) float32, MeV.
         geometry: their mesh.
+        log_likelihood: (N,) float64, log p of each shower in nats, if the score was asked for.
     """
 
     showers: NDArray[np.float32]
     geometry: Geometry
+    log_likelihood: NDArray[np.float64] | None = None
 
 
 def query(
@@ -72,20 +74,24 @@ def ask(
     *,
     seed: int,
     steps: int | None = None,
+    score: bool = False,
     name: str = "caloforge",
     headers: Mapping[str, str] | None = None,
     timeout: float = 120,
 ) -> Answer:
-    """Return the showers as :func:`query` does, and their mesh, so that they can be written to a file."""
+    """Return the showers as :func:`query` does, and their mesh, so that they can be written to a file.
+
+    With ``score`` also how likely each of them is, if the generator can say it.
+    """
     check_count(len(conditions))
     check_seed(seed)
     check_steps(steps)
-    body, json_length = _request(conditions, seed=seed, steps=steps)
+    body, json_length = _request(conditions, seed=seed, steps=steps, score=score)
     sent = {_JSON_LENGTH: str(json_length), "Content-Type": "application/octet-stream", **(headers or {})}
     with _connection(url, timeout) as client:
         response = client.post(f"/v2/models/{name}/infer", content=body, headers=sent)
     _check_status(without_secrets(url), response)
-    return _answer(without_secrets(url), response, len(conditions))
+    return _answer(without_secrets(url), response, len(conditions), score=score)
 
 
 def is_ready(url: str, *, name: str = "caloforge", headers: Mapping[str, str] | None = None) -> bool:
@@ -123,12 +129,14 @@ def wait_until_ready(
         time.sleep(0.1)
 
 
-def _request(conditions: Conditions, *, seed: int, steps: int | None) -> tuple[bytes, int]:
+def _request(conditions: Conditions, *, seed: int, steps: int | None, score: bool) -> tuple[bytes, int]:
     """Return the body of a request and the length of its JSON part."""
     columns = {name: np.ascontiguousarray(getattr(conditions, name), "<f8") for name in conditions.names}
     parameters: dict[str, Any] = {"seed": int(seed), "geometry": True, "binary_data_output": True}
     if steps is not None:
         parameters["steps"] = int(steps)
+    if score:
+        parameters["score"] = True
     inputs = [
         {
             "name": name,
@@ -198,12 +206,15 @@ def _error_text(response: httpx.Response) -> str:
         return masked(response.text[:200].strip()) or response.reason_phrase
 
 
-def _answer(shown: str, response: httpx.Response, n: int) -> Answer:
+def _answer(shown: str, response: httpx.Response, n: int, *, score: bool) -> Answer:
     try:
         json_length = int(response.headers[_JSON_LENGTH])
         header = json.loads(response.content[:json_length])
         n_rows, n_voxels = header["outputs"][0]["shape"]
-        showers = np.frombuffer(response.content, "<f4", offset=json_length).reshape(n_rows, n_voxels)
+        scored = 8 * n_rows * score  # bytes at the end
+        end = len(response.content) - scored
+        showers = np.frombuffer(memoryview(response.content)[json_length:end], "<f4").reshape(n_rows, n_voxels)
+        log_likelihood = np.frombuffer(response.content, "<f8", offset=end).copy() if score else None
         mesh = header["parameters"]
         geometry = Geometry.from_xml(mesh["geometry_xml"], name=mesh["geometry_name"])
     except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -215,4 +226,4 @@ def _answer(shown: str, response: httpx.Response, n: int) -> Answer:
             f"{int((~np.isfinite(showers)).sum())} voxels not finite"
         )
         raise ServingError(msg)
-    return Answer(showers.astype(np.float32), geometry)  # a copy that can be written to
+    return Answer(showers.astype(np.float32), geometry, log_likelihood)  # copies that can be written to

@@ -52,6 +52,7 @@ class Limits:
         default_steps: of the generator; None for a family that takes none.
         max_steps: most steps that a request may ask for.
         seconds: from a request to its showers.
+        has_likelihood: whether the generator can say how likely its showers are.
     """
 
     n_voxels: int
@@ -60,6 +61,7 @@ class Limits:
     default_steps: int | None
     max_steps: int
     seconds: float = REQUEST_SECONDS
+    has_likelihood: bool = False
 
     @classmethod
     def within(
@@ -70,6 +72,7 @@ class Limits:
         default_steps: int | None,
         max_steps: int | None = None,
         seconds: float = REQUEST_SECONDS,
+        has_likelihood: bool = False,
     ) -> Self:
         """Return the limits for a server that may use so much memory, in bytes.
 
@@ -83,6 +86,7 @@ class Limits:
             default_steps=default_steps,
             max_steps=max_steps or STEPS_FACTOR * (default_steps or 0),
             seconds=seconds,
+            has_likelihood=has_likelihood,
         )
 
     def most_showers(self, form: Form) -> int:
@@ -93,8 +97,8 @@ class Limits:
         """Return the memory, in bytes, that an answer of ``n`` showers takes."""
         return n * self.n_voxels * BYTES_PER_VOXEL[form]
 
-    def check(self, form: Form, *, n: int, seed: int, steps: int | None) -> None:
-        """Refuse a request that asks for too much.
+    def check(self, form: Form, *, n: int, seed: int, steps: int | None, score: bool = False) -> None:
+        """Refuse a request that asks for too much, or for what the generator cannot say.
 
         Raises:
             InputError: with the limit.
@@ -109,6 +113,8 @@ class Limits:
             raise InputError(f"{text}; split it into several{hint}")
         check_seed(seed)
         check_steps(steps)
+        if score and not self.has_likelihood:
+            raise InputError("score: this generator has no likelihood of showers; leave the parameter out")
         if steps is not None and self.default_steps is None:
             raise InputError("steps: this generator takes one pass and no steps; leave the parameter out")
         if steps is not None and steps > self.max_steps:

@@ -20,7 +20,7 @@ from caloforge.models.bundle import Generator
 from caloforge.serving.errors import FailedError, ForbiddenError, LateError, NotHereError, RefusedError
 from caloforge.serving.limits import Limits
 from caloforge.serving.queue import Order, SamplingQueue
-from caloforge.serving.requests import OUTPUT, Query, shown
+from caloforge.serving.requests import LOG_LIKELIHOOD, OUTPUT, Query, shown
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ class GeneratorModel(Model):
     Inputs are the generator's conditions, ``incident_energy`` (MeV) and, if it was trained with
     them, ``theta`` and ``phi`` (rad): FP32 or FP64 of shape [n] or [n, 1]. Request parameters are
     ``seed`` (0 if absent), ``steps``, and ``geometry``: true for the parameters ``geometry_name`` and
-    ``geometry_xml`` in the answer. The output ``showers`` is FP32 of shape [n, V], MeV.
+    ``geometry_xml`` in the answer. The output ``showers`` is FP32 of shape [n, V], MeV. Of a family with a likelihood,
+    ``score``: true adds the output ``log_likelihood``, FP64 of shape [n], nats.
 
     Attributes:
         generator: what it draws from.
@@ -59,8 +60,11 @@ class GeneratorModel(Model):
         return [{"name": name, "datatype": "FP64", "shape": [-1]} for name in self.generator.condition_names]
 
     def get_output_types(self) -> list[dict[str, Any]]:
-        """Return the output for the model's metadata."""
-        return [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, self.generator.geometry.n_voxels]}]
+        """Return the outputs for the model's metadata; the second one only who asks for the score gets."""
+        outputs = [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, self.generator.geometry.n_voxels]}]
+        if self.limits.has_likelihood:
+            outputs.append({"name": LOG_LIKELIHOOD, "datatype": "FP64", "shape": [-1]})
+        return outputs
 
     def validate(self, payload: Query) -> Query:
         """Return the payload, which was checked when it was read."""

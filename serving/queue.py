@@ -6,20 +6,24 @@ import gc
 import logging
 import math
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.memory import give_back_memory
-from caloforge.models.bundle import Generator
+from caloforge.models.bundle import Generator, condition_columns
 from caloforge.models.interruption import interruptible
+from caloforge.models.likelihood.log_prob import TOTAL, log_probs_of
 from caloforge.serving.errors import BusyError
 from caloforge.serving.limits import MAX_WAITING, Limits
 from caloforge.serving.requests import Query
+from caloforge.showers import Conditions
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,19 @@ IDLE_SECONDS = 1.0
 """So long without work, and freed memory goes back to the system."""
 
 _MOST_RETRY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was ordered.
+
+    Attributes:
+        showers: (N, V) MeV.
+        log_likelihood: (N,) log p of each, nats, if the score was asked for.
+    """
+
+    showers: NDArray[np.float32]
+    log_likelihood: NDArray[np.float64] | None = None
 
 
 class Order:
@@ -45,14 +62,14 @@ class Order:
         self.left = len(query.conditions)
         self.seconds = 0.0
         self.batches: Iterator[tuple[int, NDArray[np.float32], float]] | None = None
-        self.showers: NDArray[np.float32] | None = None
+        self.drawn: Drawn | None = None
         self._queue = queue
 
-    def take(self) -> NDArray[np.float32]:
-        """Return the (N, V) showers, MeV, once; the order forgets them, so that they go when the caller does."""
-        showers, self.showers = self.showers, None
-        assert showers is not None
-        return showers
+    def take(self) -> Drawn:
+        """Return the showers once; the order forgets them, so that they go when the caller does."""
+        drawn, self.drawn = self.drawn, None
+        assert drawn is not None
+        return drawn
 
     def release(self) -> None:
         """Say that the answer is sent, or not wanted: others may have its memory."""
@@ -178,11 +195,21 @@ class SamplingQueue:
                 if order.batches is None:
                     with self._changed:
                         self._holding.add(order)
-                    order.showers = np.empty((order.left, self._generator.geometry.n_voxels), np.float32)
+                    order.drawn = Drawn(
+                        np.empty((order.left, self._generator.geometry.n_voxels), np.float32),
+                        np.empty(order.left) if query.score else None,
+                    )
                     order.batches = self._generator.stream(
                         query.conditions, seed=query.seed, steps=query.steps, batch_size=None
                     )
                 start, showers, seconds = next(order.batches)
+                rows = slice(start, start + len(showers))
+                assert order.drawn is not None
+                order.drawn.showers[rows] = showers
+                if order.drawn.log_likelihood is not None:
+                    began = time.perf_counter()
+                    order.drawn.log_likelihood[rows] = self._log_likelihood(query.conditions.take(rows), showers)
+                    seconds += time.perf_counter() - began
         except _Unwanted:
             self._drop(order)
             return
@@ -190,22 +217,24 @@ class SamplingQueue:
             self._drop(order)
             _fail(order, error)
             return
-        assert order.showers is not None
-        order.showers[start : start + len(showers)] = showers
         order.left -= len(showers)
         order.seconds += seconds
         with self._changed:
             self._drawn, self._seconds = self._drawn + len(showers), self._seconds + seconds
         if order.left == 0:
             order.batches = None
-            logger.info("%d showers in %.4f s (seed %d)", len(order.showers), order.seconds, query.seed)
+            logger.info("%d showers in %.4f s (seed %d)", len(query.conditions), order.seconds, query.seed)
             with suppress(InvalidStateError):
                 order.future.set_result(None)
             if order.future.cancelled():
                 self._drop(order)
 
+    def _log_likelihood(self, conditions: Conditions, showers: NDArray[np.float32]) -> NDArray[np.float64]:
+        columns = condition_columns(conditions, self._generator.condition_names)
+        return log_probs_of(self._generator.network, columns, showers)[TOTAL]
+
     def _drop(self, order: Order) -> None:
-        order.showers = order.batches = None
+        order.drawn = order.batches = None
         self.release(order)
 
 

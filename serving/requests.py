@@ -6,7 +6,7 @@ What a client wrote is repeated in messages only shortly and with its control ch
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,11 @@ from caloforge.showers import Conditions
 
 OUTPUT = "showers"
 
+LOG_LIKELIHOOD = "log_likelihood"
+"""Output of the requests that ask for the score: log p of each shower, in nats."""
+
 _TYPES: Mapping[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "FP64": np.dtype("<f8")}
-_PARAMETERS = ("seed", "steps", "geometry", "binary_data_output")
+_PARAMETERS = ("seed", "steps", "geometry", "score", "binary_data_output")
 _SHOWN_LENGTH = 60
 
 _repr = reprlib.Repr()
@@ -37,6 +40,7 @@ class Query:
         seed: seed of the showers.
         steps: sampling steps, None for the generator's own number.
         geometry: whether the answer should carry the mesh.
+        score: whether it should say how likely each shower is.
         form: how the showers are sent.
         identity: what the client calls its request, repeated in the answer; may be empty.
     """
@@ -45,6 +49,7 @@ class Query:
     seed: int
     steps: int | None
     geometry: bool
+    score: bool
     form: Form
     identity: str
 
@@ -99,9 +104,12 @@ def read_v2(body: bytes, json_length: str | None, names: tuple[str, ...], limits
         raise InputError(f"id: expected text, got {shown(identity)}")
     parameters = _mapping("parameters", content.get("parameters"))
     wanted = _flag(parameters, "binary_data_output")
-    for output in _outputs(content.get("outputs")):
-        wanted = _flag(output, "binary_data", default=wanted)
-    form: Form = "binary" if wanted else "json"
+    given = {
+        _flag(output, "binary_data", default=wanted) for output in _outputs(content.get("outputs"), _known(parameters))
+    }
+    if len(given) > 1:
+        raise InputError(f"outputs: {OUTPUT} and {LOG_LIKELIHOOD} come both in binary or both as JSON")
+    form: Form = "binary" if given == {True} or (wanted and not given) else "json"
     return _query(columns, parameters, limits, form=form, identity=identity or "")
 
 
@@ -130,12 +138,12 @@ def read_grpc(message: Any, names: tuple[str, ...], limits: Limits) -> Query:
         else:
             columns[tensor.name] = np.array(given.get(expected, ()), np.float64)
             _check_length(tensor.name, len(columns[tensor.name]), n)
-    for output in message.outputs:
-        _check_output(output.name)
     parameters = {
         name: getattr(value, choice) if (choice := value.WhichOneof("parameter_choice")) else None
         for name, value in message.parameters.items()
     }
+    for output in message.outputs:
+        _check_output(output.name, _known(parameters))
     return _query(columns, parameters, limits, form="grpc", identity=message.id)
 
 
@@ -172,20 +180,28 @@ def _mapping(what: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _outputs(value: Any) -> Iterable[dict[str, Any]]:
+def _known(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the outputs that a request may name."""
+    return [OUTPUT, LOG_LIKELIHOOD] if _flag(parameters, "score") else [OUTPUT]
+
+
+def _outputs(value: Any, known: Sequence[str]) -> Iterable[dict[str, Any]]:
     """Yield the parameters of the outputs that are asked for."""
     if value is None:
         return
     if not isinstance(value, list) or not all(isinstance(output, dict) for output in value):
         raise InputError(f'outputs: expected [{{"name": "{OUTPUT}"}}], got {shown(value)}')
     for output in value:
-        _check_output(output.get("name"))
-        yield _mapping(f"parameters of output {OUTPUT!r}", output.get("parameters"))
+        name = output.get("name")
+        _check_output(name, known)
+        yield _mapping(f"parameters of output {name!r}", output.get("parameters"))
 
 
-def _check_output(name: Any) -> None:
-    if name != OUTPUT:
-        raise unknown_name("output", _short(name), [OUTPUT])
+def _check_output(name: Any, known: Sequence[str]) -> None:
+    if name == LOG_LIKELIHOOD and name not in known:
+        raise InputError(f"output {LOG_LIKELIHOOD!r}: comes with the parameter score, true")
+    if name not in known:
+        raise unknown_name("output", _short(name), known)
 
 
 def _check_input_names(given: list[Any], names: tuple[str, ...]) -> None:
@@ -303,14 +319,14 @@ def _query(
         if name not in _PARAMETERS:
             raise unknown_name("parameter", _short(name), _PARAMETERS)
     seed, steps = _integer(parameters, "seed") or 0, _integer(parameters, "steps")
-    geometry = _flag(parameters, "geometry")
+    geometry, score = _flag(parameters, "geometry"), _flag(parameters, "score")
     _flag(parameters, "binary_data_output")
     n = len(columns["incident_energy"])
-    limits.check(form, n=n, seed=seed, steps=steps)
+    limits.check(form, n=n, seed=seed, steps=steps, score=score)
     for name, column in columns.items():
         if len(column) != n:
             raise InputError(f"{name} has {len(column)} rows but incident_energy has {n}")
         if not np.isfinite(column).all():
             row = int(np.argmin(np.isfinite(column)))
             raise InputError(f"{name}: row {row} is {column[row]}; expected finite numbers")
-    return Query(Conditions(**columns), seed, steps, geometry, form, identity)
+    return Query(Conditions(**columns), seed, steps, geometry, score, form, identity)

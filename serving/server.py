@@ -48,7 +48,7 @@ def serve(
     generator = load_bundle(bundle, device=best_device())
     limits = Limits.within(
         memory_limit(), n_voxels=generator.geometry.n_voxels, default_steps=generator.default_steps,
-        max_steps=max_steps, seconds=request_seconds,
+        max_steps=max_steps, seconds=request_seconds, has_likelihood=generator.network.has_likelihood,
     )  # fmt: skip
     _import_kserve()
     from caloforge.serving.kserve_server import GeneratorServer

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caloforge.errors import InputError
 from caloforge.models.bundle import condition_columns
 from caloforge.models.family import Family
-from caloforge.showers import Showers, cut
+from caloforge.showers import Showers, VoxelArray, cut
 
 FloatArray = NDArray[np.float64]
 
@@ -36,10 +36,20 @@ def log_probs(network: Family, showers: Showers) -> Iterator[dict[str, FloatArra
         if not (fine := (np.isfinite(chunk) & (chunk >= 0)).all(axis=1)).all():
             row = showers.rows[start + int(np.argmin(fine))]
             raise InputError(f"{showers.path}: showers: row {row} has an energy that is negative or no finite number")
-        batch = torch.from_numpy(conditions[start : start + len(chunk)]).to(device)
-        voxels = torch.from_numpy(cut(chunk, network.data.threshold)).to(device)
-        with torch.inference_mode():
-            parts = network.log_prob(batch, voxels)
-        found = {name: values.double().cpu().numpy() for name, values in parts.items()}
-        yield {**found, TOTAL: np.sum(list(found.values()), axis=0)}
+        yield log_probs_of(network, conditions[start : start + len(chunk)], cut(chunk, network.data.threshold))
         start += len(chunk)
+
+
+def log_probs_of(network: Family, conditions: NDArray[np.float32], voxels: VoxelArray) -> dict[str, FloatArray]:
+    """Return the log-likelihoods of (n, V) energies in MeV, (n,) for each part and the total.
+
+    Args:
+        network: of a family with a likelihood.
+        conditions: (n, K) as :func:`caloforge.models.bundle.condition_columns` returns them.
+        voxels: nothing is between 0 and the threshold.
+    """
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        parts = network.log_prob(torch.from_numpy(conditions).to(device), torch.from_numpy(voxels).to(device))
+    found = {name: values.double().cpu().numpy() for name, values in parts.items()}
+    return {**found, TOTAL: np.sum(list(found.values()), axis=0)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from caloforge.errors import InputError
-from caloforge.files import atomic_file, read_json
-from caloforge.models.bundle import LIKELIHOOD, Generator, load_bundle
+from caloforge.files import read_json
+from caloforge.hdf5_output import Hdf5Output
+from caloforge.models.bundle import LIKELIHOOD, Generator, bundle_folder, load_bundle
 from caloforge.models.likelihood.calibration import Calibration
 from caloforge.models.likelihood.log_prob import TOTAL, log_probs
+from caloforge.outputs import check_file, result_file
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
@@ -38,7 +42,7 @@ def score(bundle: Path, showers: Showers, output: Path) -> dict[str, float]:
     Args:
         bundle: the generator's folder.
         showers: N showers.
-        output: file to write.
+        output: file to write, neither an input nor one of the bundle's.
 
     Returns:
         ``showers``; ``mean_log_prob`` of those that can be, and ``impossible``, how many cannot. With a
@@ -47,10 +51,13 @@ def score(bundle: Path, showers: Showers, output: Path) -> dict[str, float]:
         two times two) between equal samples, ``unusual``, the share of showers with a p-value below 0.01.
 
     Raises:
-        InputError: the bundle is damaged or its family has no likelihood, or the showers do not fit it.
+        InputError: the bundle is damaged or its family has no likelihood, or the showers do not fit it, or the file may not be
+            written.
     """
+    inputs = [bundle, showers.path]
+    check_file(output, inputs=inputs)
     generator = load_bundle(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
-    check(generator, showers)
+    check_scorable(generator, showers)
     calibration = read_calibration(bundle)
     if calibration is None:
         logger.warning("%s: trained by a version without calibration: no p-values; train it again to have them", bundle)
@@ -58,7 +65,7 @@ def score(bundle: Path, showers: Showers, output: Path) -> dict[str, float]:
     residuals: list[FloatArray] = []
     distances: list[FloatArray] = []
     totals: list[FloatArray] = []
-    with step(f"score {generator.family}"), atomic_file(output) as temporary, h5py.File(temporary, "w") as file:
+    with step(f"score {generator.family}"), _scores(output, inputs=inputs) as (file, disk):
         file.attrs.update(_attributes(bundle, generator, showers))
         progress = Progress(f"{generator.family} scoring", n, unit="shower")
         start = 0
@@ -75,6 +82,7 @@ def score(bundle: Path, showers: Showers, output: Path) -> dict[str, float]:
                 columns["p_value"] = calibration.p_values(distances[-1])
             for name, values in columns.items():
                 file.require_dataset(name, (n,), np.float64)[rows] = values
+            disk.check()
             start = rows.stop
             progress.update(start)
     total = np.concatenate(totals)
@@ -89,7 +97,16 @@ def score(bundle: Path, showers: Showers, output: Path) -> dict[str, float]:
     return figures
 
 
-def check(generator: Generator, showers: Showers) -> None:
+@contextmanager
+def _scores(output: Path, *, inputs: Sequence[Path]) -> Iterator[tuple[h5py.File, Hdf5Output]]:
+    """Yield a new HDF5 file, and what says whether the disk takes it."""
+    with result_file(output, inputs=inputs) as temporary, closing(Hdf5Output(temporary)) as disk:
+        with h5py.File(disk, "w") as file:
+            yield file, disk
+        disk.check()
+
+
+def check_scorable(generator: Generator, showers: Showers) -> None:
     """Refuse what cannot be scored.
 
     Raises:
@@ -110,7 +127,7 @@ def check(generator: Generator, showers: Showers) -> None:
 
 def read_calibration(bundle: Path) -> Calibration | None:
     """Return the calibration of a bundle, None if it has none."""
-    file = bundle / LIKELIHOOD
+    file = bundle_folder(bundle) / LIKELIHOOD
     return Calibration.of(read_json(file)) if file.is_file() else None
 
 
@@ -129,7 +146,7 @@ def _compared(calibration: Calibration, residuals: FloatArray, distances: FloatA
 
 
 def _attributes(bundle: Path, generator: Generator, showers: Showers) -> dict[str, Any]:
-    made = provenance(inputs={"weights": bundle / "weights.safetensors", "showers": showers.path})
+    made = provenance(inputs={"weights": bundle_folder(bundle) / "weights.safetensors", "showers": showers.path})
     return {
         "source": f"caloforge {generator.family}",
         "unit": "nats",

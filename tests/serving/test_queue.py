@@ -66,7 +66,7 @@ def make(generator: Stepwise) -> Iterator[Callable[..., SamplingQueue]]:
 
 
 def query(seed: int, n: int = 1, steps: int | None = None) -> Query:
-    return Query(Conditions(np.ones(n)), seed, steps, False, "binary", "")
+    return Query(Conditions(np.ones(n)), seed, steps, False, False, "binary", "")
 
 
 def let_through(generator: Stepwise, n: int) -> None:
@@ -76,7 +76,7 @@ def let_through(generator: Stepwise, n: int) -> None:
 
 def showers(order: Order) -> np.ndarray:
     order.future.result(SECONDS)
-    return order.take()
+    return order.take().showers
 
 
 def test_a_short_request_does_not_wait_for_long_ones(generator: Stepwise, make: Callable[..., SamplingQueue]) -> None:

@@ -323,7 +323,7 @@ def test_a_request_that_takes_too_long_is_given_up(generator: Generator, conditi
 
     limits = Limits.within(10**9, n_voxels=generator.geometry.n_voxels, default_steps=None, seconds=1e-6)
     model = GeneratorModel("caloforge", generator, limits)
-    asked = Query(conditions, 0, None, geometry=False, form="json", identity="")
+    asked = Query(conditions, 0, None, geometry=False, score=False, form="json", identity="")
     with pytest.raises(LateError, match="10 showers were not there within 1e-06 s"):
         asyncio.run(model.predict(asked))
     model.queue.end()

@@ -98,10 +98,12 @@ def generate(
 @output_option("HDF5 file")
 def score(bundle: Path, data: str, geometry: str | None, particle: str | None, output: Path) -> None:
     """Say how likely each shower is: log p, its parts, and how unusual it is."""
+    check_file(output, inputs=paths_of(bundle, data, geometry))
     from caloforge.models.likelihood.score import score as score_showers
     from caloforge.showers import open_showers
 
-    print_figures(score_showers(bundle, open_showers(fetch_input(data).path, geometry, particle=particle), output))
+    showers = open_showers(fetch_input(data).path, geometry, particle=particle)
+    print_figures(score_showers(bundle, showers, output), beside=output)
 
 
 @main.command(example="caloforge validate --reference geant4.hdf5 --generated vae.hdf5 --generated flow.hdf5 -o report")
