@@ -54,7 +54,7 @@ class Written:
         self.folder = folder
         path = folder / RECORD
         found: Any = read_json(path) if path.is_file() and not path.is_symlink() else {}
-        if not isinstance(found, dict) or not isinstance(found.get("laid", {}), dict):
+        if not isinstance(found, dict) or not _is_laid(found.get("laid", {})):
             raise InputError(f"{path}: damaged; remove it, and what caloforge wrote there, or choose another folder")
         self.run = str(found.get("run", ""))
         self.kind = str(found.get("kind", "run" if found else ""))
@@ -82,7 +82,7 @@ class Written:
             if top == str(self.folder):
                 passed_over = _OF_A_DISK if os.path.ismount(self.folder) else frozenset[str]()
                 folders[:] = [name for name in folders if name not in passed_over and not is_temporary(name)]
-                files = [name for name in files if name != RECORD and not is_temporary(name)]
+                files = [name for name in files if name != RECORD]
             folders.sort()
             links = [name for name in folders if Path(top, name).is_symlink()]
             for file in sorted([*files, *links]):
@@ -368,6 +368,8 @@ def _only_itself(target: Path) -> bool:
 
 def _replace(temporary: Path, target: Path) -> None:
     try:
+        with suppress(PermissionError):  # it belongs to somebody else, and the folder to us
+            _keep_access(target, temporary)
         temporary.replace(target)
     except OSError as error:
         if error.errno not in _CANNOT_RENAME or not target.is_file():
@@ -428,22 +430,46 @@ def _must_be_within(target: Path) -> bool:
 
 def _exchange(temporary: Path, target: Path, kind: str, fresh: Mapping[str, str]) -> bool:
     """Put a whole folder in the place of an older one, if all of that is ours; return whether it was done."""
-    if target.is_dir() and next(Written(target).others(), None) is not None:
+    if target.is_dir() and (next(Written(target).others(), None) is not None or _holds_temporaries(target)):
         return False
     Written(temporary).note(kind, {name: [sha256] for name, sha256 in fresh.items()})
+    old = temporary.with_name(temporary.name + OLD)
     try:
+        _keep_access(target, temporary)
         if not target.exists() or not any(target.iterdir()):
             temporary.replace(target)
             return True
-        old = temporary.with_name(temporary.name + OLD)
         target.replace(old)
     except OSError as error:
         if error.errno not in _CANNOT_RENAME:
             raise
         return False
-    temporary.replace(target)
+    try:
+        temporary.replace(target)
+    except BaseException:
+        if not os.path.lexists(target):
+            old.replace(target)
+        raise
     shutil.rmtree(old, ignore_errors=True)
     return True
+
+
+def _holds_temporaries(folder: Path) -> bool:
+    """Return whether something here looks like a temporary: it may be in use, or somebody's who names things so."""
+    return any(is_temporary(path.name) for path in folder.iterdir())
+
+
+def _keep_access(target: Path, temporary: Path) -> None:
+    """Let those, and only those, at a file or folder who could get at the one that it replaces.
+
+    Raises:
+        OSError: it belongs to somebody else, and cannot be given to them.
+    """
+    with suppress(FileNotFoundError):
+        state, mine = target.stat(), temporary.stat()
+        if (state.st_uid, state.st_gid) != (mine.st_uid, mine.st_gid):
+            os.chown(temporary, state.st_uid, state.st_gid)
+        temporary.chmod(stat.S_IMODE(state.st_mode))
 
 
 def _pour(temporary: Path, target: Path, kind: str, fresh: Mapping[str, str]) -> None:
@@ -476,6 +502,11 @@ def _put(
                 shutil.copyfile(temporary / name, copy)
                 copy.replace(target / name)
     written.note(kind, {**written.laid, **{name: [sha256] for name, sha256 in fresh.items()}})
+
+
+def _is_laid(found: object) -> bool:
+    """Return whether this is what a record says of the files."""
+    return isinstance(found, dict) and all(isinstance(sums, list) for sums in found.values())
 
 
 def _is_known(path: Path, checksum: str, known: Callable[[Path], bool]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -27,6 +28,9 @@ OLD = ".old"
 SCRATCH = "caloforge-scratch-"
 """Begins the names of scratch folders."""
 
+_RANDOM = "[a-z0-9_]{8}"
+"""What :mod:`tempfile` puts into a name."""
+
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
@@ -41,7 +45,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
     with space_told(parent):
-        _remove_abandoned(parent.glob(f"{SCRATCH}*"))
+        _remove_abandoned(one for one in parent.glob(f"{SCRATCH}*") if is_temporary(one.name))
         with _in_use(parent, SCRATCH, "") as folder:
             yield folder
 
@@ -89,8 +93,8 @@ def let_read(path: Path, mode: int) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether this is the name of one of ours."""
-    return name.startswith(SCRATCH) or (name.startswith(".") and name.endswith(SUFFIX))
+    """Return whether this can be the name of one of ours."""
+    return re.fullmatch(rf"{SCRATCH}{_RANDOM}|\..*\.{_RANDOM}{re.escape(SUFFIX)}", name, re.DOTALL) is not None
 
 
 @contextmanager
@@ -114,9 +118,12 @@ def _in_use(parent: Path, prefix: str, suffix: str) -> Iterator[Path]:
 
 
 def _ours(parent: Path, prefix: str) -> list[Path]:
-    """Return what carries the names of temporaries, by names and not by a pattern: a name may hold ``*``."""
+    """Return what temporaries of ours look like: others name things ``.something.part`` too."""
+    name = prefix.removeprefix(".").removesuffix(".")
+    pattern = re.compile(re.escape(prefix) + _RANDOM + re.escape(SUFFIX))
     with suppress(OSError):
-        return [one for one in parent.iterdir() if one.name.startswith(prefix) and is_temporary(one.name)]
+        named = [one for one in parent.iterdir() if pattern.fullmatch(one.name) and one.is_dir()]
+        return [one for one in named if all(inner.name.startswith(name) for inner in one.iterdir())]
     return []
 
 

@@ -279,3 +279,50 @@ def test_standard_output_may_have_no_descriptor(tmp_path: Path, monkeypatch: pyt
     with result_file(tmp_path / "pipeline.yaml") as temporary:
         temporary.write_text("new", encoding="utf-8")
     assert (tmp_path / "pipeline.yaml").read_text(encoding="utf-8") == "new"
+
+
+@pytest.mark.parametrize("name", [".mine.part", ".mine.download.part", "caloforge-scratch-mine"])
+def test_folders_of_others_that_are_named_like_temporaries_stay(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    _lay(target, a="old")
+    (target / name).mkdir()
+    (target / name / "thesis").write_text("mine", encoding="utf-8")
+    with suppress(InputError):  # refused, or written beside
+        _lay(target, a="new")
+    assert (target / name / "thesis").read_text(encoding="utf-8") == "mine"
+
+
+def test_who_may_get_at_a_result_stays_as_it_was(tmp_path: Path) -> None:
+    folder, file = tmp_path / "out", tmp_path / "file"
+    folder.mkdir(mode=0o700)
+    file.touch(mode=0o600)
+    for _ in range(2):  # empty, and with an earlier result
+        _lay(folder, a="1")
+        with result_file(file) as temporary:
+            temporary.write_text("1", encoding="utf-8")
+        assert [oct(stat.S_IMODE(path.stat().st_mode)) for path in (folder, file)] == ["0o700", "0o600"]
+
+
+def test_an_earlier_result_is_back_where_its_exchange_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out"
+    _lay(target, a="old")
+    replace = Path.replace
+
+    def interrupted(path: Path, to: Path) -> Path:
+        if to == target and path.name == target.name:
+            raise KeyboardInterrupt
+        return replace(path, to)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _lay(target, a="new")
+    assert _tree(target) == {"a": "old"}
+
+
+def test_a_record_that_says_nonsense_is_refused(tmp_path: Path) -> None:
+    (tmp_path / RECORD).write_text('{"kind": "report", "laid": {"a": 3}}', encoding="utf-8")
+    (tmp_path / "a").touch()
+    with pytest.raises(InputError, match="damaged; remove it"):
+        _lay(tmp_path, a="new")

@@ -88,3 +88,15 @@ def test_modes_follow_the_umask(tmp_path: Path) -> None:
         oct(path.stat().st_mode)[-3:] for path in (tmp_path / "out", tmp_path / "out" / "private", tmp_path / "file")
     ]
     assert modes == ["750", "640", "640"]
+
+
+@pytest.mark.parametrize("name", [".out.my-copy.part", ".out.download.part"])
+def test_what_others_named_like_ours_stays(name: str, tmp_path: Path) -> None:
+    theirs = tmp_path / name / "thesis"
+    theirs.parent.mkdir()
+    theirs.touch()
+    (tmp_path / "caloforge-scratch-of-mine").mkdir()
+    with atomic_file(tmp_path / "out"), scratch_folder(tmp_path):
+        pass
+    assert theirs.exists()
+    assert (tmp_path / "caloforge-scratch-of-mine").exists()
