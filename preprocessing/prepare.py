@@ -218,7 +218,8 @@ def _check_units(showers: Showers, quality: Quality, threshold: float, settings:
             f"{path}: showers: the file says that voxels under {showers.threshold:g} MeV are 0, but {quality.below:.0%} of "
             "its voxels with energy are: are they in GeV? MeV are expected"
         )
-    if quality.kept < LEAST_KEPT:
+    # Where no shower has energy, the counts of what was dropped say it.
+    if quality.total[known].any() and quality.kept < LEAST_KEPT:
         raise InputError(
             f"{path}: showers: only {quality.kept:.1%} of the energy is in voxels above the threshold of {threshold:g} MeV: "
             "are the voxels in GeV? MeV are expected; or set a lower threshold"

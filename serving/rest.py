@@ -25,7 +25,7 @@ from caloforge.serving.errors import BusyError, ForbiddenError, NotHereError, Re
 from caloforge.serving.limits import MAX_BODY_BYTES, MAX_CONNECTIONS
 from caloforge.serving.model import OneModel
 from caloforge.serving.queue import Order
-from caloforge.serving.requests import read_v1, read_v2
+from caloforge.serving.requests import read_v1, read_v2, shown
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +116,12 @@ class Routes:
     @asynccontextmanager
     async def _body(self, request: Request) -> AsyncIterator[bytes]:
         """Read a body that is not too large."""
+        if (coding := request.headers.get("content-encoding", "identity")).lower() != "identity":
+            raise InputError(f"Content-Encoding: {shown(coding)} is not taken; send the body as it is")
+        if (
+            "upgrade" in request.headers and "upgrade" in request.headers.get("connection", "").lower()
+        ):  # its body is lost: httptools stops reading behind the headers
+            raise InputError("this server speaks HTTP/1.1; send no Upgrade header (curl: --http1.1)")
         with suppress(ValueError):
             if int(request.headers.get("content-length", "0")) > MAX_BODY_BYTES:
                 raise _too_large()

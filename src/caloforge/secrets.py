@@ -41,6 +41,7 @@ _WORDS = frozenset(
         "pass",
         "pwd",
         "pw",
+        "psw",
         "token",
         "tokens",
         "key",
@@ -64,6 +65,7 @@ _WORDS = frozenset(
 )
 _ENDS = re.compile(
     r"(password|passwd|passphrase|secret|token|authorization|cookies?|credentials?"
+    r"|(bind|root|user|admin|db)pw|passkey"
     r"|(?<!by)(?<!com)(?<!band)(?<!low)(?<!high)pass"
     r"|(api|access|secret|private|ssh|account|shared|encryption|signing|auth|license|master)key(id)?)$"
 )
@@ -169,6 +171,7 @@ def _is_secret_name(name: str) -> bool:
     words = [word for word in re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) if word]
     if not words or "public" in words:
         return False
+    words = [word.rstrip("0123456789") or word for word in words]  # PASSWORD2
     webhook = any(word.startswith("webhook") for word in words)
     if words[-1] in _PLACES and not webhook:
         return False
@@ -205,7 +208,7 @@ def check_names(where: str, values: Mapping[str, str]) -> Iterator[str]:
     for name, value in values.items():
         if name.startswith("vault.hashicorp.com/"):  # these name secrets and do not hold them
             continue
-        if is_secret_name(name) and not _HARMLESS.fullmatch(str(value)):
+        if is_secret_name(name) and not _HARMLESS.fullmatch(str(value)) and not _counts(name, str(value)):
             yield f"{where}: {name!r} looks like a secret"
 
 
@@ -355,8 +358,12 @@ def _value(match: re.Match[str]) -> str:
 
 def _gives_away(name: str, value: str) -> bool:
     plain = value.strip("'\"").rstrip(".,")
-    counts = name.endswith("tokens") and plain.isdecimal()  # of a language, or of a transformer
-    return name != "key" and is_secret_name(name) and not _HARMLESS.fullmatch(plain) and not counts
+    return name != "key" and is_secret_name(name) and not _HARMLESS.fullmatch(plain) and not _counts(name, plain)
+
+
+def _counts(name: str, value: str) -> bool:
+    """Whether a value is a number of tokens, of a language or of a transformer: MAX_TOKENS."""
+    return name.lower().endswith("tokens") and value.isdecimal()
 
 
 def _values() -> list[str]:

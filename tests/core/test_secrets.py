@@ -13,6 +13,7 @@ from caloforge.logs import configure_logging
 from caloforge.pipelines.parameters import check_parameters
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.secrets import (
+    check_names,
     checked_secret,
     is_secret_name,
     masked,
@@ -39,7 +40,7 @@ CALOFORGE_AUTHORIZATION CALOFORGE_KFP_COOKIES CALOFORGE_KFP_TOKEN CALOFORGE_WEBH
 HF_KEY HF_TOKEN HUGGING_FACE_HUB_TOKEN WANDB_API_KEY wandb_api_key MLFLOW_TRACKING_PASSWORD AWS_ACCESS_KEY_ID
 AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN S3_SECRET SECRET_KEY_BASE apiKey clientSecret authToken db.password X-Api-Key
 GITHUB_PAT SLACK_WEBHOOK_URL AZURE_STORAGE_SAS ACCOUNTKEY XSRFTOKEN REGISTRY_AUTH JWT SIGNING_KEYS SSH_PRIVATE_KEY
-KRB5_PASSPHRASE OIDC_CREDENTIALS SESSION_COOKIE
+KRB5_PASSPHRASE PASSWORD2 TOKEN1 API_KEY_1 NEXUS_PSW LDAP_BINDPW PASSKEY OIDC_CREDENTIALS SESSION_COOKIE
 """.split()  # noqa: SIM905 - names are read in lines
 
 PLACES_AND_MORE = """
@@ -243,3 +244,9 @@ def test_a_token_is_stripped(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("abc.def\n", encoding="utf-8")
     assert read_secret(tmp_path / "token") == "abc.def"
     assert checked_secret("Bearer abc.def", where="x", what="header") == "Bearer abc.def"
+
+
+def test_a_number_of_tokens_is_no_secret() -> None:
+    """MAX_TOKENS is a setting of many a program; a token under such a name is one."""
+    assert list(check_names("env", {"MAX_TOKENS": "512"})) == []
+    assert list(check_names("env", {"MAX_TOKENS": PLANT})) != []

@@ -74,3 +74,9 @@ def test_who_knows_better_may_say_so(small_showers: Path, tmp_path: Path) -> Non
     showers = changed(small_showers, tmp_path / "a.hdf5", lambda e, v: (e, v * 1e-4), threshold=False)
     settings = PrepareSettings(threshold=1e-6, min_response=1e-5)
     assert prepare(showers, tmp_path / "prepared", settings=settings).threshold == 1e-6
+
+
+def test_showers_without_energy_are_no_question_of_units(small_showers: Path, tmp_path: Path) -> None:
+    showers = changed(small_showers, tmp_path / "a.hdf5", lambda e, v: (e, 0 * v))
+    with pytest.raises(InputError, match=r"holds only 0 good showers \(\d+ no energy\)"):
+        prepare(showers, tmp_path / "prepared")

@@ -334,3 +334,24 @@ def test_a_taken_port_is_refused(server: Any, tiny_bundle: Path) -> None:
     taken = int(server.url.rpartition(":")[2])
     with pytest.raises(InputError, match=f"port {taken} cannot be used .*choose another"):
         serve(tiny_bundle, http_port=taken, grpc_port=free_port())
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"Content-Encoding": "gzip"}, "Content-Encoding: 'gzip' is not taken"),
+        ({"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "a"}, "send no Upgrade header"),
+    ],
+    ids=["compressed", "HTTP/2"],
+)
+def test_a_body_that_is_not_read_as_sent_is_refused_by_that(
+    headers: dict[str, str], said: str, http: httpx.Client, conditions: Conditions
+) -> None:
+    answer = http.post("/v2/models/caloforge/infer", json={"inputs": tensors(conditions)}, headers=headers)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]
+
+
+def test_an_offer_of_another_protocol_alone_is_passed_over(http: httpx.Client, conditions: Conditions) -> None:
+    body = {"inputs": tensors(conditions)}
+    assert http.post("/v2/models/caloforge/infer", json=body, headers={"Upgrade": "h2c"}).status_code == 200
