@@ -147,10 +147,13 @@ def main() -> None:
     os.environ.update({"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"})
     rng, found, deadline = random.Random(arguments.seed), [], time.monotonic() + 60 * arguments.minutes
     done: dict[str, int] = {}
+    usual: set[str] = set()
     prepared = works(folder)
     for number, work in enumerate(prepared):
         whole, killed = folder / f"{number}-whole", folder / f"{number}-killed"
         seconds = finish(work, whole)
+        if not done:
+            usual = {path.name for path in (folder / "tmp").iterdir()}  # PyTorch keeps a cache there
         share = (deadline - time.monotonic()) / (len(prepared) - number)
         ends = time.monotonic() + share
         for _ in range(round(arguments.points * (number + 1) / len(prepared)) - sum(done.values())):
@@ -164,7 +167,7 @@ def main() -> None:
         finish(work, killed)
         found += differences(work, whole, killed)
         print(f"{work.name}: {done.get(work.name, 0)} kills, {seconds:.0f} s undisturbed", flush=True)
-    found += [f"left in TMPDIR: {path.name}" for path in (folder / "tmp").iterdir()]
+    found += [f"left in TMPDIR: {path.name}" for path in (folder / "tmp").iterdir() if path.name not in usual]
     left = [one.pid for one in psutil.process_iter(["cmdline"]) if str(folder) in str(one.info["cmdline"])]
     found += [f"process {pid} is left" for pid in left if pid not in (os.getpid(), os.getppid())]
     print(f"{sum(done.values())} kills; lost or left: {'; '.join(found) or 'nothing'}")
