@@ -17,8 +17,8 @@ from caloforge.errors import InputError
 from caloforge.files import write_json
 from caloforge.outputs import check_folder, result_folder
 from caloforge.preprocessing.prepared import GENERATED, Prepared, load_prepared
-from caloforge.preprocessing.quality import Quality, check_quality
-from caloforge.preprocessing.units import LEAST_KEPT, LEAST_RESPONSE, LOW_ENERGY, MOST_BELOW, wrong_units
+from caloforge.preprocessing.quality import Quality, check_quality, unit_faults
+from caloforge.preprocessing.units import LEAST_RESPONSE, LOW_ENERGY
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
 from caloforge.showers import Showers
@@ -210,20 +210,8 @@ def _check_number(n: int, settings: PrepareSettings, what: str) -> None:
 def _check_units(showers: Showers, quality: Quality, threshold: float, settings: PrepareSettings) -> None:
     """Refuse energies that cannot be in MeV; a sample that may be is only asked about."""
     path, energy = showers.path, showers.conditions.incident_energy
-    known = np.isfinite(quality.total)
-    if why := wrong_units(energy[known], quality.total[known], least_response=settings.min_response):
+    for why in unit_faults(quality, threshold, least_response=settings.min_response):
         raise InputError(f"{path}: showers: {why}")
-    if quality.below > MOST_BELOW:
-        raise InputError(
-            f"{path}: showers: the file says that voxels under {showers.threshold:g} MeV are 0, but {quality.below:.0%} of "
-            "its voxels with energy are: are they in GeV? MeV are expected"
-        )
-    # Where no shower has energy, the counts of what was dropped say it.
-    if quality.total[known].any() and quality.kept < LEAST_KEPT:
-        raise InputError(
-            f"{path}: showers: only {quality.kept:.1%} of the energy is in voxels above the threshold of {threshold:g} MeV: "
-            "are the voxels in GeV? MeV are expected; or set a lower threshold"
-        )
     if float(energy.max()) < LOW_ENERGY:
         text = "%s: incident_energies: the largest is %.4g MeV; if these are GeV, multiply all energies by 1000"
         logger.warning(text, path.name, energy.max())

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry
+from caloforge.preprocessing.units import LEAST_KEPT, MOST_BELOW, wrong_units
 from caloforge.progress import Progress
-from caloforge.showers import Showers, cut
+from caloforge.showers import Conditions, VoxelArray, cut
+
+
+class ReadShowers(Protocol):
+    """Showers that can be read once more, chunk by chunk."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Their mesh."""
+
+    @property
+    def threshold(self) -> float | None:
+        """Energy in MeV below which voxels were set to 0, if that is known."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+
+    def pairs(self) -> Iterator[tuple[Conditions, VoxelArray]]:
+        """Yield conditions (n) and voxels (n, V) in MeV."""
 
 
 @dataclass(frozen=True)
@@ -19,21 +40,25 @@ class Quality:
 
     Attributes:
         good: (N,) whether a shower can be used.
+        conditions: of all showers.
         counts: how many showers were dropped, per reason.
         occupancy: mean share of voxels at or above the threshold in good showers.
         response: mean and standard deviation of E_tot / E_inc of good showers.
         phi_symmetric: whether the energy-weighted direction in alpha averages to 0.
         total: (N,) energy of each shower in MeV before the threshold, NaN where a voxel is no energy.
+        stated: MeV; threshold at which the file says it was cut, if it does.
         below: share of the voxels with energy that are under the threshold at which the file says it was cut.
         kept: share of the energy that is left above the threshold.
     """
 
     good: NDArray[np.bool_]
+    conditions: Conditions
     counts: dict[str, int]
     occupancy: float
     response: tuple[float, float]
     phi_symmetric: bool
     total: NDArray[np.float64]
+    stated: float | None
     below: float
     kept: float
 
@@ -59,15 +84,14 @@ class Quality:
         )
 
 
-def check_quality(showers: Showers, *, threshold: float, max_response: float) -> Quality:
+def check_quality(showers: ReadShowers, *, threshold: float, max_response: float) -> Quality:
     """Look at every shower once, in chunks.
 
     Args:
-        showers: the file.
+        showers: of a file, or of a reader.
         threshold: MeV; voxels under it count as 0.
         max_response: largest possible E_tot / E_inc.
     """
-    energy = showers.conditions.incident_energy
     try:
         stated = showers.threshold
     except InputError:  # what it says is no energy, and another threshold was given
@@ -79,7 +103,9 @@ def check_quality(showers: Showers, *, threshold: float, max_response: float) ->
     direction = _Direction(showers.geometry)
     progress = Progress("checking showers", len(showers), unit="shower")
     start = 0
-    for chunk in showers.chunks():
+    asked = []
+    for conditions, chunk in showers.pairs():
+        asked.append(conditions)
         rows = slice(start, start + len(chunk))
         start = rows.stop
         finite = np.isfinite(chunk).all(1)
@@ -91,7 +117,7 @@ def check_quality(showers: Showers, *, threshold: float, max_response: float) ->
             below += int(((values > 0) & (values < stated * (1 - 1e-6))).sum())
         values = cut(values, threshold)
         total[rows] = values.sum(1, dtype=np.float64)
-        possible = total[rows] <= max_response * energy[rows]
+        possible = total[rows] <= max_response * conditions.incident_energy
         filled = total[rows] > 0
         reasons = np.select([~finite, ~positive, ~filled, ~possible], [1, 2, 3, 4], 0)
         for number, reason in enumerate(counts, 1):
@@ -100,18 +126,46 @@ def check_quality(showers: Showers, *, threshold: float, max_response: float) ->
         hits += int((values[reasons == 0] > 0).sum())
         direction.add(values[reasons == 0])
         progress.update(start)
-    response = total[good] / energy[good]
+    conditions = Conditions.joined(asked)
+    response = total[good] / conditions.incident_energy[good]
     n_good = int(good.sum())
     return Quality(
         good=good,
+        conditions=conditions,
         counts=counts,
         occupancy=hits / max(1, n_good * showers.geometry.n_voxels),
         response=(float(response.mean()), float(response.std())) if n_good else (0.0, 0.0),
-        phi_symmetric=direction.is_symmetric and showers.conditions.names == ("incident_energy",),
+        phi_symmetric=direction.is_symmetric and conditions.names == ("incident_energy",),
         total=before,
+        stated=stated,
         below=below / max(1, filled_voxels),
         kept=float(total[np.isfinite(before)].sum() / max(np.nansum(before), 1e-300)),
     )
+
+
+def unit_faults(quality: Quality, threshold: float, *, least_response: float) -> Iterator[str]:
+    """Yield why energies cannot be in MeV.
+
+    Args:
+        quality: of the sample.
+        threshold: MeV, at which it was checked.
+        least_response: least possible mean E_tot / E_inc.
+    """
+    known = np.isfinite(quality.total)
+    energy = quality.conditions.incident_energy[known]
+    if why := wrong_units(energy, quality.total[known], least_response=least_response):
+        yield why
+    if quality.below > MOST_BELOW:
+        yield (
+            f"the file says that voxels under {quality.stated:g} MeV are 0, but {quality.below:.0%} of "
+            "its voxels with energy are: are they in GeV? MeV are expected"
+        )
+    # Where no shower has energy, the counts of what was dropped say it.
+    if quality.total[known].any() and quality.kept < LEAST_KEPT:
+        yield (
+            f"only {quality.kept:.1%} of the energy is in voxels above the threshold of {threshold:g} MeV: "
+            "are the voxels in GeV? MeV are expected; or set a lower threshold"
+        )
 
 
 class _Direction:

@@ -30,7 +30,7 @@ DOCS = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 PAGES = ("README.md", *(f"docs/{name}" for name in DOCS), *(f"{folder}/README.md" for folder in FOLDERS))
 
 PYTHON = {
-    "docs/extending.md": ("models/test_extending.py", "validation/metrics/test_measure.py", "test_registry.py"),
+    "docs/extending.md": ("test_extending.py", "validation/metrics/test_measure.py", "test_registry.py"),
     "docs/validation.md": ("validation/metrics/test_measure.py",),
 }
 """Which tests run the Python of which page."""

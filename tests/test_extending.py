@@ -20,7 +20,10 @@ from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES, LOSSES, NETWORKS, OBJECTIVES, SAMPLERS
 from caloforge.models.training.train import train
 from caloforge.pipelines.settings import PipelineSettings
+from caloforge.preprocessing.convert import convert
+from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import open_split
+from caloforge.preprocessing.registries import READERS
 from caloforge.showers import Conditions, open_showers
 from caloforge.tuning.objective import measure
 from caloforge.validation.registries import FEATURE_METRICS, OBSERVABLES
@@ -38,6 +41,7 @@ DOORS = [
     (FAMILIES, "ring_flow", "RingFlow"),
     (FAMILIES, "exponential", "Exponential"),
 ]
+FORMATS = [(READERS, "beam_test", "BEAM_TEST")]
 VIEWS = [(OBSERVABLES, "first_half", "FIRST_HALF"), (FEATURE_METRICS, "means", "MEANS")]
 STAGE = {"steps": 4, "batch_size": 32}
 
@@ -47,27 +51,35 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     """The documented module, registered as the documentation says: by name, imported when it is needed."""
     text = DOCS.read_text(encoding="utf-8")
     generators = re.findall(r"```python\n# my_generators\.py\n(.*?)```", text, re.DOTALL)
+    formats = re.findall(r"```python\n# my_readers\.py\n(.*?)```", text, re.DOTALL)
     views = re.findall(r"```python\n([^`]*?)(?:OBSERVABLES|FEATURE_METRICS)\.register\(.*?```", text, re.DOTALL)
-    for module, blocks, lines in (("my_generators", generators, DOORS), ("my_views", views, VIEWS)):
+    modules = (("my_generators", generators, DOORS), ("my_readers", formats, FORMATS), ("my_views", views, VIEWS))
+    for module, blocks, lines in modules:
         (tmp_path / f"{module}.py").write_text("\n\n".join(blocks), encoding="utf-8")
         for door, name, attribute in lines:
             door.register(name, f"{module}:{attribute}")
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
     yield
-    for door, name, _ in [*DOORS, *VIEWS]:
+    for door, name, _ in [*DOORS, *FORMATS, *VIEWS]:
         door.forget(name)
-    for module in ("my_generators", "my_views"):
+    for module, _, _ in modules:
         sys.modules.pop(module, None)
 
 
 @pytest.mark.usefixtures("registered")
 def test_one_of_each_kind_goes_through_the_pipeline(
-    small_showers: Path, small_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What its steps call, one after the other; a step of its own process would know them by their entry points."""
     monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_: [])  # test_registering.py draws them
     monkeypatch.setattr("caloforge.validation.figures.physics.N_BOOTSTRAPS", 10)
+    theirs = open_showers(small_showers)
+    np.savez(tmp_path / "beam.npz", beam_gev=theirs.conditions.incident_energy / 1000, cells_kev=theirs.read() * 1000)
+    showers, prepared = tmp_path / "showers.hdf5", tmp_path / "prepared"
+    assert convert([tmp_path / "beam.npz"], showers, geometry="siw_demo")["format"] == "beam_test"
+    assert np.allclose(open_showers(showers).read(), theirs.read(), rtol=1e-6)
+    prepare(open_showers(showers), prepared, seed=1)
     losses = [{"name": "hottest_voxel", "weight": 0.1}]
     overrides = {"training": STAGE, "energies": STAGE, "losses": losses, "model": {"network": {"width": 8}}}
     space = {"training.learning_rate": {"type": "double", "min": 1e-4, "max": 1e-2, "log": True}}
@@ -78,7 +90,7 @@ def test_one_of_each_kind_goes_through_the_pipeline(
     bundle = tmp_path / "bundle"
     train(
         TrainingRequest(
-            showers=small_showers, prepared=small_prepared, output=bundle, family=settings.families[0],
+            showers=showers, prepared=prepared, output=bundle, family=settings.families[0],
             overrides=settings.overrides["ring_flow"], seed=1,
         )
     )  # fmt: skip
@@ -86,7 +98,7 @@ def test_one_of_each_kind_goes_through_the_pipeline(
     assert generator.config["settings"]["model"]["network"] == {"backbone": "rings", "width": 8, "blocks": 2}
     assert generator.config["settings"]["objective"] == {"name": "uniform_times"}
     assert generator.config["settings"]["sampler"] == {"name": "three_eighths", "steps": 4}
-    test, second = (open_split(small_showers, small_prepared, split) for split in ("test", "validation"))
+    test, second = (open_split(showers, prepared, split) for split in ("test", "validation"))
     generate(bundle, test.conditions, tmp_path / "generated.hdf5", seed=1)
     mine = open_showers(tmp_path / "generated.hdf5")
     assert (mine.read().sum(1) > 0).all()

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,6 +52,9 @@ _BOUNDS: Mapping[str, tuple[float, float, str]] = {
 _NEEDED = frozenset({"geometry_xml", "geometry_name", "energy_threshold", "threshold_deposit_MeV", "energy_scale"})
 """Attributes that change what is read."""
 
+WRITTEN = frozenset({"units", "unit", "voxel_order", "provenance"}) | _NEEDED
+"""Attributes that are of the file, not of its showers: whoever writes the showers elsewhere says them anew."""
+
 _OTHER_UNITS = re.compile(r"\b[TGk]?eV\b|\bdeg(rees?)?\b", re.IGNORECASE)
 _OWN_UNITS = re.compile(r"\b(MeV|rad(ians?)?)\b", re.IGNORECASE)
 
@@ -92,6 +95,11 @@ class Conditions:
     def names(self) -> tuple[str, ...]:
         """Names of the conditions that are there, the incident energy first."""
         return ("incident_energy", *(name for name in _ANGLES if getattr(self, name) is not None))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Conditions]) -> Conditions:
+        """Return the conditions of several samples that have the same ones, one after the other."""
+        return cls(**{name: np.concatenate([getattr(one, name) for one in parts]) for name in parts[0].names})
 
     def take(self, rows: slice | IntArray) -> Conditions:
         """Return the conditions of some rows."""
@@ -180,6 +188,13 @@ class Showers:
                 with reading(self.path, f"showers, rows {rows[0]} to {rows[-1]}"), np.errstate(over="ignore"):
                     values = _read_rows(voxels, rows)
                 yield values if threshold is None else cut(values, threshold)
+
+    def pairs(self) -> Iterator[tuple[Conditions, VoxelArray]]:
+        """Yield conditions and voxels of the selected showers, chunk by chunk as :meth:`chunks` does."""
+        start = 0
+        for voxels in self.chunks():
+            yield self.conditions.take(slice(start, start + len(voxels))), voxels
+            start += len(voxels)
 
     def read(self, *, threshold: float | None = None) -> VoxelArray:
         """Read all selected showers at once, (n, V) float32 MeV, with the threshold of :meth:`chunks`."""

@@ -1,0 +1,101 @@
+"""Shower files of any format that a reader knows, written as caloforge's own; and what such files are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caloforge.outputs import check_file
+from caloforge.preprocessing.prepare import PrepareSettings
+from caloforge.preprocessing.quality import check_quality, unit_faults
+from caloforge.preprocessing.readers.find import open_sources
+from caloforge.preprocessing.registries import READERS
+from caloforge.preprocessing.units import wrong_units
+from caloforge.progress import Progress
+from caloforge.provenance import provenance
+from caloforge.showers import write_showers
+
+logger = logging.getLogger(__name__)
+
+
+def convert(
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    form: str | None = None,
+    geometry: str | None = None,
+    particle: str | None = None,
+) -> dict[str, Any]:
+    """Write showers of any format as CaloChallenge HDF5, chunk by chunk.
+
+    Args:
+        sources: see :func:`caloforge.preprocessing.readers.find.open_sources`, like what follows.
+        output: the file.
+        form: name of the format.
+        geometry: the mesh.
+        particle: which one.
+
+    Returns:
+        The format, the geometry and the number of showers.
+
+    Raises:
+        InputError: the sources cannot be read, or the output not be written.
+    """
+    check_file(output, inputs=sources)
+    name, stream = open_sources(sources, form=form, geometry=geometry, particle=particle)
+    attributes = dict(stream.attributes)
+    if stream.threshold is not None:
+        attributes["energy_threshold"] = stream.threshold
+    attributes |= {"converted_from": name, "converted_files": ", ".join(file.name for file in stream.files)}
+    origin = provenance(inputs={f"source_{number}": file for number, file in enumerate(stream.files)})
+    progress = Progress("converting", len(stream), unit="shower")
+    energies, totals, done = [], [], 0
+    with write_showers(output, stream.geometry, attributes=attributes, provenance=origin) as writer:
+        for conditions, voxels in stream.pairs():
+            writer.append(conditions, voxels)
+            energies.append(conditions.incident_energy)
+            totals.append(voxels.sum(1, dtype=np.float64))
+            done += len(conditions)
+            progress.update(done)
+    energy, total = np.concatenate(energies), np.concatenate(totals)
+    known = np.isfinite(total)
+    if why := wrong_units(energy[known], total[known], least_response=PrepareSettings().min_response):
+        logger.warning("%s: %s", output.name, why)
+    return {"format": name, "geometry": stream.geometry.name, "showers": done}
+
+
+def inspect(
+    sources: Sequence[Path], *, form: str | None = None, geometry: str | None = None, particle: str | None = None
+) -> dict[str, str]:
+    """Return in words what shower files are, after one pass over them; arguments as of :func:`convert`."""
+    name, stream = open_sources(sources, form=form, geometry=geometry, particle=particle)
+    settings = PrepareSettings()
+    quality = check_quality(stream, threshold=stream.threshold or 0.0, max_response=settings.max_response)
+    mesh, conditions = stream.geometry, quality.conditions
+    alike = f" of {mesh.active_layers[0].n_alpha} x {mesh.active_layers[0].n_r} (alpha x r)" if mesh.is_regular else ""
+    faults = [f"{reason}: {count} of {len(stream)} showers" for reason, count in quality.counts.items() if count]
+    faults += unit_faults(quality, stream.threshold or 0.0, least_response=settings.min_response)
+    units = {"incident_energy": "MeV"}
+    return {
+        "format": f"{name} ({READERS.get(name).title})",
+        "files": ", ".join(str(file) for file in stream.files),
+        "geometry": f"{mesh.name}: {mesh.n_layers} layers{alike}, {mesh.n_voxels} voxels",
+        "showers": str(len(stream)),
+        **{one: _range(getattr(conditions, one), units.get(one, "rad")) for one in conditions.names},
+        "threshold": "none stated" if stream.threshold is None else f"{stream.threshold:.6g} MeV",
+        "occupancy": f"{quality.occupancy:.2%} of the voxels",
+        "response": f"{quality.response[0]:.4f} ± {quality.response[1]:.4f} (E_tot / E_inc, standard deviation)",
+        "problems": "; ".join(faults) or "none",
+    }
+
+
+def _range(values: np.ndarray[Any, np.dtype[np.float64]], unit: str) -> str:
+    different = len(np.unique(values))
+    if different == 1:
+        return f"{values[0]:.6g} {unit}"
+    some = f", {different} values" if different <= len(values) // 10 else ""
+    return f"{values.min():.6g} to {values.max():.6g} {unit}{some}"

@@ -1,0 +1,136 @@
+"""Which reader takes a source, and several sources as one stream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from caloforge.errors import InputError
+from caloforge.preprocessing.readers.layout import layout_of
+from caloforge.preprocessing.readers.reader import ShowerStream
+from caloforge.preprocessing.registries import READERS
+from caloforge.showers import Conditions, VoxelArray
+
+logger = logging.getLogger(__name__)
+
+
+def open_sources(
+    sources: Sequence[Path], *, form: str | None = None, geometry: str | None = None, particle: str | None = None
+) -> tuple[str, ShowerStream]:
+    """Return the name of the format of some sources, and their showers as one stream, in the order given.
+
+    Args:
+        sources: files, or folders of them, of one format; the files of a folder are taken in the order of their names.
+        form: name of the format; None: the one whose reader recognises the sources.
+        geometry: the mesh, by name or as a binning XML; None: the sources' own.
+        particle: which one, where the binning XML has several.
+
+    Raises:
+        InputError: no format or several fit, the sources have different ones, or do not belong together.
+    """
+    if form is not None:
+        READERS.check(form)
+    found = [one for source in sources for one in _found(source, form)]
+    if not found:
+        raise InputError("no shower file is given")
+    first, name = found[0]
+    for path, other in found:
+        if other != name:
+            raise InputError(f"{path}: is {other}, but {first} is {name}; convert them one after the other")
+    reader = READERS.get(name)
+    streams = [reader.open(path, geometry, particle) for path, _ in found]
+    return name, join(streams) if len(streams) > 1 else streams[0]
+
+
+def _found(source: Path, form: str | None) -> list[tuple[Path, str]]:
+    """Return what there is to read of a source, and the format of each."""
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    fitting = _formats(source, form)
+    if not fitting and source.is_dir():
+        inside = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+        known = [(path, _one(path, formats)) for path in inside if (formats := _formats(path, form))]
+        taken = {path for path, _ in known}
+        if left := [path.name for path in inside if path not in taken]:
+            logger.info("%s: left out, of no known format: %s", source, ", ".join(left))
+        if known:
+            return known
+    if not fitting and (form is None or source.is_dir()):
+        fits = f"it is not {form}" if form else "no reader takes that"
+        raise InputError(f"{source}: holds {_described(source)}; {fits} (readers: {', '.join(READERS)})")
+    return [(source, form or _one(source, fitting))]
+
+
+def _formats(path: Path, form: str | None) -> list[str]:
+    return [name for name in ([form] if form else READERS) if READERS.get(name).recognises(path)]
+
+
+def _one(path: Path, formats: Sequence[str]) -> str:
+    if len(formats) > 1:
+        raise InputError(f"{path}: may be {' or '.join(formats)} ({_described(path)}); say which with --format")
+    return formats[0]
+
+
+def _described(source: Path) -> str:
+    """Say in a few words what a file or folder holds."""
+    if source.is_dir():
+        names = sorted(path.name for path in source.iterdir() if not path.name.startswith("."))
+        return _few(names) or "nothing"
+    if not source.stat().st_size:
+        return "nothing"
+    shapes = layout_of(source)
+    if shapes:
+        return f"the datasets {_few([f'{name} {shape}' for name, shape in shapes.items()])}"
+    with source.open("rb") as file:
+        return f"no HDF5 datasets (it begins with {file.read(12)!r})"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def join(streams: Sequence[ShowerStream]) -> ShowerStream:
+    """Return several streams as one.
+
+    Raises:
+        InputError: their geometries or conditions differ.
+    """
+    first = streams[0]
+    for one in streams[1:]:
+        if one.geometry.layers != first.geometry.layers:
+            raise InputError(
+                f"{one.files[0]}: its mesh is {_mesh(one)}, but that of {first.files[0]} is {_mesh(first)}"
+            )
+        if one.conditions != first.conditions:
+            text = f"its conditions are {', '.join(one.conditions)}, but those of {first.files[0]}"
+            raise InputError(f"{one.files[0]}: {text} {', '.join(first.conditions)}")
+    threshold = first.threshold
+    if any(one.threshold != threshold for one in streams):
+        said = ", ".join(f"{one.files[0].name}: {one.threshold or 'none'}" for one in streams)
+        logger.warning("the sources say different energy thresholds in MeV (%s); none is taken on", said)
+        threshold = None
+    common = {
+        key: value
+        for key, value in first.attributes.items()
+        if all(key in one.attributes and one.attributes[key] == value for one in streams)
+    }
+
+    def read() -> Iterator[tuple[Conditions, VoxelArray]]:
+        for one in streams:
+            yield from one.pairs()
+
+    return replace(
+        first,
+        files=tuple(file for one in streams for file in one.files),
+        count=sum(map(len, streams)),
+        read=read,
+        threshold=threshold,
+        attributes=common,
+    )
+
+
+def _mesh(stream: ShowerStream) -> str:
+    geometry = stream.geometry
+    return f"{geometry.name!r} ({geometry.n_layers} layers, {geometry.n_voxels} voxels)"

@@ -1,0 +1,19 @@
+"""The door of this floor, one line for each name. Nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from caloforge.registry import Registry
+
+if TYPE_CHECKING:
+    from caloforge.preprocessing.readers.reader import Reader
+
+READERS: Registry[Reader] = Registry(
+    "format",
+    {
+        "calochallenge": "caloforge.preprocessing.readers.calochallenge:CALOCHALLENGE",
+    },
+    group="caloforge.readers",
+)
+"""Formats of shower files, each with its reader."""

@@ -1,0 +1,54 @@
+"""Shower files of other formats: convert and inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from caloforge.cli.figures import print_figures, say
+from caloforge.cli.group import main
+from caloforge.cli.inputs import fetch_input
+from caloforge.cli.options import ca_cert_option, geometry_option, output_option, particle_option
+from caloforge.fetch import paths_of
+from caloforge.outputs import check_file
+from caloforge.preprocessing.registries import READERS
+
+sources_argument = click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+format_option = click.option(
+    "--format", "form", metavar="NAME",
+    help=f"One of {', '.join(READERS.names)}; without it the one that the files are recognised as.",
+)  # fmt: skip
+
+
+@main.command(example="caloforge convert showers_1.hdf5 showers_2.hdf5 -o showers.hdf5")
+@sources_argument
+@format_option
+@geometry_option
+@particle_option
+@ca_cert_option
+@output_option("HDF5 file")
+def convert(
+    sources: tuple[str, ...], form: str | None, geometry: str | None, particle: str | None, output: Path
+) -> None:
+    """Write shower files of any known format, or folders of them, as one CaloChallenge HDF5 file in MeV."""
+    check_file(output, inputs=paths_of(*sources, geometry))
+    from caloforge.preprocessing.convert import convert as convert_showers
+
+    paths = [fetch_input(source).path for source in sources]
+    print_figures(convert_showers(paths, output, form=form, geometry=geometry, particle=particle), beside=output)
+
+
+@main.command(example="caloforge inspect showers.hdf5")
+@sources_argument
+@format_option
+@geometry_option
+@particle_option
+@ca_cert_option
+def inspect(sources: tuple[str, ...], form: str | None, geometry: str | None, particle: str | None) -> None:
+    """Say what shower files are: format, geometry, conditions, occupancy, response, problems."""
+    from caloforge.preprocessing.convert import inspect as inspect_showers
+
+    paths = [fetch_input(source).path for source in sources]
+    for name, text in inspect_showers(paths, form=form, geometry=geometry, particle=particle).items():
+        say(f"{name + ':':<17}{text}", beside=None)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from caloforge.cli import main
+from caloforge.errors import InputError
+from caloforge.geometry import Geometry, Layer
+from caloforge.preprocessing.convert import convert, inspect
+from caloforge.preprocessing.readers.find import open_sources
+from caloforge.preprocessing.readers.reader import Reader
+from caloforge.preprocessing.registries import READERS
+from caloforge.showers import Conditions, open_showers, write_showers
+
+MESH = Geometry("mesh", tuple(Layer(i, (0.0, 1.0, 2.0), 3) for i in range(4)))
+
+
+def sample(path: Path, n: int = 20, *, seed: int = 0, mesh: Geometry = MESH, **attributes: object) -> Path:
+    rng = np.random.default_rng(seed)
+    conditions = Conditions(rng.uniform(1e3, 1e5, n), theta=rng.uniform(0.5, 1.0, n))
+    voxels = rng.dirichlet(np.ones(mesh.n_voxels), n) * conditions.incident_energy[:, None]
+    with write_showers(path, mesh, attributes=attributes, provenance={}) as writer:
+        writer.append(conditions, voxels)
+    return path
+
+
+def error_of(*words: str | Path) -> str:
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_files_and_folders_become_one_file_in_the_order_given(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    last = sample(tmp_path / "last.hdf5", 5, seed=3, energy_threshold=0.2, particle="e-")
+    parts = [sample(folder / name, n, seed=n, energy_threshold=0.2, particle="e-") for n, name in ((7, "a"), (9, "b"))]
+    (folder / "README.md").write_text("not showers")
+    output = tmp_path / "out.hdf5"
+    result = CliRunner().invoke(main, ["convert", str(folder), str(last), "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    assert "format=calochallenge" in result.stdout
+    assert "showers=21" in result.stdout
+    mine, theirs = open_showers(output), [open_showers(path) for path in (*parts, last)]
+    assert np.array_equal(mine.read(), np.concatenate([one.read() for one in theirs]))
+    for name in ("incident_energy", "theta"):
+        expected = np.concatenate([getattr(one.conditions, name) for one in theirs])
+        assert np.array_equal(getattr(mine.conditions, name), expected)
+    assert mine.conditions.names == ("incident_energy", "theta")
+    assert mine.geometry == MESH
+    assert mine.threshold == 0.2
+    assert mine.attributes["particle"] == "e-"
+    inputs = json.loads(mine.attributes["provenance"])["inputs"]
+    sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*parts, last)]
+    assert [one["sha256"] for one in inputs.values()] == sums
+
+
+def test_memory_does_not_grow_with_the_number_of_showers(tmp_path: Path) -> None:
+    mesh = Geometry("wide", (Layer(0, tuple(range(51)), 40),))  # 2000 voxels: 8 MB are 1048 showers
+    part = sample(tmp_path / "part.hdf5", 1100, mesh=mesh)
+
+    def peak(times: int) -> int:
+        tracemalloc.start()
+        convert([part] * times, tmp_path / "out.hdf5")
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1)  # what is imported and kept
+    assert peak(4) < 1.2 * peak(1)
+
+
+def test_an_output_that_is_a_source_is_refused(tmp_path: Path) -> None:
+    path = sample(tmp_path / "a.hdf5")
+    before = path.read_bytes()
+    assert "is the input" in error_of("convert", path, "-o", path)
+    assert "is a file of the input" in error_of("convert", tmp_path, "-o", path)
+    assert path.read_bytes() == before
+
+
+def test_sources_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    first = sample(tmp_path / "a.hdf5")
+    other = Geometry("other", (Layer(0, (0.0, 1.0, 3.0), 12),))
+    output = tmp_path / "out.hdf5"
+    text = error_of("convert", first, sample(tmp_path / "b.hdf5", mesh=other), "-o", output)
+    assert "b.hdf5: its mesh is 'other' (1 layers, 24 voxels), but that of" in text
+    flat = sample(tmp_path / "c.hdf5")
+    with h5py.File(flat, "a") as file:
+        del file["incident_theta"]
+    assert "its conditions are incident_energy, but those of" in error_of("convert", first, flat, "-o", output)
+    assert not output.exists()
+
+
+def test_thresholds_that_differ_are_not_taken_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one, two = (sample(tmp_path / f"{cut}.hdf5", energy_threshold=cut) for cut in (0.1, 0.2))
+    convert([one, two], tmp_path / "out.hdf5")
+    assert "different energy thresholds" in caplog.text
+    assert open_showers(tmp_path / "out.hdf5").threshold is None
+
+
+def test_what_no_reader_takes_is_described(tmp_path: Path) -> None:
+    unknown = tmp_path / "events.h5"
+    with h5py.File(unknown, "w") as file:
+        file["cells"] = np.ones((3, 4, 5))
+    for command in (["convert", "-o", tmp_path / "out.hdf5"], ["inspect"]):
+        text = error_of(*command, unknown)
+        assert "events.h5: holds the datasets cells (3, 4, 5); no reader takes that (readers: calochallenge" in text
+    (tmp_path / "notes.txt").write_text("12 GeV electrons")
+    assert "it begins with b'12 GeV elect'" in error_of("inspect", tmp_path / "notes.txt")
+    (tmp_path / "empty").mkdir()
+    assert "empty: holds nothing" in error_of("inspect", tmp_path / "empty")
+    assert "no such file" in error_of("inspect", tmp_path / "nowhere.h5")
+    assert "did you mean 'calochallenge'" in error_of("inspect", unknown, "--format", "calochalenge")
+    cut_off = tmp_path / "cut.hdf5"
+    cut_off.write_bytes(sample(tmp_path / "whole.hdf5").read_bytes()[:3000])
+    assert "cut.hdf5: cut off" in error_of("inspect", cut_off)
+
+
+def test_what_two_readers_take_is_asked_about(tmp_path: Path) -> None:
+    path = sample(tmp_path / "a.hdf5")
+    READERS.register("twin", Reader("Twin", lambda _: True, READERS.get("calochallenge").open))
+    try:
+        assert "a.hdf5: may be calochallenge or twin (the datasets" in error_of("inspect", path)
+        assert open_sources([path], form="twin")[0] == "twin"
+        (tmp_path / "folder").mkdir()
+        shutil.copy(path, tmp_path / "folder")
+        READERS.forget("twin")
+        READERS.register("twin", Reader("Twin", Path.is_dir, READERS.get("calochallenge").open))
+        with pytest.raises(InputError, match=r"folder: is twin, but .*a.hdf5 is calochallenge"):
+            open_sources([path, tmp_path / "folder"])
+    finally:
+        READERS.forget("twin")
+
+
+def test_inspect_says_what_the_showers_are(tmp_path: Path) -> None:
+    path = sample(tmp_path / "a.hdf5", 200, energy_threshold=1e-3)
+    with h5py.File(path, "a") as file:
+        file["incident_energies"][:] = np.repeat([1000.0, 2000.0], 100)[:, None]
+        file["showers"][:] = 0
+        file["showers"][:, :6] = file["incident_energies"][()] / 10
+        file["showers"][7, 3] = np.nan
+    said = inspect([path])
+    assert said["format"] == "calochallenge (CaloChallenge HDF5)"
+    assert said["geometry"] == "mesh: 4 layers of 3 x 2 (alpha x r), 24 voxels"
+    assert said["showers"] == "200"
+    assert said["incident_energy"] == "1000 to 2000 MeV, 2 values"
+    assert said["theta"].endswith(" rad")
+    assert said["threshold"] == "0.001 MeV"
+    assert said["occupancy"] == "25.00% of the voxels"
+    assert said["response"].startswith("0.6000 ± 0.0000")
+    assert said["problems"] == "NaN or infinite energy: 1 of 200 showers"
+    printed = CliRunner().invoke(main, ["inspect", str(path)]).stdout
+    assert [line.split(":")[0] for line in printed.splitlines()] == list(said)
+
+
+def test_units_that_cannot_be_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = sample(tmp_path / "a.hdf5", 50)
+    with h5py.File(path, "a") as file:
+        file["showers"][:] = file["showers"][()] / 1000
+    assert "are the voxels in GeV" in inspect([path])["problems"]
+    convert([path], tmp_path / "out.hdf5")
+    assert "are the voxels in GeV" in caplog.text
