@@ -24,7 +24,7 @@ from trials import FIGURES, Trial
 
 from caloforge.files import atomic_directory, read_json, write_json
 from caloforge.preprocessing.prepared import load_prepared
-from caloforge.validation.plots.style import BAND, COLOURS, style
+from caloforge.validation.plots.style import BAND, COLOURS, number_decades, style
 
 SHOWN = {**FIGURES, "nll": "-log p [nats per shower]"}
 
@@ -104,6 +104,7 @@ def draw(found: Sequence[dict[str, Any]], path: Path) -> None:
                 if name in FIGURES:
                     axes.axhline(own[0][f"{name}_floor"], color=BAND, ls="--", label="Geant4 against itself")
                 axes.set_xscale("log")
+                number_decades(axes.xaxis)
                 axes.set(xlabel=label, ylabel=SHOWN[name])
         figure.axes[0].legend()
         figure.savefig(path, dpi=120)

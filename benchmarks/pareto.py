@@ -21,7 +21,7 @@ from trials import FIGURES, MORE_STEPS, Trial
 
 from caloforge.files import write_json
 from caloforge.models.registries import FAMILIES
-from caloforge.validation.plots.style import BAND, colours, style
+from caloforge.validation.plots.style import BAND, colours, number_decades, style
 
 STAGES = {
     "tree": ("totals", "layers", "rings", "cells", "early"),
@@ -132,8 +132,10 @@ def _panel(axes: Axes, found: Sequence[dict[str, Any]], name: str, hue: dict[str
             )  # fmt: skip
     axes.axhline(found[0][f"{name}_floor"], color=BAND, ls="--")
     axes.set_xscale("log")
+    number_decades(axes.xaxis)
     if "auc" not in name:
         axes.set_yscale("log")
+        number_decades(axes.yaxis)
 
 
 if __name__ == "__main__":
