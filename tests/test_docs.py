@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import click
 import pytest
 from click.testing import CliRunner
@@ -78,8 +79,9 @@ def test_every_command_is_one_that_may_be_given() -> None:
     written = [(page, words) for page in PAGES for words in _commands(page)]
     for page, words in (*written, *examples):
         seen.add(words[0])
+        here = [certifi.where() if word.endswith(".pem") else word for word in words]  # certificates are read at once
         try:
-            _parse(words)
+            _parse(here)
         except click.ClickException as error:
             wrong.append(f"{page}: caloforge {shlex.join(words)}: {error.format_message()}")
     assert not wrong, "\n".join(wrong)

@@ -82,7 +82,7 @@ def check_object(content: Any, where: str) -> None:
 def test_the_folder_is_what_the_command_writes(tmp_path: Path) -> None:
     """After a wanted change: ``caloforge manifests -o manifests``."""
     write_manifests(tmp_path)
-    written = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    written = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*.yaml")}
     kept = {str(path.relative_to(FOLDER)): path.read_text() for path in FOLDER.rglob("*.yaml")}
     assert kept == written
 

@@ -25,9 +25,9 @@ STAGE = {"steps": 4, "batch_size": 32}
 
 @pytest.fixture(scope="module")
 def tilted_showers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 showers of one layer, whose direction in alpha follows the incident phi."""
+    """250 showers of one layer, whose direction in alpha follows the incident phi."""
     rng = np.random.default_rng(0)
-    n = 200
+    n = 250
     conditions = Conditions(rng.uniform(1e3, 1e4, n), theta=rng.uniform(0.5, 2.5, n), phi=rng.uniform(-np.pi, np.pi, n))
     towards = np.cos(FLAT.alpha_of_voxel[None] - conditions.phi[:, None]) + 1.2
     voxels = towards * rng.gamma(2, 1, (n, FLAT.n_voxels))

@@ -17,7 +17,7 @@ from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES
 from caloforge.models.training.data import TrainingData
 from caloforge.models.training.train import data_spec
-from caloforge.preprocessing.prepare import prepare
+from caloforge.preprocessing.prepare import PrepareSettings, prepare
 from caloforge.preprocessing.prepared import Prepared, open_split
 from caloforge.showers import Conditions, open_showers, write_showers
 
@@ -31,11 +31,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
     """100 showers without any symmetry in training, told apart by their energies; and the file."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
-    n = 166
+    n = 250
     conditions = Conditions(1000.0 + np.arange(n))
     with write_showers(folder / "showers.hdf5", MESH, attributes={"energy_threshold": 1.0}, provenance={}) as writer:
         writer.append(conditions, rng.uniform(2, 20, (n, MESH.n_voxels)).astype(np.float32))
-    return folder / "showers.hdf5", prepare(open_showers(folder / "showers.hdf5"), folder / "prepared")
+    return folder / "showers.hdf5", prepare(
+        open_showers(folder / "showers.hdf5"), folder / "prepared", settings=PrepareSettings(validation_fraction=0.4)
+    )
 
 
 def data_of(prepared: tuple[Path, Prepared], folder: Path, *, symmetric: bool, seed: int = 0) -> TrainingData:
