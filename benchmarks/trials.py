@@ -22,10 +22,11 @@ import torch
 import yaml
 
 from caloforge.files import read_json, write_json
-from caloforge.models.bundle import Generator, load_bundle
+from caloforge.models.bundle import load_bundle
+from caloforge.models.likelihood.log_prob import TOTAL, log_probs
 from caloforge.preprocessing.prepare import PrepareSettings, prepare
 from caloforge.preprocessing.prepared import load_prepared, open_split
-from caloforge.showers import Showers, open_showers, write_showers
+from caloforge.showers import Showers, cut, open_showers, write_showers
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.row import HEADLINE
 
@@ -146,12 +147,8 @@ def _measured(bundle: Path, reference: Path) -> dict[str, float]:
 
 def _copy(showers: Showers, path: Path, threshold: float) -> None:
     with write_showers(path, showers.geometry, attributes={"energy_threshold": threshold}, provenance={}) as writer:
-        start = 0
-        for chunk in showers.chunks():
-            writer.append(
-                showers.conditions.take(slice(start, start + len(chunk))), np.where(chunk < threshold, 0, chunk)
-            )
-            start += len(chunk)
+        for conditions, voxels in showers.pairs():
+            writer.append(conditions, cut(voxels, threshold))
 
 
 def _measure() -> None:
@@ -167,20 +164,7 @@ def _measure() -> None:
     milliseconds = time.process_time() - start
     print(sum(weights.numel() for weights in generator.network.parameters()), milliseconds)
     if generator.network.has_likelihood:
-        print(_negative_log_likelihood(generator, showers))
-
-
-def _negative_log_likelihood(generator: Generator, showers: Showers) -> float:
-    """Return nats for each shower, the density in MeV of each hit."""
-    total, start = 0.0, 0
-    with torch.inference_mode():
-        for voxels in showers.chunks(100):
-            taken = showers.conditions.take(slice(start, start + len(voxels)))
-            conditions = np.stack([getattr(taken, name) for name in generator.condition_names], 1)
-            parts = generator.network.log_prob(torch.from_numpy(conditions).float(), torch.from_numpy(voxels).float())
-            total -= float(sum(values.double().sum() for values in parts.values()))
-            start += len(voxels)
-    return total / len(showers)
+        print(-sum(float(found[TOTAL].sum()) for found in log_probs(generator.network, showers)) / len(showers))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,19 @@ def in_pod() -> bool:
     return ACCOUNT.exists()
 
 
-class Toleration(Config):
+class Plain(Config):
+    """Settings that an object of the cluster shows to whoever sees it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, values: Any) -> Any:
+        """Refuse secrets before anything else may quote them: whoever sees the object may read its plain fields."""
+        if isinstance(values, Mapping):
+            refuse_secrets(values)
+        return values
+
+
+class Toleration(Plain):
     """A taint that a pod may ignore, as in Kubernetes.
 
     Attributes:
@@ -85,14 +97,6 @@ class Toleration(Config):
     value: LabelValue | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     seconds: int | None = Field(default=None, ge=0, lt=2**31)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secrets(cls, values: Any) -> Any:
-        """Refuse secrets before anything else may quote them: whoever sees the object may read its plain fields."""
-        if isinstance(values, Mapping):
-            refuse_secrets(values)
-        return values
 
     @model_validator(mode="after")
     def _as_kubernetes_has_it(self) -> Self:
@@ -117,7 +121,7 @@ class SecretKey(Config):
     key: SecretEntry
 
 
-class Pod(Config):
+class Pod(Plain):
     """What a pod asks of the cluster and finds there; a local run takes its environment variables only.
 
     Attributes:
@@ -153,14 +157,6 @@ class Pod(Config):
     labels: dict[QualifiedName, LabelValue] = Field(default_factory=dict)
     annotations: dict[AnnotationKey, str] = Field(default_factory=dict)
     image_pull_secrets: tuple[ObjectName, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secrets(cls, values: Any) -> Any:
-        """Refuse secrets before anything else may quote them: whoever sees the object may read its plain fields."""
-        if isinstance(values, Mapping):
-            refuse_secrets(values)
-        return values
 
     @model_validator(mode="after")
     def _as_kubernetes_has_it(self) -> Self:
