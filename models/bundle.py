@@ -16,6 +16,7 @@ from pydantic import Field
 from safetensors.torch import save_file
 
 from caloforge.arrays import fill, read_weights
+from caloforge.conditions import ConditionNames
 from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
@@ -27,7 +28,7 @@ from caloforge.models.registries import FAMILIES
 from caloforge.names import inside
 from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared, load_transforms
-from caloforge.showers import ConditionNames, Conditions, EnergyRange
+from caloforge.showers import Conditions, EnergyRange
 
 logger = logging.getLogger(__name__)
 

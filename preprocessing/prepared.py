@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from caloforge.arrays import fill, read_arrays, read_weights
+from caloforge.conditions import ConditionNames
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import read_json
 from caloforge.geometry import Geometry, read_mesh
-from caloforge.showers import ConditionNames, Conditions, EnergyRange, Showers, open_showers
+from caloforge.showers import Conditions, EnergyRange, Showers, open_showers
 from caloforge.source import Source
 
 if TYPE_CHECKING:
@@ -88,10 +89,14 @@ class Prepared:
         columns = read_arrays(file, [f"{split}_{name}" for name in self.conditions])
         kept = {name: columns[f"{split}_{name}"] for name in self.conditions}
         for name, values in kept.items():
-            if values.dtype.kind != "f" or values.shape != self.splits[split].shape or not np.isfinite(values).all():
+            if (
+                values.dtype.kind not in "fi"
+                or values.shape != self.splits[split].shape
+                or not np.isfinite(values).all()
+            ):
                 text = f"expected {len(self.splits[split])} finite numbers; run preprocess again"
                 raise InputError(f"{file}: {split}_{name}: {text}")
-        return Conditions(**kept)
+        return Conditions.of(kept)
 
     def transforms(self) -> Transforms:
         """Return the fitted transforms."""

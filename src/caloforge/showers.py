@@ -6,12 +6,12 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import h5py
 import numpy as np
@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from caloforge.conditions import COLUMNS, ETA
+from caloforge.conditions import Conditions as Conditions  # noqa: PLC0414 - most know it by this module
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, geometries_with, load_geometry
 from caloforge.hdf5 import find_dataset, open_hdf5, read_attributes, reading
@@ -34,21 +36,6 @@ IntArray = NDArray[np.int64]
 CHUNK_BYTES = 8 * 2**20
 """How much of a file is in memory at a time while streaming."""
 
-_ANGLES = {"theta": "incident_theta", "phi": "incident_phi"}
-
-_ETA = "incident_eta"
-"""Pseudorapidity, from which the polar angle is worked out where a file has no ``incident_theta``."""
-
-_TURN = 2 * np.pi * (1 + 1e-6)  # a float32 may round up
-
-_BOUNDS: Mapping[str, tuple[float, float, str]] = {
-    "incident_energies": (1e-6, 1e15, "MeV"),  # 1 eV; three times the most that a cosmic ray was seen with
-    "incident_theta": (0.0, _TURN / 2, "rad"),
-    "incident_phi": (-_TURN, _TURN, "rad"),
-    _ETA: (-20.0, 20.0, "(pseudorapidity)"),
-}
-"""What a column can be; what is outside is damaged or in another unit."""
-
 _NEEDED = frozenset({"geometry_xml", "geometry_name", "energy_threshold", "threshold_deposit_MeV", "energy_scale"})
 """Attributes that change what is read."""
 
@@ -59,10 +46,6 @@ _OTHER_UNITS = re.compile(r"\b[TGk]?eV\b|\bdeg(rees?)?\b", re.IGNORECASE)
 _OWN_UNITS = re.compile(r"\b(MeV|rad(ians?)?)\b", re.IGNORECASE)
 
 
-ConditionNames = tuple[Literal["incident_energy", "theta", "phi"], ...]
-"""Names of the conditions of a sample or a generator, the incident energy first."""
-
-
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
     if not 0 < limits[0] <= limits[1]:
         raise PydanticCustomError("energy_range", "expected a least and a greatest energy in MeV")
@@ -71,39 +54,6 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
 
 EnergyRange = Annotated[tuple[float, float], AfterValidator(_ordered)]
 """Least and greatest incident energy, MeV."""
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a shower is conditioned on, one row per shower.
-
-    Attributes:
-        incident_energy: (N,) float64, MeV.
-        theta: (N,) float64, rad, if the sample has it.
-        phi: (N,) float64, rad, if the sample has it.
-    """
-
-    incident_energy: FloatArray
-    theta: FloatArray | None = None
-    phi: FloatArray | None = None
-
-    def __len__(self) -> int:
-        """Return the number of showers."""
-        return len(self.incident_energy)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the conditions that are there, the incident energy first."""
-        return ("incident_energy", *(name for name in _ANGLES if getattr(self, name) is not None))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Conditions]) -> Conditions:
-        """Return the conditions of several samples that have the same ones, one after the other."""
-        return cls(**{name: np.concatenate([getattr(one, name) for one in parts]) for name in parts[0].names})
-
-    def take(self, rows: slice | IntArray) -> Conditions:
-        """Return the conditions of some rows."""
-        return Conditions(**{name: getattr(self, name)[rows] for name in self.names})
 
 
 @dataclass(frozen=True)
@@ -144,31 +94,20 @@ class Showers:
         """Conditions of the selected showers.
 
         Raises:
-            InputError: an incident energy is none that a particle has, or an angle is none in rad.
+            InputError: an incident energy is none that a particle has, an angle is none in rad, or a particle is no PDG code.
         """
-        columns = {}
+        found = {}
         with open_hdf5(self.path) as file:
-            for key in ("incident_energies", *_ANGLES.values(), _ETA):
-                if (found := find_dataset(self.path, file, key)) is not None:
-                    with reading(self.path, key):
-                        columns[key] = np.asarray(found, dtype=np.float64).reshape(-1)[self.rows]
-        for key, column in columns.items():
-            self._check_column(key, column)
-        if "incident_theta" not in columns and _ETA in columns:
-            columns["incident_theta"] = 2 * np.arctan(np.exp(-columns[_ETA]))
-        angles = {name: columns[key] for name, key in _ANGLES.items() if key in columns}
-        return Conditions(columns["incident_energies"], **angles)
-
-    def _check_column(self, key: str, values: FloatArray) -> None:
-        low, high, unit = _BOUNDS[key]
-        wrong = ~((values >= low) & (values <= high))  # true for NaN
-        if wrong.any():
-            where = int(np.argmax(wrong))
-            msg = (
-                f"{self.path}: {key}: row {self.rows[where]} is {values[where]:g}; {int(wrong.sum())} of {len(values)} "
-                f"are not between {low:.6g} and {high:.6g} {unit}"
-            )
-            raise InputError(msg)
+            for column in (*COLUMNS.values(), ETA):
+                if (dataset := find_dataset(self.path, file, column.dataset)) is not None:
+                    with reading(self.path, column.dataset):
+                        values = np.asarray(dataset, dtype=np.float64).reshape(-1)[self.rows]
+                    column.check(values, where=self.path, rows=self.rows)
+                    found[column.dataset] = values
+        columns = {name: found[column.dataset] for name, column in COLUMNS.items() if column.dataset in found}
+        if "theta" not in columns and ETA.dataset in found:
+            columns["theta"] = 2 * np.arctan(np.exp(-found[ETA.dataset]))
+        return Conditions.of(columns)
 
     def chunks(self, size: int | None = None, *, threshold: float | None = None) -> Iterator[VoxelArray]:
         """Yield the selected showers in order, (n, V) float32 MeV, n at most ``size``.
@@ -276,7 +215,7 @@ def open_showers(path: Path, geometry: Geometry | str | Path | None = None, *, p
 def _check_datasets(path: Path, file: h5py.File) -> tuple[int, int]:
     """Return the number of showers and of voxels."""
     found = {}
-    for name in ("incident_energies", "showers", *_ANGLES.values(), _ETA):
+    for name in ("showers", *(column.dataset for column in (*COLUMNS.values(), ETA))):
         if (dataset := find_dataset(path, file, name)) is not None:
             found[name] = dataset
         elif name in ("incident_energies", "showers"):
@@ -348,31 +287,37 @@ def _resolve_geometry(
 class ShowerWriter:
     """Append showers to a file that is being written; made by :func:`write_showers`."""
 
-    def __init__(self, file: h5py.File, geometry: Geometry, output: Hdf5Output) -> None:
-        """Take an open, empty HDF5 file; datasets are made with the first rows."""
-        self._file = file
+    def __init__(self, path: Path, file: h5py.File, geometry: Geometry, output: Hdf5Output) -> None:
+        """Take an open, empty HDF5 file that goes to ``path``; datasets are made with the first rows."""
+        self._path, self._file = path, file
         self._geometry = geometry
         self._output = output
 
     def append(self, conditions: Conditions, voxels: ArrayLike) -> None:
-        """Add (n, V) voxel energies in MeV and their n conditions."""
+        """Add (n, V) voxel energies in MeV and their n conditions.
+
+        Raises:
+            InputError: a condition is none that a particle has.
+        """
+        conditions.check(where=self._path)
         values = np.asarray(voxels, dtype=np.float32)
         if values.shape != (len(conditions), self._geometry.n_voxels):
             msg = f"expected voxels of shape {(len(conditions), self._geometry.n_voxels)}, got {values.shape}"
             raise ValueError(msg)
-        columns: dict[str, NDArray[Any]] = {"showers": values, "incident_energies": conditions.incident_energy[:, None]}
-        for name in conditions.names[1:]:
-            columns[_ANGLES[name]] = getattr(conditions, name)[:, None]
-        for name, column in columns.items():
-            self._extend(name, column.astype(np.float32))
+        columns: dict[str, NDArray[Any]] = {"showers": values}
+        for name in conditions.names:
+            column, of_showers = COLUMNS[name], getattr(conditions, name)
+            columns[column.dataset] = of_showers if column.whole else of_showers[:, None].astype(np.float32)
+        for dataset, content in columns.items():
+            self._extend(dataset, content)
         self._output.check()
 
-    def _extend(self, name: str, values: NDArray[np.float32]) -> None:
+    def _extend(self, name: str, values: NDArray[Any]) -> None:
         if name not in self._file:
-            width = values.shape[1]
-            rows = max(1, min(1024, 2**20 // (4 * width)))
+            shape = values.shape[1:]
+            rows = max(1, min(1024, 2**20 // (values.itemsize * math.prod(shape))))
             self._file.create_dataset(
-                name, shape=(0, width), maxshape=(None, width), dtype="f4", chunks=(rows, width),
+                name, shape=(0, *shape), maxshape=(None, *shape), dtype=values.dtype, chunks=(rows, *shape),
                 compression="gzip", compression_opts=4, shuffle=True,
             )  # fmt: skip
         dataset = self._file[name]
@@ -401,5 +346,5 @@ def write_showers(
             file.attrs["provenance"] = json.dumps(provenance)
             for key, value in attributes.items():
                 file.attrs[key] = value
-            yield ShowerWriter(file, geometry, output)
+            yield ShowerWriter(path, file, geometry, output)
         output.check()

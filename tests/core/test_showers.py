@@ -43,7 +43,8 @@ def test_pseudorapidity_is_read_as_polar_angle(tmp_path: Path) -> None:
 def test_written_showers_are_read_back_whole(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     voxels = rng.random((700, MESH.n_voxels), dtype=np.float32)
-    conditions = Conditions(rng.uniform(1e3, 1e5, 700), theta=rng.random(700), phi=rng.random(700))
+    particle = rng.choice(np.array([11, -211, 1000020040]), 700)
+    conditions = Conditions(rng.uniform(1e3, 1e5, 700), theta=rng.random(700), phi=rng.random(700), particle=particle)
     path = tmp_path / "showers.hdf5"
     with write_showers(path, MESH, attributes={"energy_threshold": 0.1}, provenance={"seed": 3}) as writer:
         for rows in (slice(0, 300), slice(300, 700)):
@@ -54,10 +55,18 @@ def test_written_showers_are_read_back_whole(tmp_path: Path) -> None:
     assert json.loads(showers.attributes["provenance"]) == {"seed": 3}
     assert np.array_equal(showers.read(), voxels)
     assert np.allclose(showers.conditions.incident_energy, conditions.incident_energy)
-    assert showers.conditions.names == ("incident_energy", "theta", "phi")
+    assert showers.conditions.names == ("incident_energy", "theta", "phi", "particle")
+    read = showers.conditions.particle
+    assert read is not None
+    assert read.dtype == np.int64
+    assert np.array_equal(read, particle)
+    part = showers.select([3, 500]).conditions
+    assert np.array_equal(Conditions.joined([part, part]).particle, particle[[3, 500, 3, 500]])
     with h5py.File(path) as file:  # any CaloChallenge tool reads these two
         assert file["incident_energies"].shape == (700, 1)
         assert file["showers"].shape == (700, MESH.n_voxels)
+        assert file["incident_pdg"].shape == (700,)
+        assert file["incident_pdg"].dtype == np.int64
 
 
 def test_selection_reads_dense_and_sparse_rows(demo_showers: Path) -> None:
@@ -133,6 +142,31 @@ def test_bad_incident_energy_is_named_with_its_row(tmp_path: Path, value: float)
     showers = open_showers(raw_file(tmp_path / "a.hdf5", incident_energies=energies))
     with pytest.raises(InputError, match=r"incident_energies: row 3 is"):
         _ = showers.conditions
+
+
+@pytest.mark.parametrize("value", [0, 22.5, np.nan, 1e12])
+def test_a_particle_that_is_no_pdg_code_is_named_with_its_row(tmp_path: Path, value: float) -> None:
+    path = raw_file(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        file["incident_pdg"] = np.array([22, 11, 22, 22, value])
+    with pytest.raises(InputError, match=r"incident_pdg: row 4 is .*; 1 of 2 are not PDG codes"):
+        _ = open_showers(path).select([1, 4]).conditions
+    assert open_showers(path).select([0, 1]).conditions.particle is not None
+    with h5py.File(path, "a") as file:
+        del file["incident_pdg"]
+        file["incident_pdg"] = np.full(4, 22)
+    with pytest.raises(InputError, match="incident_pdg has 4 rows but showers has 5"):
+        open_showers(path)
+
+
+def test_conditions_that_no_particle_has_are_not_written(tmp_path: Path) -> None:
+    conditions = Conditions(np.ones(2), theta=np.array([1.0, 57.3]))
+    with (
+        pytest.raises(InputError, match=r"out.hdf5: incident_theta: row 1 is 57.3; 1 of 2 are not between 0 and 3.14"),
+        write_showers(tmp_path / "out.hdf5", MESH, attributes={}, provenance={}) as writer,
+    ):
+        writer.append(conditions, np.ones((2, MESH.n_voxels)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_energies_below_the_threshold_are_zero_where_that_is_asked_for(tmp_path: Path) -> None:
