@@ -13,6 +13,9 @@ READERS: Registry[Reader] = Registry(
     "format",
     {
         "calochallenge": "caloforge.preprocessing.readers.calochallenge:CALOCHALLENGE",
+        "par04": "caloforge.preprocessing.readers.par04:PAR04",
+        "par04_energies": "caloforge.preprocessing.readers.par04_energies:PAR04_ENERGIES",
+        "lemurs": "caloforge.preprocessing.readers.lemurs:LEMURS",
     },
     group="caloforge.readers",
 )

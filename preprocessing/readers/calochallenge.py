@@ -13,8 +13,8 @@ from caloforge.showers import WRITTEN, open_showers
 
 def recognises(path: Path) -> bool:
     """Return whether a file has the two datasets, showers being flat."""
-    shapes = layout_of(path)
-    return "incident_energies" in shapes and len(shapes.get("showers", ())) == 2
+    held = layout_of(path)
+    return "incident_energies" in held and "showers" in held and len(held["showers"].shape) == 2
 
 
 def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerStream:

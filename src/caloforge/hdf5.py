@@ -72,8 +72,14 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def find_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
+def find_dataset(path: Path, file: h5py.File, name: str, *, fields: tuple[str, ...] = ()) -> h5py.Dataset | None:
     """Return a dataset of numbers, complete as far as can be seen without reading it; None if it is not there.
+
+    Args:
+        path: the file, for messages.
+        file: it, open.
+        name: of the dataset.
+        fields: of a compound dataset, those that must be there; none: it must be no compound.
 
     Raises:
         InputError: it is something else, holds no numbers, or what it consists of is missing.
@@ -93,11 +99,29 @@ def find_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
             raise
         if not isinstance(found, h5py.Dataset):
             raise InputError(f"{path}: {name}: is a {type(found).__name__.lower()}, expected a dataset of numbers")
-        if found.shape is None or found.dtype.kind not in "iuf":
+        if missing := [one for one in fields if one not in (found.dtype.names or ())]:
+            here = ", ".join(found.dtype.names or ()) or _kind(found)
+            raise InputError(f"{path}: {name}: has no field {missing[0]!r} (found: {here})")
+        kinds = [found.dtype[one].base.kind for one in fields] or [found.dtype.kind]
+        if found.shape is None or not set(kinds) <= set("iuf"):
             raise InputError(f"{path}: {name}: expected numbers, found {_kind(found)}")
         _check_filters(path, found, name)
         _check_complete(path, found, name)
         return found
+
+
+def rows_at_a_time(dataset: h5py.Dataset, n_bytes: int) -> int:
+    """Return how many rows of a dataset to read at a time, so that each of its chunks is decompressed once.
+
+    Args:
+        dataset: N rows.
+        n_bytes: about how much of it may be in memory; where a chunk has more rows, up to eight times as much.
+    """
+    row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    rows = max(1, n_bytes // max(1, row))
+    if dataset.chunks and (of_chunk := dataset.chunks[0]) <= 8 * rows:
+        return -(-rows // of_chunk) * of_chunk
+    return rows
 
 
 def read_attributes(path: Path, file: h5py.File, *, needed: frozenset[str]) -> dict[str, Any]:
