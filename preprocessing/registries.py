@@ -16,6 +16,7 @@ READERS: Registry[Reader] = Registry(
         "par04": "caloforge.preprocessing.readers.par04:PAR04",
         "par04_energies": "caloforge.preprocessing.readers.par04_energies:PAR04_ENERGIES",
         "lemurs": "caloforge.preprocessing.readers.lemurs:LEMURS",
+        "atlas_csv": "caloforge.preprocessing.readers.atlas_csv:ATLAS_CSV",
     },
     group="caloforge.readers",
 )

@@ -12,7 +12,7 @@ from caloforge.preprocessing.readers.layout import layout_of
 from caloforge.preprocessing.readers.mesh import Part, check_angles, open_mesh
 from caloforge.preprocessing.readers.par04 import ANGLES
 from caloforge.preprocessing.readers.reader import Reader, ShowerStream
-from caloforge.showers import Conditions
+from caloforge.showers import Conditions, check_units
 
 _FIELDS = ("showers", "incident_energy")
 
@@ -33,6 +33,7 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
         events = find_dataset(path, file, "events", fields=_FIELDS)
         if events is None:
             raise InputError(f"{path}: dataset 'events' is missing (found: {', '.join(sorted(file))})")
+        check_units(path, events, "events")
         shape = events.dtype["showers"].shape
         if len(shape) != 3 or len(events.shape) != 1:
             raise InputError(f"{path}: events: expected showers of shape (R, PHI, Z), got {shape}")
@@ -43,7 +44,9 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
             columns = {key: np.asarray(events.fields(name)[:], dtype=np.float64) for key, name in names.items()}
     if columns["incident_energy"].ndim != 1:
         raise InputError(f"{path}: events: expected one incident_energy for each event")
-    part = Part("events", check_angles(path, Conditions(**{key: one.reshape(-1) for key, one in columns.items()})), "showers")
+    part = Part(
+        "events", check_angles(path, Conditions(**{key: one.reshape(-1) for key, one in columns.items()})), "showers"
+    )
     return open_mesh(path, [part], shape, geometry, particle)
 
 

@@ -81,6 +81,7 @@ def open_mesh(
 
 def _read(path: Path, file: h5py.File, part: Part) -> Iterator[tuple[Conditions, VoxelArray]]:
     dataset = find_dataset(path, file, part.dataset, fields=(part.field,) if part.field else ())
+    assert dataset is not None, "the reader has looked"
     rows = rows_at_a_time(dataset, CHUNK_BYTES)
     values = dataset.fields(part.field) if part.field else dataset
     for start in range(0, len(part.conditions), rows):
@@ -139,9 +140,15 @@ def _geometry(path: Path, shape: tuple[int, ...], geometry: str | None, particle
         known = _MESHES.get((detector, (n_r, n_phi, n_z)))
         if known is None:
             names = ", ".join(sorted({name for name, _ in _MESHES}))
-            said = f"of {detector}, whose" if detector else f"and neither file nor folder are named after a detector ({names}); the"
+            said = (
+                f"of {detector}, whose"
+                if detector
+                else f"and neither file nor folder are named after a detector ({names}); the"
+            )
             text = f"has a mesh of {n_r} x {n_phi} x {n_z} (r, phi, z) {said} sizes of cells are not known"
-            raise InputError(f"{path}: {text}: give --geometry, a name ({', '.join(_MESHES.values())}) or a binning XML")
+            raise InputError(
+                f"{path}: {text}: give --geometry, a name ({', '.join(_MESHES.values())}) or a binning XML"
+            )
         geometry = known
     mesh = load_geometry(geometry, particle=particle, n_voxels=n_r * n_phi * n_z)
     first = mesh.active_layers[0]

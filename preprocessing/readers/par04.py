@@ -13,7 +13,7 @@ from caloforge.hdf5 import find_dataset, open_hdf5, reading
 from caloforge.preprocessing.readers.layout import layout_of
 from caloforge.preprocessing.readers.mesh import Part, check_angles, open_mesh
 from caloforge.preprocessing.readers.reader import Reader, ShowerStream
-from caloforge.showers import Conditions
+from caloforge.showers import Conditions, check_units
 
 ANGLES = {"theta": "incident_theta", "phi": "incident_phi"}
 """Rad: the polar angle from the axis of the barrel, so that pi/2 is perpendicular, and the azimuth."""
@@ -37,11 +37,14 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
         if showers is None or len(showers.shape) != 4:
             found = "none" if showers is None else f"shape {showers.shape}"
             raise InputError(f"{path}: expected a dataset showers (N, R, PHI, Z), found {found}")
+        check_units(path, showers, "showers")
         shape = showers.shape
         energy = _column(path, file, "incident_energy", shape[0])
         if energy is None:
             raise InputError(f"{path}: dataset 'incident_energy' is missing (found: {', '.join(sorted(file))})")
-        angles = {key: values for key, name in ANGLES.items() if (values := _column(path, file, name, shape[0])) is not None}
+        angles = {
+            key: values for key, name in ANGLES.items() if (values := _column(path, file, name, shape[0])) is not None
+        }
     part = Part("showers", check_angles(path, Conditions(energy, **angles)))
     return open_mesh(path, [part], shape[1:], geometry, particle)
 
@@ -50,6 +53,7 @@ def _column(path: Path, file: h5py.File, name: str, n: int) -> NDArray[np.float6
     dataset = find_dataset(path, file, name)
     if dataset is None:
         return None
+    check_units(path, dataset, name)
     if dataset.shape not in ((n,), (n, 1)):
         raise InputError(f"{path}: {name}: expected shape ({n},), as many as showers, got {dataset.shape}")
     with reading(path, name):

@@ -12,7 +12,7 @@ from caloforge.hdf5 import find_dataset, open_hdf5
 from caloforge.preprocessing.readers.layout import Held, layout_of
 from caloforge.preprocessing.readers.mesh import Part, angle_of, check_angles, open_mesh
 from caloforge.preprocessing.readers.reader import Reader, ShowerStream
-from caloforge.showers import Conditions
+from caloforge.showers import Conditions, check_units
 
 
 def _energies(held: dict[str, Held]) -> dict[str, float]:
@@ -45,8 +45,12 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
     with open_hdf5(path) as file:
         for name, energy in energies.items():
             if shapes[name] != shapes[first]:
-                raise InputError(f"{path}: the mesh of {name!r} is {shapes[name]}, but that of {first!r} {shapes[first]}")
-            find_dataset(path, file, name)
+                raise InputError(
+                    f"{path}: the mesh of {name!r} is {shapes[name]}, but that of {first!r} {shapes[first]}"
+                )
+            dataset = find_dataset(path, file, name)
+            assert dataset is not None
+            check_units(path, dataset, name)
             n = held[name].shape[0]
             angle = None if theta is None else np.full(n, theta)
             parts.append(Part(name, check_angles(path, Conditions(np.full(n, 1000 * energy), theta=angle))))

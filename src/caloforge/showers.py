@@ -227,7 +227,7 @@ def _check_datasets(path: Path, file: h5py.File) -> tuple[int, int]:
     if shape[0] == 0:
         raise InputError(f"{path}: showers: the file holds no showers")
     for name, dataset in found.items():
-        _check_units(path, dataset, name)
+        check_units(path, dataset, name)
         if name == "showers" or dataset.shape in ((shape[0],), (shape[0], 1)):
             continue
         if dataset.shape[:1] != shape[:1] and dataset.size != shape[0]:
@@ -238,7 +238,7 @@ def _check_datasets(path: Path, file: h5py.File) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def _check_units(path: Path, dataset: h5py.Dataset, name: str) -> None:
+def check_units(path: Path, dataset: h5py.Dataset, name: str) -> None:
     """Refuse a dataset that says itself that it is in other units; most say nothing."""
     with reading(path, f"units of {name}"):
         for where in (dataset.attrs, dataset.file.attrs):
