@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from safetensors.torch import save_file
+from scipy.special import ndtri
 
 from caloforge.arrays import fill, read_weights
 from caloforge.conditions import ConditionNames
@@ -161,16 +162,26 @@ class Generator:
 
 
 class NoiseStream:
-    """Rows of standard normal numbers, the same whatever the sizes in which they are asked for."""
+    """Rows of standard normal numbers: row i is the same whatever was asked for before, here and in C++.
+
+    Philox4x64-10 (Salmon et al., SC'11) with the key (seed, 0) maps the counters (1, i, 0, 0), (2, i, 0, 0), ... to
+    four words of 64 bits each; each word is two numbers x of 32 bits, the lower half first, and
+    z = Phi^-1((x + 1/2) / 2^32). ``serving/cpp/caloforge.hpp`` has the same stream.
+    """
 
     def __init__(self, seed: int, n_features: int) -> None:
-        """Start the stream of a seed."""
-        self._random = np.random.Generator(np.random.Philox(seed))
-        self._n = n_features
+        """Start the stream of a seed at row 0."""
+        self._seed, self._n = seed, n_features
+        self._next = 0
 
     def rows(self, n: int) -> NDArray[np.float32]:
         """Return the next (n, n_features) float32 numbers."""
-        return self._random.standard_normal((n, self._n), dtype=np.float32)
+        result = np.empty((n, self._n), np.float32)
+        for i, row in enumerate(result, self._next):
+            words = np.random.Philox(key=self._seed, counter=[0, i, 0, 0]).random_raw(-(-self._n // 2))
+            row[:] = ndtri((words.astype("<u8").view("<u4")[: self._n] + 0.5) * 2.0**-32)
+        self._next += n
+        return result
 
 
 def condition_columns(conditions: Conditions, names: tuple[str, ...]) -> NDArray[np.float32]:
