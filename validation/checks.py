@@ -15,6 +15,7 @@ from caloforge.preprocessing.units import wrong_units
 from caloforge.progress import Progress
 from caloforge.showers import Showers
 from caloforge.validation.observables.summary import Summary, checked_chunks
+from caloforge.validation.row import Row
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +171,19 @@ def overlap_warnings(copies: Mapping[str, float], training: Showers) -> list[str
         "held out, so that memorisation goes unseen"
         for name, share in copies.items()
         if share > MOST_COPIES
+    ]
+    for text in warnings:
+        logger.warning("validate: %s", text)
+    return warnings
+
+
+def impossible_warnings(rows: Sequence[Row]) -> list[str]:
+    """Say whose showers include some that the generator behind the likelihood holds to be impossible."""
+    counts = {row.generator: int(row.extra.get("impossible", 0)) for row in rows}
+    warnings = [
+        f"{name}: {count} of {rows[0].n} showers have the probability 0; their mean log-likelihood is that of the others"
+        for name, count in counts.items()
+        if count
     ]
     for text in warnings:
         logger.warning("validate: %s", text)

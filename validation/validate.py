@@ -7,8 +7,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.errors import InputError
 from caloforge.outputs import check_folder, result_folder
@@ -25,6 +27,7 @@ from caloforge.validation.checks import (
     check_values,
     copy_warnings,
     energy_warnings,
+    impossible_warnings,
     overlap_warnings,
     shared_energies,
 )
@@ -46,8 +49,14 @@ from caloforge.validation.report.leaderboard import ranked
 from caloforge.validation.report.power import with_detectable
 from caloforge.validation.report.tables import summary_markdown, tables_csv
 from caloforge.validation.report.verdict import NOTABLE, overall, verdict
+from caloforge.validation.row import Row
+
+if TYPE_CHECKING:
+    from caloforge.validation.figures.likelihood import Scorer
 
 logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float64]
 
 REPORT = "validation report"
 """Kind of result, in the folder's record."""
@@ -60,6 +69,7 @@ def validate(
     *,
     floor: Showers | None = None,
     training: Showers | None = None,
+    likelihood: Path | None = None,
     timings: Mapping[str, float] | None = None,
     protocol: str = "quick",
     seed: int = 0,
@@ -84,6 +94,7 @@ def validate(
         floor: a second sample of Geant4, which no generator has seen either; without it the reference is
             halved at random, which halves the number of showers that everything is compared with.
         training: what the generators were trained on; with it, showers that repeat it are found.
+        likelihood: bundle of a generator whose likelihood is exact; with it, how likely the samples are is compared.
         timings: generator name to milliseconds per shower.
         protocol: name in :data:`caloforge.validation.registries.PROTOCOLS`.
         seed: of the random choices.
@@ -96,10 +107,12 @@ def validate(
 
     Raises:
         InputError: there is no such protocol, or it says nothing about the geometry; a sample is too small, has
-            other voxels or units than the reference, or holds energies that are no energies.
+            other voxels or units than the reference, or holds energies that are no energies; the bundle cannot say
+            how likely they are.
     """
     rules = PROTOCOLS.get(protocol)
     inputs = [one.path for one in (reference, *generated.values(), floor, training) if one is not None]
+    inputs += [] if likelihood is None else [likelihood]
     check_folder(output, REPORT, inputs=inputs, overwrite=overwrite)
     with step("validate"):
         clock = _Clock()
@@ -115,6 +128,7 @@ def validate(
         check_values({"reference": reference, **others})
         check_timings(timings)
         check_twice(generated)
+        scorer = None if likelihood is None else _scorer(likelihood, reference, generated, floor)
         samples = _choose(reference, generated, floor, seed=seed)
         threshold = rules.threshold((reference, *others.values()))
         logger.info(
@@ -141,12 +155,18 @@ def validate(
             rows += found
             copies = {"reference": "reference_copies", "second sample": "floor_copies"}
             warnings += overlap_warnings({name: found[0].extra[key] for name, key in copies.items()}, training)
+        residuals: dict[str, FloatArray] = {}
+        if scorer is not None:
+            found, residuals = _scored(scorer, samples)
+            rows += found
+            warnings += impossible_warnings(found)
         rows += in_bins(truth.summary, second.summary, summaries)
         rows = with_detectable(rows, NOTABLE)
         made = provenance(
             inputs={
                 "reference": reference.path,
                 **{name: s.path for name, s in others.items() if s.path != reference.path},
+                **({} if scorer is None else {"likelihood": scorer.weights}),
             },
             seed=seed,
         )
@@ -189,7 +209,7 @@ def validate(
             for name, showers in {REFERENCE: samples.reference, **samples.generated}.items()
         }
         with result_folder(output, REPORT, inputs=inputs, overwrite=overwrite) as folder:
-            plots = write_plots(truth.summary, summaries, metrics, shown, folder / "plots")
+            plots = write_plots(truth.summary, summaries, metrics, shown, folder / "plots", residuals=residuals)
             clock.lap("draw")
             metrics = metrics.model_copy(update={"seconds": clock.seconds})
             write_report(metrics, plots, shown, reference.geometry, folder / "report.html")
@@ -197,6 +217,24 @@ def validate(
             (folder / "tables.csv").write_text(tables_csv(metrics), encoding="utf-8")
             metrics.write(folder / "metrics.json")
         return metrics
+
+
+def _scorer(bundle: Path, reference: Showers, generated: Mapping[str, Showers], floor: Showers | None) -> Scorer:
+    from caloforge.validation.figures.likelihood import Scorer  # torch takes its time
+
+    samples = {"reference": reference, **{f"sample {name}": showers for name, showers in generated.items()}}
+    return Scorer.open(bundle, samples if floor is None else {**samples, "second Geant4 sample": floor})
+
+
+def _scored(scorer: Scorer, samples: _Samples) -> tuple[list[Row], dict[str, FloatArray]]:
+    """Return the rows about how likely the samples are, and their residuals, the reference's first."""
+    from caloforge.validation.figures.likelihood import likelihood_rows
+
+    logger.info("validate: how likely the showers are by %s", scorer.generator.family)
+    truth, second = scorer.score(samples.reference), scorer.score(samples.floor)
+    others = {name: scorer.score(showers) for name, showers in samples.generated.items()}
+    residuals = {name: scores.residual for name, scores in {REFERENCE: truth, **others}.items()}
+    return list(likelihood_rows(truth, second, others)), residuals
 
 
 class _Clock:

@@ -293,8 +293,15 @@ class ShowerWriter:
         self._geometry = geometry
         self._output = output
 
-    def append(self, conditions: Conditions, voxels: ArrayLike) -> None:
+    def append(
+        self, conditions: Conditions, voxels: ArrayLike, *, beside: Mapping[str, NDArray[np.float64]] | None = None
+    ) -> None:
         """Add (n, V) voxel energies in MeV and their n conditions.
+
+        Args:
+            conditions: n rows.
+            voxels: (n, V) MeV.
+            beside: name of a dataset to (n,) further numbers about the showers.
 
         Raises:
             InputError: a condition is none that a particle has.
@@ -308,7 +315,7 @@ class ShowerWriter:
         for name in conditions.names:
             column, of_showers = COLUMNS[name], getattr(conditions, name)
             columns[column.dataset] = of_showers if column.whole else of_showers[:, None].astype(np.float32)
-        for dataset, content in columns.items():
+        for dataset, content in (columns | dict(beside or {})).items():
             self._extend(dataset, content)
         self._output.check()
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import h5py
 import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from small_families import quick
 
+from caloforge.cli import main
 from caloforge.errors import InputError
 from caloforge.models.bundle import condition_columns, load_bundle
 from caloforge.models.configuration import TrainingRequest
@@ -21,7 +24,7 @@ from caloforge.models.likelihood.log_prob import TOTAL, log_probs_of
 from caloforge.models.training.train import train
 from caloforge.serving.client import ask
 from caloforge.serving.local import free_port, running_server
-from caloforge.showers import Conditions
+from caloforge.showers import Conditions, open_showers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of fastapi and protobuf, while kserve is imported
@@ -97,6 +100,19 @@ def test_who_does_not_ask_gets_the_showers_alone(scoring: tuple[str, str]) -> No
     assert len(over_grpc(address).outputs) == 1
     known = httpx.get(f"{url}/v2/models/caloforge", trust_env=False).json()["outputs"]
     assert known[1] == {"name": "log_likelihood", "datatype": "FP64", "shape": [-1]}
+
+
+def test_the_command_keeps_the_score_beside_the_showers(scoring: tuple[str, str], tmp_path: Path) -> None:
+    command = ["query", "--url", scoring[0], "--energy", "20000", "--n", "4", "--seed", "7", "-o"]
+    for name, score in (("plain", []), ("scored", ["--score"])):
+        result = CliRunner().invoke(main, [*command, str(tmp_path / f"{name}.hdf5"), *score], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    expected = ask(scoring[0], Conditions(np.full(4, 2e4)), seed=7, score=True)
+    with h5py.File(tmp_path / "scored.hdf5") as file:
+        np.testing.assert_array_equal(file["log_prob"][:], expected.log_likelihood)
+    with h5py.File(tmp_path / "plain.hdf5") as file:
+        assert "log_prob" not in file
+    np.testing.assert_array_equal(open_showers(tmp_path / "scored.hdf5").read(), expected.showers)
 
 
 def test_outputs_can_be_named(scoring: tuple[str, str]) -> None:

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from caloforge.validation.figures.key_figures import figures_in_bins
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.observables.conditions import CONDITIONS, present
 from caloforge.validation.observables.summary import Summary
 from caloforge.validation.plots.condition_plots import fitted_terms, key_figure, response_in_ranges
-from caloforge.validation.plots.distribution_plots import distribution
+from caloforge.validation.plots.distribution_plots import distribution, likelihood_distribution
 from caloforge.validation.plots.events import Event
 from caloforge.validation.plots.map_plots import correlations, images
 from caloforge.validation.plots.panels import Samples
@@ -29,6 +31,8 @@ from caloforge.validation.plots.shower_plots import event_display
 from caloforge.validation.plots.style import save, style
 from caloforge.validation.registries import KEY_FIGURES, OBSERVABLES
 from caloforge.validation.row import HEADLINE, PHYSICS
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def write_plots(
     metrics: Judgement,
     showers: Mapping[str, Sequence[Event]],
     folder: Path,
+    *,
+    residuals: Mapping[str, FloatArray],
 ) -> list[Plot]:
     """Draw everything and write it as PNG and PDF files.
 
@@ -73,6 +79,8 @@ def write_plots(
         metrics: the judgement.
         showers: sample name to its single showers, the reference's first.
         folder: where the files go; it is made.
+        residuals: sample name to how likely its showers are, in standard deviations, the reference's first; none of it
+            where no likelihood was asked for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     samples = Samples(reference, generated)
@@ -84,6 +92,7 @@ def write_plots(
             *_distributions(samples),
             *_maps(samples, showers),
             *_classifier(samples, metrics),
+            *_likelihood(samples, residuals),
         ):
             path = save(drawn.figure, folder, drawn.name)
             wide = drawn.figure.get_figwidth() > 6
@@ -147,3 +156,9 @@ def _classifier(samples: Samples, metrics: Judgement) -> Iterator[_Drawn]:
         title = next(row.title for _, row in rocs.values())
         name = "roc" if key == "auc" else f"roc_{key.removeprefix('auc_')}"
         yield _Drawn(name, f"ROC: {title}", "Classifier", roc_curves(rocs, samples.note))
+
+
+def _likelihood(samples: Samples, residuals: Mapping[str, FloatArray]) -> Iterator[_Drawn]:
+    if residuals:
+        title = "Log-likelihood at given incident energy"
+        yield _Drawn("log_likelihood", title, "Likelihood", likelihood_distribution(samples, residuals))

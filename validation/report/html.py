@@ -35,6 +35,7 @@ GROUPS = (
     "Average shower",
     "Single showers",
     "Classifier",
+    "Likelihood",
 )
 """Headings of the plots in their order; a group that is not here comes last."""
 

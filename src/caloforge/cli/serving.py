@@ -119,6 +119,7 @@ def deploy(
 @click.option("--energy", type=MEV, metavar="MEV", required=True, help="Incident energy of all showers.")
 @click.option("--n", "count", type=int, required=True, help="Number of showers.")
 @click.option("--name", default="caloforge", show_default=True, help="Name of the model on the server.")
+@click.option("--score", is_flag=True, help="Also how likely each shower is, as the dataset log_prob (tree).")
 @header_options
 @steps_option
 @seed_option
@@ -128,6 +129,7 @@ def query(
     energy: float,
     count: int,
     name: str,
+    score: bool,
     headers: tuple[str, ...],
     header_file: Path | None,
     steps: int | None,
@@ -143,11 +145,14 @@ def query(
     check_file(output)
     conditions = at_energy(energy, count)
     try:
-        answer = ask(url, conditions, seed=seed, steps=steps, name=name, headers=read_headers(headers, header_file))
+        answer = ask(
+            url, conditions, seed=seed, steps=steps, score=score, name=name, headers=read_headers(headers, header_file)
+        )
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
     with write_showers(
         output, answer.geometry, attributes={"source": without_secrets(url)}, provenance=provenance(seed=seed)
     ) as writer:
-        writer.append(conditions, answer.showers)
+        beside = {} if answer.log_likelihood is None else {"log_prob": answer.log_likelihood}
+        writer.append(conditions, answer.showers, beside=beside)
     say(f"wrote {count} showers to {output}", beside=output)

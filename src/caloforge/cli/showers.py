@@ -115,6 +115,12 @@ def score(bundle: Path, data: str, geometry: str | None, particle: str | None, o
 @showers_option("--floor", "Second sample like the reference: what a perfect generator would reach.")
 @showers_option("--training", "What the generators were trained on: finds showers that repeat it.")
 @click.option(
+    "--likelihood",
+    type=PATH,
+    metavar="BUNDLE",
+    help="Generator that says how likely showers are (tree): compares them.",
+)
+@click.option(
     "--protocol", default="quick", show_default=True,
     type=click.Choice(PROTOCOLS.names),
     help="challenge: thresholds, binnings, samplings and classifiers of CaloChallenge, for its four datasets.",
@@ -129,6 +135,7 @@ def validate(
     generated: tuple[str, ...],
     floor: str | None,
     training: str | None,
+    likelihood: Path | None,
     protocol: str,
     geometry: str | None,
     particle: str | None,
@@ -143,7 +150,12 @@ def validate(
     from caloforge.validation.validate import REPORT
     from caloforge.validation.validate import validate as validate_showers
 
-    check_folder(output, REPORT, inputs=paths_of(reference, *generated, floor, training, geometry), overwrite=overwrite)
+    check_folder(
+        output,
+        REPORT,
+        inputs=paths_of(reference, *generated, floor, training, likelihood, geometry),
+        overwrite=overwrite,
+    )
     if twice := [address for place, address in enumerate(generated) if address in generated[:place]]:
         raise InputError(f"--generated {without_secrets(twice[0])}: is given twice")
     truth = fetch_input(reference)
@@ -159,7 +171,7 @@ def validate(
         for address in (floor, training)
     )
     validate_showers(
-        target, judged, output, floor=second, training=trained, protocol=protocol, seed=seed, source=truth.source,
+        target, judged, output, floor=second, training=trained, likelihood=likelihood, protocol=protocol, seed=seed, source=truth.source,
         overwrite=overwrite,
     )  # fmt: skip
     click.echo(f"wrote {output / 'metrics.json'} and {output / 'report.html'}")
