@@ -90,8 +90,10 @@ def _keys_beside(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[
     prefix: list[str] = []
     for part in location[:-1]:
         field = cls.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        kinds = () if field is None else get_args(field.annotation) or (field.annotation,)  # without "or None"
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if len(inner) != 1:
             break
-        cls = field.annotation
+        cls = inner[0]
         prefix.append(str(part))
     return [".".join([*prefix, name]) for name in cls.model_fields]

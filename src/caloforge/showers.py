@@ -294,14 +294,14 @@ class ShowerWriter:
         self._output = output
 
     def append(
-        self, conditions: Conditions, voxels: ArrayLike, *, beside: Mapping[str, NDArray[np.float64]] | None = None
+        self, conditions: Conditions, voxels: ArrayLike, *, beside: Mapping[str, NDArray[Any]] | None = None
     ) -> None:
         """Add (n, V) voxel energies in MeV and their n conditions.
 
         Args:
             conditions: n rows.
             voxels: (n, V) MeV.
-            beside: name of a dataset to (n,) further numbers about the showers.
+            beside: name of a dataset, e.g. ``extra/cpu_seconds``, to (n,) further numbers about the showers.
 
         Raises:
             InputError: a condition is none that a particle has.

@@ -1,0 +1,79 @@
+"""The finished showers of a simulation that goes on: one file for every few seconds of work of a process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.conditions import Conditions
+from caloforge.files import atomic_file
+
+_NAME = re.compile(r"showers-(\d{9,})-(\d+)\.npz")
+
+EXTRA = ("cpu_seconds", "edep_active_total", "edep_active_in_mesh", "n_active_hits")
+"""What is kept of each shower beside its voxels: CPU time in s, deposits in the sensitive volumes in all and within the
+mesh in MeV, before scale and threshold, and the number of steps that made them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The file of some showers whose numbers follow each other.
+
+    Attributes:
+        path: the file.
+        first: number of its first shower.
+        count: how many there are.
+    """
+
+    path: Path
+    first: int
+    count: int
+
+    def read(self) -> tuple[Conditions, NDArray[np.float32], dict[str, NDArray[np.float32]], str]:
+        """Return conditions, voxels (n, V) in MeV as stored, :data:`EXTRA` and the version of Geant4."""
+        with np.load(self.path, allow_pickle=False) as found:
+            columns = {name[10:]: found[name] for name in found.files if name.startswith("condition_")}
+            extra = {name: found[name] for name in EXTRA}
+            return Conditions.of(columns), found["voxels"], extra, str(found["geant4"])
+
+
+def write_part(
+    folder: Path,
+    first: int,
+    *,
+    conditions: Conditions,
+    voxels: NDArray[np.float32],
+    extra: Mapping[str, NDArray[Any]],
+    geant4: str,
+) -> None:
+    """Write the showers from number ``first`` on; the file is there whole or not at all."""
+    columns = {f"condition_{name}": getattr(conditions, name) for name in conditions.names}
+    with atomic_file(folder / f"showers-{first:09d}-{len(voxels)}.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, voxels=voxels, geant4=np.array(geant4), **columns, **extra)
+
+
+def parts_of(folder: Path) -> list[Part]:
+    """Return the parts in a folder in the order of their showers."""
+    found = [
+        Part(path, int(match[1]), int(match[2])) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))
+    ]
+    return sorted(found, key=lambda part: part.first)
+
+
+def missing(parts: list[Part], n: int) -> Iterator[range]:
+    """Yield the numbers below ``n`` of showers that are in no part, as ranges."""
+    done = 0
+    for part in parts:
+        if part.first > done:
+            yield range(done, min(part.first, n))
+        done = max(done, part.first + part.count)
+        if done >= n:
+            return
+    if done < n:
+        yield range(done, n)
