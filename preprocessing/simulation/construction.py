@@ -41,7 +41,7 @@ class Construction(g4.G4VUserDetectorConstruction):
         self._kept: list[Any] = []
         self._sensitive: list[Any] = []
 
-    def Construct(self) -> Any:  # noqa: N802 - Geant4's name
+    def Construct(self) -> Any:
         """Build all volumes and return the world."""
         volume = self._detector.volume
         if isinstance(volume, Barrel):
@@ -56,7 +56,7 @@ class Construction(g4.G4VUserDetectorConstruction):
             self._sandwich(volume, world, self._plate)
         return placed
 
-    def ConstructSDandField(self) -> None:  # noqa: N802 - Geant4's name
+    def ConstructSDandField(self) -> None:
         """Have the deposits of the sensitive volumes taken."""
         scorer = self._keep(g4.G4MultiFunctionalDetector("calorimeter"))
         scorer.RegisterPrimitive(self._deposits)
@@ -132,7 +132,7 @@ class Deposits(g4.G4VPrimitiveScorer):
             self._filter = g4.G4SDChargedFilter("charged")
             self.SetFilter(self._filter)
 
-    def ProcessHits(self, step: Any, _: Any) -> bool:  # noqa: N802 - Geant4's name
+    def ProcessHits(self, step: Any, _: Any) -> bool:
         """Take one step."""
         deposit = step.GetTotalEnergyDeposit()
         if deposit:
@@ -140,11 +140,11 @@ class Deposits(g4.G4VPrimitiveScorer):
             self.steps.extend((deposit, a.x + b.x, a.y + b.y, a.z + b.z))
         return True
 
-    def Initialize(self, _: Any) -> None:  # noqa: N802 - Geant4's name
+    def Initialize(self, _: Any) -> None:
         """Begin a shower."""
         del self.steps[:]
 
-    def EndOfEvent(self, _: Any) -> None:  # noqa: N802 - Geant4's name
+    def EndOfEvent(self, _: Any) -> None:
         """Leave the deposits where they are."""
 
 
@@ -161,7 +161,7 @@ class Gun(g4.G4VUserPrimaryGeneratorAction):
         self._detector, self._shot = detector, shot
         self._gun = g4.G4ParticleGun(1)
 
-    def GeneratePrimaries(self, event: Any) -> None:  # noqa: N802 - Geant4's name
+    def GeneratePrimaries(self, event: Any) -> None:
         """Begin a shower; its random numbers depend on nothing that came before."""
         self.started = time.process_time()
         shot = self._shot(event.GetEventID())
@@ -185,7 +185,7 @@ class Finish(g4.G4UserEventAction):
         super().__init__()
         self._done = done
 
-    def EndOfEventAction(self, _: Any) -> None:  # noqa: N802 - Geant4's name
+    def EndOfEventAction(self, _: Any) -> None:
         """Hand it over."""
         self._done()
 
@@ -197,7 +197,7 @@ class Actions(g4.G4VUserActionInitialization):
         super().__init__()
         self._detector, self._begin, self._done = detector, begin, done
 
-    def Build(self) -> None:  # noqa: N802 - Geant4's name
+    def Build(self) -> None:
         """Make them."""
         self.gun, self._finish = Gun(self._detector, self._begin), Finish(self._done)
         self.SetUserAction(self.gun)

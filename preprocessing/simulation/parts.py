@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.conditions import Conditions
+from caloforge.errors import InputError
 from caloforge.files import atomic_file
+from caloforge.outputs import RECORD
+
+logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"showers-(\d{9,})-(\d+)\.npz")
+
+_AT_WORK, _RUN = ".at-work", ".run"
+
+DESCRIPTION = "simulation.json"
+"""What is simulated, so that a later run goes on with nothing else."""
+
+OF_A_SIMULATION = (DESCRIPTION, _AT_WORK, _RUN)
 
 EXTRA = ("cpu_seconds", "edep_active_total", "edep_active_in_mesh", "n_active_hits")
 """What is kept of each shower beside its voxels: CPU time in s, deposits in the sensitive volumes in all and within the
@@ -35,12 +49,18 @@ class Part:
     first: int
     count: int
 
-    def read(self) -> tuple[Conditions, NDArray[np.float32], dict[str, NDArray[np.float32]], str]:
-        """Return conditions, voxels (n, V) in MeV as stored, :data:`EXTRA` and the version of Geant4."""
+    @property
+    def geant4(self) -> str:
+        """Version of Geant4."""
+        with np.load(self.path, allow_pickle=False) as found:
+            return str(found["geant4"])
+
+    def read(self) -> tuple[Conditions, NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """Return conditions, voxels (n, V) in MeV as stored, and :data:`EXTRA`."""
         with np.load(self.path, allow_pickle=False) as found:
             columns = {name[10:]: found[name] for name in found.files if name.startswith("condition_")}
             extra = {name: found[name] for name in EXTRA}
-            return Conditions.of(columns), found["voxels"], extra, str(found["geant4"])
+            return Conditions.of(columns), found["voxels"], extra
 
 
 def write_part(
@@ -77,3 +97,42 @@ def missing(parts: list[Part], n: int) -> Iterator[range]:
             return
     if done < n:
         yield range(done, n)
+
+
+@contextmanager
+def at_work(folder: Path) -> Iterator[None]:
+    """Say, for as long as the block lasts, that this process writes parts into a folder."""
+    with (folder / _AT_WORK).open("a", encoding="utf-8") as file:
+        with suppress(OSError):  # a disk without locks
+            fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Have a folder for oneself, once the workers of a run that was killed have written what they had.
+
+    Raises:
+        InputError: another run uses it.
+    """
+    with (folder / _RUN).open("a", encoding="utf-8") as run, (folder / _AT_WORK).open("a", encoding="utf-8") as work:
+        try:
+            fcntl.flock(run, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another process is simulating this; wait for its end") from None
+        except OSError as error:
+            logger.debug("%s: no locks here (%s)", folder, error)
+        else:
+            fcntl.flock(work, fcntl.LOCK_EX)
+            fcntl.flock(work, fcntl.LOCK_UN)
+        yield
+
+
+def remove(folder: Path) -> None:
+    """Remove the parts and what else a simulation has in its folder, and the folder if nothing else is there."""
+    for name in (*OF_A_SIMULATION, RECORD, *(part.path.name for part in parts_of(folder))):
+        (folder / name).unlink(missing_ok=True)
+    for log in folder.glob("geant4-*.log"):
+        log.unlink()
+    with suppress(OSError):  # somebody else put something there
+        folder.rmdir()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +18,25 @@ from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
 from caloforge.outputs import check_claim, check_file, own_folder
-from caloforge.particles import NAMES
 from caloforge.preprocessing.simulation.beam import Beam
 from caloforge.preprocessing.simulation.detector import Detector
 from caloforge.preprocessing.simulation.geant4 import check_binding, data_environment, physics_of
-from caloforge.preprocessing.simulation.parts import EXTRA, Part, missing, parts_of
+from caloforge.preprocessing.simulation.parts import (
+    DESCRIPTION,
+    EXTRA,
+    OF_A_SIMULATION,
+    Part,
+    alone,
+    missing,
+    parts_of,
+    remove,
+)
 from caloforge.preprocessing.simulation.worker import STOPPED, WRONG_INPUT, Work
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
 from caloforge.showers import write_showers
 from caloforge.steps import step
+from caloforge.temporary import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +45,7 @@ FOLDER = ".parts"
 
 SIMULATION = "simulation"
 
-_DESCRIPTION = "simulation.json"
-
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
 
 _BLOCK = 16
 """Showers in a row that one process gets: few, so that all processes end at about the same time."""
@@ -110,26 +114,33 @@ def simulate(simulation: Simulation, output: Path, *, processes: int = 1, name: 
     simulation.check()
     binding = check_binding()
     folder = output.with_name(output.name + FOLDER)
-    check_claim(folder, SIMULATION, names=[_DESCRIPTION])
-    with step("simulate"), own_folder(folder, SIMULATION, names=[_DESCRIPTION]) as folder:
-        _begin_or_go_on(folder, simulation)
-        todo = list(missing(parts_of(folder), simulation.n))
-        if (left := sum(map(len, todo))) < simulation.n:
-            logger.info("%s: going on: %d of %d showers are done", output.name, simulation.n - left, simulation.n)
-        (folder / "no-data").mkdir(exist_ok=True)
-        environment = data_environment(simulation.list, folder / "no-data")
-        if todo:
-            _run(simulation, folder, todo, processes, environment)
-        figures = _join(simulation, folder, output, binding=binding, name=name)
-        shutil.rmtree(folder)
+    check_claim(folder, SIMULATION, names=OF_A_SIMULATION)
+    with step("simulate"), scratch_folder() as nothing:
+        environment = data_environment(simulation.list, nothing)
+        with own_folder(folder, SIMULATION, names=OF_A_SIMULATION) as folder:
+            try:
+                with alone(folder):
+                    _begin_or_go_on(folder, simulation)
+                    todo = list(missing(parts_of(folder), simulation.n))
+                    if (left := sum(map(len, todo))) < simulation.n:
+                        done = simulation.n - left
+                        logger.info("%s: going on: %d of %d showers are done", output.name, done, simulation.n)
+                    if todo:
+                        _run(simulation, folder, todo, processes, environment)
+                    figures = _join(simulation, folder, output, binding=binding, name=name)
+            except BaseException:
+                if not parts_of(folder):  # nothing to go on from
+                    remove(folder)
+                raise
+            remove(folder)
     return figures
 
 
 def _begin_or_go_on(folder: Path, simulation: Simulation) -> None:
     """Note what is simulated, or make sure that it is the same as before; the number of showers may be another."""
-    description = folder / _DESCRIPTION
+    description = folder / DESCRIPTION
     wanted = json.loads(simulation.model_dump_json(exclude={"n"}))
-    if not description.exists():
+    if not description.exists() or not parts_of(folder):
         write_json(description, wanted)
     elif (found := read_json(description)) != wanted:
         different = ", ".join(sorted(_differences(found, wanted)))
@@ -164,7 +175,9 @@ def _run(
                 command, what="Geant4", log=folder / f"geant4-{number}.log", given=work.model_dump_json(),
                 environment={**environment, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
-            children.append(stack.enter_context(_ended(child)))
+            children.append(
+                stack.enter_context(child)
+            )  # one that runs at the end is told to stop, and writes what it has
         running = list(children)
         while running:
             time.sleep(_LOOK_SECONDS)
@@ -172,13 +185,6 @@ def _run(
             for child in [one for one in running if one.poll() is not None]:
                 running.remove(child)
                 _check_end(child)
-
-
-@contextmanager
-def _ended(child: Child) -> Iterator[Child]:
-    """Have a process end with the block: one that has not is told to, and writes what it has finished."""
-    with child:
-        yield child
 
 
 def _check_end(child: Child) -> None:
@@ -229,7 +235,7 @@ def _join(simulation: Simulation, folder: Path, output: Path, *, binding: str, n
     with write_showers(output, mesh, attributes=attributes, provenance=origin) as writer:
         left = simulation.n
         for part in parts:
-            conditions, voxels, extra, _ = part.read()
+            conditions, voxels, extra = part.read()
             take = slice(0, left)
             writer.append(conditions.take(take), voxels[take], extra={key: extra[key][take] for key in EXTRA})
             cpu += float(extra["cpu_seconds"][take].sum())
@@ -241,7 +247,7 @@ def _join(simulation: Simulation, folder: Path, output: Path, *, binding: str, n
 
 
 def _one_version(parts: Sequence[Part]) -> str:
-    versions = sorted({part.read()[3] for part in parts})
+    versions = sorted({part.geant4 for part in parts})
     if len(versions) > 1:
         raise InputError(f"the showers are of Geant4 {' and '.join(versions)}; begin anew with one of them")
     return versions[0]

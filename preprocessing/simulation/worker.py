@@ -6,6 +6,7 @@ was told to end and has written what it had, and with 2 where the last line that
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -21,9 +22,11 @@ from caloforge.config import Config
 from caloforge.particles import NAMES
 from caloforge.preprocessing.simulation.beam import Beam, Shot
 from caloforge.preprocessing.simulation.detector import Detector
-from caloforge.preprocessing.simulation.parts import EXTRA, write_part
+from caloforge.preprocessing.simulation.parts import EXTRA, at_work, write_part
 from caloforge.preprocessing.simulation.readout import shower_axes
 from caloforge.runner import end_with_runner
+
+logger = logging.getLogger(__name__)
 
 WRONG_INPUT = 2
 STOPPED = 128 + signal.SIGTERM
@@ -138,18 +141,18 @@ def main() -> NoReturn:
     """Do what standard input says, and leave without Geant4's teardown, which may crash."""
     code = 1
     try:
-        worker = Worker(Work.model_validate_json(sys.stdin.read()))
+        work = Work.model_validate_json(sys.stdin.read())
+        worker = Worker(work)
 
         def stop(*_: object) -> None:
             worker.told_to_end = True
 
         signal.signal(signal.SIGTERM, stop)
         end_with_runner()
-        code = worker.run()
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
+        with at_work(work.folder):
+            code = worker.run()
+    except Exception:
+        logger.exception("Geant4's process failed")
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
