@@ -168,7 +168,7 @@ class Gun(g4.G4VUserPrimaryGeneratorAction):
         g4.HepRandom.setTheSeeds([*shot.seeds, 0])
         heading = direction(shot.theta, shot.phi)
         volume = self._detector.volume
-        start = (0.0, 0.0, 0.0)
+        start: tuple[float, ...] = (0.0, 0.0, 0.0)
         if not isinstance(volume, Barrel):
             start = tuple(a - _BEFORE_MM * b for a, b in zip(volume.entry(heading), heading, strict=True))
         self._gun.SetParticleByName(shot.particle)

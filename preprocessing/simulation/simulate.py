@@ -237,7 +237,9 @@ def _join(simulation: Simulation, folder: Path, output: Path, *, binding: str, n
         for part in parts:
             conditions, voxels, extra = part.read()
             take = slice(0, left)
-            writer.append(conditions.take(take), voxels[take], extra={key: extra[key][take] for key in EXTRA})
+            writer.append(
+                conditions.take(take), voxels[take], beside={f"extra/{key}": extra[key][take] for key in EXTRA}
+            )
             cpu += float(extra["cpu_seconds"][take].sum())
             energy += float(conditions.incident_energy[take].sum()) / 1e3
             left -= len(voxels[take])

@@ -23,13 +23,13 @@ def test_without_the_binding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_data_sets(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="G4EMLOW is missing.*import geant4_pybind.*or set G4LEDATA"):
+    with pytest.raises(InputError, match=r"G4EMLOW is missing.*import geant4_pybind.*or set G4LEDATA"):
         data_environment("em", tmp_path)
 
 
 def test_a_variable_that_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("G4LEDATA", str(tmp_path / "gone"))
-    with pytest.raises(InputError, match="G4LEDATA: .*gone: no such folder of Geant4's data set G4EMLOW"):
+    with pytest.raises(InputError, match=r"G4LEDATA: .*gone: no such folder of Geant4's data set G4EMLOW"):
         data_environment("em", tmp_path)
 
 
