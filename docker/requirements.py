@@ -13,5 +13,10 @@ NOT_AT_RUN_TIME = {"kfp", "kfp-kubernetes"}
 """They make and submit pipelines, on the machine of whoever does that."""
 
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-wanted = [*project["dependencies"], *project["optional-dependencies"]["s3"], *project["optional-dependencies"]["gs"]]
+wanted = [
+    *project["dependencies"],
+    *project["optional-dependencies"]["s3"],
+    *project["optional-dependencies"]["gs"],
+    *project["optional-dependencies"]["root"],
+]
 print(*(line for line in wanted if re.split(r"[^\w-]", line)[0] not in NOT_AT_RUN_TIME), sep="\n")

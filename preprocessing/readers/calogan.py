@@ -15,6 +15,7 @@ import numpy as np
 from caloforge.errors import InputError
 from caloforge.geometry import load_geometry
 from caloforge.hdf5 import find_dataset, open_hdf5, reading
+from caloforge.hdf5_rows import read_rows
 from caloforge.preprocessing.readers.layout import layout_of
 from caloforge.preprocessing.readers.reader import Reader, ShowerStream
 from caloforge.showers import CHUNK_BYTES, Conditions, VoxelArray
@@ -60,7 +61,7 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
                 layers = []
                 for name, dataset in datasets.items():
                     with reading(path, f"{name}, rows {start} to {start + rows}"):
-                        block = np.asarray(dataset[start : start + rows], dtype=np.float32)
+                        block = np.asarray(read_rows(dataset, start, start + rows), dtype=np.float32)
                     layers.append(block.reshape(len(block), -1))
                 voxels = np.concatenate(layers, axis=1)
                 yield conditions.take(slice(start, start + len(voxels))), voxels

@@ -18,6 +18,7 @@ import numpy as np
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, load_geometry
 from caloforge.hdf5 import find_dataset, open_hdf5, reading, rows_at_a_time
+from caloforge.hdf5_rows import read_rows
 from caloforge.preprocessing.readers.reader import ShowerStream
 from caloforge.showers import CHUNK_BYTES, Conditions, VoxelArray
 
@@ -83,10 +84,12 @@ def _read(path: Path, file: h5py.File, part: Part) -> Iterator[tuple[Conditions,
     dataset = find_dataset(path, file, part.dataset, fields=(part.field,) if part.field else ())
     assert dataset is not None, "the reader has looked"
     rows = rows_at_a_time(dataset, CHUNK_BYTES)
-    values = dataset.fields(part.field) if part.field else dataset
     for start in range(0, len(part.conditions), rows):
-        with reading(path, f"{part.dataset}, rows {start} to {start + rows}"), np.errstate(over="ignore"):
-            block = np.asarray(values[start : start + rows], dtype=np.float32)
+        with reading(path, f"{part.dataset}, rows {start} to {start + rows}"):
+            stop = min(start + rows, len(part.conditions))
+            block = dataset.fields(part.field)[start:stop] if part.field else read_rows(dataset, start, stop)
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is no energy
+            block = np.asarray(block, dtype=np.float32)
         # (n, R, PHI, Z) to layer, alpha, r
         voxels = np.ascontiguousarray(block.transpose(0, 3, 2, 1)).reshape(len(block), -1)
         yield part.conditions.take(slice(start, start + len(block))), voxels

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -23,8 +24,9 @@ from caloforge.conditions import COLUMNS, ETA
 from caloforge.conditions import Conditions as Conditions  # noqa: PLC0414 - most know it by this module
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, geometries_with, load_geometry
-from caloforge.hdf5 import find_dataset, open_hdf5, read_attributes, reading
+from caloforge.hdf5 import find_dataset, open_hdf5, read_attributes, reading, rows_at_a_time
 from caloforge.hdf5_output import Hdf5Output
+from caloforge.hdf5_rows import RowWriter, read_rows
 from caloforge.outputs import result_file
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ IntArray = NDArray[np.int64]
 
 CHUNK_BYTES = 8 * 2**20
 """How much of a file is in memory at a time while streaming."""
+
+_DENSE = 8
+"""Rows are read in blocks where at least one of so many is selected."""
 
 _NEEDED = frozenset({"geometry_xml", "geometry_name", "energy_threshold", "threshold_deposit_MeV", "energy_scale"})
 """Attributes that change what is read."""
@@ -118,15 +123,27 @@ class Showers:
             size: most showers at a time.
             threshold: MeV; smaller energies are 0, see :func:`cut`. Without it all are as in the file.
         """
-        size = size or max(1, CHUNK_BYTES // (4 * self.geometry.n_voxels))
         with open_hdf5(self.path) as file:
             voxels = find_dataset(self.path, file, "showers")
-            for start in range(0, len(self.rows), size):
-                rows = self.rows[start : start + size]
+            assert voxels is not None, "looked for when the file was opened"
+            for rows in self._batches(voxels, size):
                 # What does not fit a float32 becomes infinite, and is no energy.
                 with reading(self.path, f"showers, rows {rows[0]} to {rows[-1]}"), np.errstate(over="ignore"):
                     values = _read_rows(voxels, rows)
                 yield values if threshold is None else cut(values, threshold)
+
+    def _batches(self, voxels: h5py.Dataset, size: int | None) -> Iterator[IntArray]:
+        """Yield the selected rows in parts: of so many, or such that each chunk of the file is decompressed once."""
+        n = len(self.rows)
+        if size is None and n and n * _DENSE >= self.rows[-1] + 1 - self.rows[0]:
+            step = rows_at_a_time(voxels, CHUNK_BYTES)
+            cuts = np.searchsorted(self.rows, np.arange(0, self.rows[-1] + step + 1, step))
+        else:
+            step = size or max(1, CHUNK_BYTES // (4 * self.geometry.n_voxels))
+            cuts = np.minimum(np.arange(0, n + step, step), n)
+        for start, stop in pairwise(cuts):
+            if stop > start:
+                yield self.rows[start:stop]
 
     def pairs(self) -> Iterator[tuple[Conditions, VoxelArray]]:
         """Yield conditions and voxels of the selected showers, chunk by chunk as :meth:`chunks` does."""
@@ -180,11 +197,13 @@ def cut(voxels: VoxelArray, threshold: float) -> VoxelArray:
 def _read_rows(voxels: h5py.Dataset, rows: IntArray) -> VoxelArray:
     """Read rising rows: one block read where they are dense, h5py's own selection where not."""
     first, last = int(rows[0]), int(rows[-1]) + 1
-    if last - first <= 8 * len(rows):
+    if last - first == len(rows):
+        return read_rows(voxels, first, last).astype(np.float32, copy=False)
+    if last - first <= _DENSE * len(rows):
         parts = []
         step = max(1, len(rows))
         for start in range(first, last, step):
-            block = voxels[start : min(start + step, last)]
+            block = read_rows(voxels, start, min(start + step, last))
             inside = rows[(rows >= start) & (rows < start + step)] - start
             parts.append(block[inside].astype(np.float32, copy=False))
         return np.concatenate(parts)
@@ -292,6 +311,7 @@ class ShowerWriter:
         self._path, self._file = path, file
         self._geometry = geometry
         self._output = output
+        self._datasets: dict[str, RowWriter] = {}
 
     def append(
         self, conditions: Conditions, voxels: ArrayLike, *, beside: Mapping[str, NDArray[Any]] | None = None
@@ -320,16 +340,14 @@ class ShowerWriter:
         self._output.check()
 
     def _extend(self, name: str, values: NDArray[Any]) -> None:
-        if name not in self._file:
-            shape = values.shape[1:]
-            rows = max(1, min(1024, 2**20 // (values.itemsize * math.prod(shape))))
-            self._file.create_dataset(
-                name, shape=(0, *shape), maxshape=(None, *shape), dtype=values.dtype, chunks=(rows, *shape),
-                compression="gzip", compression_opts=4, shuffle=True,
-            )  # fmt: skip
-        dataset = self._file[name]
-        dataset.resize(len(dataset) + len(values), axis=0)
-        dataset[-len(values) :] = values
+        if name not in self._datasets:
+            self._datasets[name] = RowWriter(self._file, name, values.shape[1:], values.dtype)
+        self._datasets[name].append(values)
+
+    def finish(self) -> None:
+        """Write what waits for more rows."""
+        for dataset in self._datasets.values():
+            dataset.finish()
 
 
 @contextmanager
@@ -353,5 +371,7 @@ def write_showers(
             file.attrs["provenance"] = json.dumps(provenance)
             for key, value in attributes.items():
                 file.attrs[key] = value
-            yield ShowerWriter(path, file, geometry, output)
+            writer = ShowerWriter(path, file, geometry, output)
+            yield writer
+            writer.finish()
         output.check()
