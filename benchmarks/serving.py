@@ -26,11 +26,11 @@ import psutil
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from caloforge.domain import spread_over
 from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
 from caloforge.models.bundle import Generator, load_bundle
 from caloforge.serving.client import query
 from caloforge.serving.local import free_port, running_server
-from caloforge.serving.smoke import spread_conditions
 from caloforge.showers import Conditions
 
 CLIENTS = 64
@@ -89,13 +89,13 @@ def load(asks: dict[str, Ask], generator: Generator, process: psutil.Process, n:
     expected, spent = {}, {}
     for size, seed in kinds:
         begin = time.process_time()
-        expected[size, seed] = generator.sample(spread_conditions(generator, size, 1), seed=seed)
+        expected[size, seed] = generator.sample(spread_over(generator.domains, size), seed=seed)
         spent[size, seed] = time.process_time() - begin
 
     def one(job: tuple[str, tuple[int, int]]) -> str:
         protocol, (size, seed) = job
         try:
-            showers = asks[protocol](spread_conditions(generator, size, 1), seed)
+            showers = asks[protocol](spread_over(generator.domains, size), seed)
         except Exception as error:  # noqa: BLE001  it is counted
             return f"failed over {protocol}: {type(error).__name__}: {error}"[:200]
         return "right" if agrees(showers, expected[size, seed], generator) else f"wrong over {protocol}"
@@ -121,7 +121,7 @@ def agrees(showers: np.ndarray, expected: np.ndarray, generator: Generator) -> b
 def short_queries(asks: dict[str, Ask], generator: Generator) -> list[float]:
     """Return the seconds of each query for one shower while eight clients ask for 500 each, over and over."""
     over = threading.Event()
-    long, short = spread_conditions(generator, LONG, 1), spread_conditions(generator, 1, 1)
+    long, short = spread_over(generator.domains, LONG), spread_over(generator.domains, 1)
 
     def busy(number: int) -> None:
         while not over.is_set():
@@ -186,7 +186,7 @@ def main() -> None:
     ):
         process = serving_process()
         for ask in asks.values():
-            ask(spread_conditions(generator, 1, 1), 0)
+            ask(spread_over(generator.domains, 1), 0)
         rest = megabytes(process)
         with peak_memory(process) as peak:
             results, cpu = load(asks, generator, process, options.requests)

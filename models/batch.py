@@ -20,7 +20,7 @@ class Batch:
     Attributes:
         geometry: the mesh: V voxels in L layers.
         threshold: MeV; no voxel is between 0 and this.
-        raw_conditions: (B, K) float32, incident energy in MeV first, then angles in rad.
+        raw_conditions: (B, K) float32, incident energy in MeV first, then angles in rad and PDG codes, those that there are.
         layer_energy: (B, L) float32, MeV.
         layer_hits: (B, L) float32, voxels that are not 0.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from scipy.special import ndtri
 
 from caloforge.arrays import fill, read_weights
-from caloforge.conditions import ConditionNames
+from caloforge.conditions import ConditionName
 from caloforge.config import Config
+from caloforge.domain import DomainTable, Extrapolation, as_dict, check_inside
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry, read_mesh
@@ -29,20 +30,14 @@ from caloforge.models.registries import FAMILIES
 from caloforge.names import inside
 from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared, load_transforms
-from caloforge.showers import Conditions, EnergyRange
+from caloforge.showers import Conditions
 
 logger = logging.getLogger(__name__)
-
-Extrapolation = Literal["refuse", "warn"]
-
-EDGE = 0.05
-"""How far beyond the extreme training energies counts as inside: another sample of the same spectrum
-ends at slightly other energies."""
 
 BUNDLE = "generator bundle"
 """Kind of result, in the folder's record."""
 
-FORMAT = 3
+FORMAT = 4
 FILES = ("weights.safetensors", "geometry.xml", "training.json", "README.md")
 TRANSFORM = "transform.safetensors"
 """File of the fitted codings, in bundles of families that use them."""
@@ -64,9 +59,8 @@ class Generator:
         family: name of the family.
         geometry: the mesh.
         threshold: MeV; no voxel is between 0 and this.
-        condition_names: conditions it needs, the incident energy first.
-        energy_range: least and greatest incident energy it was trained on, MeV.
-        extrapolation: whether energies outside are refused or only warned about.
+        domains: conditions it needs, the incident energy first, and what they were in the training.
+        extrapolation: whether conditions outside are refused or only warned about.
         default_steps: sampler steps when none are asked for; None for one-pass families.
         network: the network itself.
     """
@@ -78,9 +72,7 @@ class Generator:
         self.geometry = geometry
         self.family: str = config["family"]
         self.threshold: float = config["threshold"]
-        self.condition_names: tuple[str, ...] = tuple(config["conditions"])
-        low, high = config["energy_range"]
-        self.energy_range: tuple[float, float] = (low, high)
+        self.domains = DomainTable.model_validate(config["conditions"]).domains
         self.extrapolation: Extrapolation = config["extrapolation"]
         self.default_steps = network.default_steps
 
@@ -89,33 +81,24 @@ class Generator:
         """Where the network is."""
         return next(self.network.parameters()).device
 
+    @property
+    def condition_names(self) -> tuple[ConditionName, ...]:
+        """Names of the conditions that it needs, the incident energy first."""
+        return tuple(self.domains)
+
+    @property
+    def energy_range(self) -> tuple[float, float]:
+        """Least and greatest incident energy of the training, MeV."""
+        return self.domains["incident_energy"].limits
+
     def check(self, conditions: Conditions) -> None:
         """Refuse conditions that this generator cannot serve.
 
         Raises:
-            InputError: a condition is missing or not finite, or an energy is outside the trained
-                range and the bundle does not allow extrapolation (if it does, a warning is logged).
+            InputError: a condition is missing or not finite, or is outside what it was trained on
+                and the bundle does not allow extrapolation (if it does, a warning is logged).
         """
-        missing = [name for name in self.condition_names if name not in conditions.names]
-        if missing:
-            raise InputError(f"the generator needs {', '.join(self.condition_names)}; missing: {', '.join(missing)}")
-        if len(conditions) == 0:
-            raise InputError("no showers were asked for; give at least one incident energy")
-        for name in self.condition_names:
-            values = getattr(conditions, name)
-            if not np.isfinite(values).all():
-                raise InputError(f"{name}: row {int(np.argmin(np.isfinite(values)))} is not finite")
-        low, high = self.energy_range
-        energy = conditions.incident_energy
-        outside = (energy < low * (1 - EDGE)) | (energy > high * (1 + EDGE))
-        if outside.any():
-            msg = (
-                f"incident_energy: row {int(np.argmax(outside))} is {energy[outside][0]:g} MeV, "
-                f"outside the trained range {low:g} to {high:g} MeV"
-            )
-            if self.extrapolation == "refuse" or (energy[outside] <= 0).any():
-                raise InputError(f"{msg}; {int(outside.sum())} of {len(energy)} are outside")
-            logger.warning("%s; sampling all the same, as the bundle allows", msg)
+        check_inside(conditions, self.domains, extrapolation=self.extrapolation)
 
     def sample(
         self, conditions: Conditions, *, seed: int, steps: int | None = None, batch_size: int | None = None
@@ -184,7 +167,7 @@ class NoiseStream:
         return result
 
 
-def condition_columns(conditions: Conditions, names: tuple[str, ...]) -> NDArray[np.float32]:
+def condition_columns(conditions: Conditions, names: Sequence[str]) -> NDArray[np.float32]:
     """Return the named conditions as columns, (N, K) float32."""
     return np.stack([getattr(conditions, name) for name in names], 1).astype(np.float32)
 
@@ -208,7 +191,7 @@ def save_bundle(
         config: how it was built and trained.
         prepared: the data it was trained on.
         record: training record: losses, times, provenance, layer energies.
-        extrapolation: what sampling does with energies outside the trained range.
+        extrapolation: what sampling does with conditions outside the trained range.
         likelihood: how likely held-out showers are, if the family can say it.
         overwrite: see :func:`caloforge.outputs.check_folder`.
 
@@ -265,8 +248,7 @@ def bundle_config(
         "settings": config.model_dump(mode="json", exclude={"family", "preset"}),
         "energies": dict(energies),
         "geometry": prepared.geometry.name,
-        "conditions": list(prepared.conditions),
-        "energy_range": list(prepared.energy_range),
+        "conditions": as_dict(prepared.domains),
         "extrapolation": extrapolation,
         "threshold": prepared.threshold,
         **coding,
@@ -299,7 +281,8 @@ def read_bundle_config(path: Path) -> dict[str, Any]:
     path = bundle_folder(path)
     where = path / "config.json"
     config = read_json(where)
-    if not isinstance(config, dict) or not _readable(config):
+    config = _as_now(config) if isinstance(config, dict) else None
+    if config is None:
         raise InputError(f"{where}: not a bundle of format {FORMAT}; make it again with this version")
     files = _Content.parse(config, where=str(where)).files
     for name in files:
@@ -330,8 +313,7 @@ class _Content(Config, extra="allow"):
     preset: str
     settings: dict[str, Any]
     geometry: str
-    conditions: ConditionNames = Field(min_length=1)
-    energy_range: EnergyRange
+    conditions: DomainTable
     extrapolation: Extrapolation
     threshold: float = Field(gt=0, lt=1e15)
     energies: _StandsOn | dict[None, None]
@@ -339,9 +321,23 @@ class _Content(Config, extra="allow"):
     files: dict[str, str]
 
 
-def _readable(config: Mapping[str, Any]) -> bool:
-    """Whether a bundle is of this format, or of one that differs only in codings that its family has no use for."""
-    return config.get("format") == FORMAT or (config.get("format") == 2 and "voxel_scaling" not in config)
+def _as_now(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the content of ``config.json`` as this version writes it; None where an older one made other generators.
+
+    Formats 2 and 3 said the range of the energies and the names of all conditions. Before format 3 codings of voxels were
+    others.
+    """
+    form, limits = config.get("format"), config.get("energy_range")
+    if form == FORMAT:
+        return config
+    same = form == 3 or (form == 2 and "voxel_scaling" not in config)
+    if not same or config.get("conditions") != ["incident_energy"] or not isinstance(limits, list):
+        return None
+    return {
+        **config,
+        "format": FORMAT,
+        "conditions": {"incident_energy": dict(zip(("low", "high"), limits, strict=False))},
+    }
 
 
 def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
@@ -359,11 +355,9 @@ def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
         {**config["settings"], "family": config["family"], "preset": config["preset"]},
         where=str(path / "config.json"),
     )
-    low, high = config["energy_range"]
+    domains = DomainTable.model_validate(config["conditions"]).domains
     codings = load_transforms(path, geometry, config.get("voxel_scaling", "")) if family.uses_transforms else None
-    network = family(
-        settings, DataSpec(geometry, tuple(config["conditions"]), (low, high), config["threshold"], codings)
-    )
+    network = family(settings, DataSpec(geometry, domains, config["threshold"], codings))
     state = read_weights(path / "weights.safetensors")
     if set(_own_state(network)) != set(state):
         raise InputError(f"{path}: weights do not fit the configuration; the bundle was put together from two")
@@ -373,8 +367,11 @@ def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
 
 
 def _model_card(content: Mapping[str, Any], prepared: Prepared, record: Mapping[str, Any]) -> str:
-    low, high = content["energy_range"]
     geometry = prepared.geometry
+    conditions = "\n".join(
+        f"| {name.replace('_', ' ')} | {domain.told(name)}; outside: {content['extrapolation']} |"
+        for name, domain in prepared.domains.items()
+    )
     source = record["provenance"]["inputs"]["showers"]
     seconds = sum(stage["seconds"] for stage in record["stages"].values())
     stands_on = content["energies"]
@@ -394,7 +391,7 @@ Draws the energies in MeV of {geometry.n_voxels} voxels in {geometry.n_layers} l
 | what | value |
 |---|---|
 | family, preset | {content["family"]}, {content["preset"]} |
-| incident energy | {low:g} to {high:g} MeV; outside: {content["extrapolation"]} |
+{conditions}
 | voxel threshold | {content["threshold"]:.6g} MeV |
 | trained on | {prepared.record["splits"]["train"]} showers of {code(source["file"])} (SHA-256 {source["sha256"][:16]}...) |
 {rows}

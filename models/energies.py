@@ -13,12 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from caloforge.domain import as_dict
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared
 
-FORMAT = 2
+FORMAT = 3
 KIND = "layer energies"
 WEIGHTS = "weights.safetensors"
 
@@ -115,8 +116,7 @@ def _data_of(prepared: Prepared) -> dict[str, Any]:
     """Return what decides whether the weights fit."""
     return {
         "geometry": prepared.geometry.to_xml(),
-        "conditions": list(prepared.conditions),
-        "energy_range": list(prepared.energy_range),
+        "conditions": as_dict(prepared.domains),
         "threshold": prepared.threshold,
         "transform": sha256(prepared.path / "transform.safetensors"),
     }

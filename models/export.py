@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from caloforge.conditions import COLUMNS
+from caloforge.domain import as_dict, spread_over
 from caloforge.errors import InputError
 from caloforge.files import write_json
 from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
@@ -41,7 +43,7 @@ def export(bundle: Path, output: Path, *, steps: int | None = None, overwrite: b
     """Copy a bundle and add ``generator.onnx``, checked against PyTorch.
 
     The graph's inputs are the conditions, (N, 1) float32 each (``incident_energy`` in MeV, angles in
-    rad), and ``noise`` (N, noise features) standard normal; its output ``showers`` is (N, V) MeV.
+    rad, ``particle`` as its PDG code), and ``noise`` (N, noise features) standard normal; its output ``showers`` is (N, V) MeV.
     The transforms are inside the graph.
 
     Args:
@@ -68,7 +70,9 @@ def export(bundle: Path, output: Path, *, steps: int | None = None, overwrite: b
         contract = {
             "inputs": {**{name: ["N", 1] for name in generator.condition_names}, "noise": ["N", _noise(generator)]},
             "output": {"showers": ["N", generator.geometry.n_voxels]},
-            "units": {"incident_energy": "MeV", "theta": "rad", "phi": "rad", "showers": "MeV"},
+            "conditions": as_dict(generator.domains),
+            "units": {**{name: COLUMNS[name].unit or "PDG code" for name in generator.domains}, "showers": "MeV"},
+            "threshold": generator.threshold,
             "noise": "independent standard normal numbers, float32",
             "steps": steps or generator.default_steps,
             "opset": OPSET,
@@ -93,20 +97,13 @@ def _noise(generator: Generator) -> int:
 
 
 def _write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
-    columns = condition_columns(_check_conditions(generator, 3), generator.condition_names)
+    columns = condition_columns(spread_over(generator.domains, 3), generator.condition_names)
     noise = NoiseStream(0, _noise(generator)).rows(3)
     generator.network.write_onnx(path, torch.from_numpy(columns), torch.from_numpy(noise), steps=steps)
 
 
-def _check_conditions(generator: Generator, n: int) -> Conditions:
-    """Return n conditions spread over the trained range."""
-    low, high = generator.energy_range
-    angles = {name: np.linspace(0.5, 2.5, n) for name in generator.condition_names[1:]}
-    return Conditions(np.geomspace(low, high, n), **angles)
-
-
 def _difference(generator: Generator, folder: Path, steps: int | None) -> float:
-    conditions = _check_conditions(generator, 64)
+    conditions = spread_over(generator.domains, 64)
     ours = generator.sample(conditions, seed=1, steps=steps)
     theirs = run_onnx(folder, conditions, seed=1)
     differences = relative_difference(theirs, ours, generator.threshold)

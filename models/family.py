@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from caloforge.conditions import ConditionName
+from caloforge.domain import Domains
 from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry
@@ -57,18 +59,21 @@ class DataSpec:
 
     Attributes:
         geometry: the mesh: V voxels in L layers.
-        conditions: names of the conditions, the incident energy first.
-        energy_range: least and greatest incident energy, MeV.
+        domains: what the conditions are, the incident energy first.
         threshold: MeV; no voxel is between 0 and this.
         transforms: the fitted codings of layers and voxels; None for a family without
             ``uses_transforms``.
     """
 
     geometry: Geometry
-    conditions: tuple[str, ...]
-    energy_range: tuple[float, float]
+    domains: Domains
     threshold: float
     transforms: Transforms | None = None
+
+    @property
+    def conditions(self) -> tuple[ConditionName, ...]:
+        """Names of the conditions, the incident energy first."""
+        return tuple(self.domains)
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ class Family(nn.Module, ABC):
         """Draw showers.
 
         Args:
-            conditions: (B, K) float32, raw: incident energy in MeV first, angles in rad.
+            conditions: (B, K) float32, raw: incident energy in MeV first, angles in rad, PDG codes.
             noise: (B, noise_features) float32, standard normal.
             steps: steps of the sampler; None for ``default_steps``.
 

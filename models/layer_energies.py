@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -13,29 +11,11 @@ from zuko.nn import MaskedMLP
 
 from caloforge.draws import Draws
 from caloforge.models.batch import Batch
+from caloforge.models.conditions import ConditionEncoder
 from caloforge.models.family import TrainableModel
 from caloforge.models.networks.couplings import SplineCoupling, negative_log_likelihood, splits
 from caloforge.models.networks.mlp import MLPConfig, ResidualMLP
 from caloforge.preprocessing.transforms import Transforms
-
-
-class ConditionEncoder(nn.Module):
-    """Bring conditions to numbers of order one: the log of the energy to [-1, 1], angles to a circle."""
-
-    def __init__(self, names: Sequence[str], energy_range: tuple[float, float]) -> None:
-        super().__init__()
-        self.names = tuple(names)
-        low, high = (math.log(e) for e in energy_range)
-        self.middle, self.half_width = (low + high) / 2, max((high - low) / 2, 0.1)
-        self.n_features = 1 + ("theta" in names) + 2 * ("phi" in names)
-
-    def forward(self, conditions: Tensor) -> Tensor:
-        """Map (B, K) raw conditions in the order of ``names`` to (B, n_features)."""
-        columns = [(torch.log(conditions[:, :1]) - self.middle) / self.half_width]
-        for i, name in enumerate(self.names[1:], 1):
-            angle = conditions[:, i : i + 1]
-            columns += [angle - math.pi / 2] if name == "theta" else [torch.sin(angle), torch.cos(angle)]
-        return torch.cat(columns, 1)
 
 
 class LayerEnergies(TrainableModel):

@@ -14,9 +14,10 @@ from caloforge.config import Config
 from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.models.batch import Batch, Decoded
+from caloforge.models.conditions import ConditionEncoder
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.family import DataSpec, Family, Stage, TrainableModel
-from caloforge.models.layer_energies import ConditionEncoder, LayerEnergies, energy_features, hit_features, layer_batch
+from caloforge.models.layer_energies import LayerEnergies, energy_features, hit_features, layer_batch
 from caloforge.models.networks.architecture import Architecture
 from caloforge.models.objectives.objective import Objective, ObjectiveChoice
 from caloforge.models.registries import LOSSES, NETWORKS, OBJECTIVES, SAMPLERS
@@ -124,7 +125,7 @@ class VoxelFamily(Family):
         assert data.transforms is not None
         self.sums = LayerSums(data.geometry)
         self.layer_transform, self.hit_transform, self.voxel_transform = data.transforms
-        self.encoder = ConditionEncoder(data.conditions, data.energy_range)
+        self.encoder = ConditionEncoder(data.domains)
         n, n_layers = self.encoder.n_features, data.geometry.n_layers
         self.energies = LayerEnergies(n_layers, n)
         self.voxels = VoxelModel(self.architecture(data.geometry, n + 3 * n_layers, config.model), config)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from caloforge.config import Config
+from caloforge.domain import as_dict, domains_of
 from caloforge.errors import InputError
 from caloforge.files import write_json
 from caloforge.outputs import check_folder, result_folder
@@ -120,7 +121,7 @@ def prepare(
         _warn(showers.path.name, quality, len(splits["train"]), threshold)
         training = showers.select(splits["train"])
         # Of all good showers: held-out ones at the edges must not count as outside.
-        energies = showers.select(np.flatnonzero(quality.good)).conditions.incident_energy
+        domains = domains_of(showers.select(np.flatnonzero(quality.good)).conditions)
         with result_folder(output, PREPARED, inputs=[showers.path], overwrite=overwrite) as folder:
             _fit_transforms(training, folder, settings, threshold, seed)
             np.savez(folder / "splits.npz", allow_pickle=False, **splits)
@@ -131,12 +132,11 @@ def prepare(
             showers.geometry.write(folder / "geometry.xml")
             (folder / "quality.md").write_text(quality.markdown(), encoding="utf-8")
             record = {
-                "format": 1,
+                "format": 2,
                 "geometry": showers.geometry.name,
                 "settings": settings.model_dump(),
                 "threshold": threshold,
-                "energy_range": [float(energies.min()), float(energies.max())],
-                "conditions": list(showers.conditions.names),
+                "conditions": as_dict(domains),
                 "phi_symmetric": quality.phi_symmetric,
                 "splits": {name: len(rows) for name, rows in splits.items()},
                 "quality": {

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from caloforge.arrays import fill, read_arrays, read_weights
-from caloforge.conditions import ConditionNames
+from caloforge.conditions import ConditionName
 from caloforge.config import Config
+from caloforge.domain import Domains, DomainTable
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import read_json
 from caloforge.geometry import Geometry, read_mesh
-from caloforge.showers import Conditions, EnergyRange, Showers, open_showers
+from caloforge.showers import Conditions, Showers, open_showers
 from caloforge.source import Source
 
 if TYPE_CHECKING:
@@ -54,15 +55,14 @@ class Prepared:
         return float(self.record["threshold"])
 
     @property
-    def energy_range(self) -> tuple[float, float]:
-        """Least and greatest incident energy of the good showers, MeV."""
-        low, high = self.record["energy_range"]
-        return float(low), float(high)
+    def domains(self) -> Domains:
+        """What the conditions of the good showers are, the incident energy first."""
+        return DomainTable.model_validate(self.record["conditions"]).domains
 
     @property
-    def conditions(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[ConditionName, ...]:
         """Names of the conditions, the incident energy first."""
-        return tuple(self.record["conditions"])
+        return tuple(self.domains)
 
     @property
     def phi_symmetric(self) -> bool:
@@ -132,6 +132,8 @@ def load_prepared(path: Path) -> Prepared:
     if not (path / "prepared.json").is_file():
         raise InputError(f"{path}: not a folder of prepared data (prepared.json is missing); run preprocess first")
     record = read_json(path / "prepared.json")
+    if isinstance(record, dict) and record.get("format") == 1:
+        raise InputError(f"{path}: prepared by an older version; run caloforge preprocess again")
     _Record.parse(record, where=str(path / "prepared.json"))
     geometry = read_mesh(path / "geometry.xml", name=record["geometry"])
     splits: dict[str, NDArray[np.int64]] = read_arrays(path / "splits.npz", SPLITS)
@@ -163,8 +165,7 @@ class _Record(Config, extra="allow"):
     geometry: str
     settings: _Settings
     threshold: float = Field(gt=0)
-    energy_range: EnergyRange
-    conditions: ConditionNames
+    conditions: DomainTable
     phi_symmetric: bool
     quality: _Quality
     source: dict[str, Any] | None = None

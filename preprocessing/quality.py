@@ -135,7 +135,7 @@ def check_quality(showers: ReadShowers, *, threshold: float, max_response: float
         counts=counts,
         occupancy=hits / max(1, n_good * showers.geometry.n_voxels),
         response=(float(response.mean()), float(response.std())) if n_good else (0.0, 0.0),
-        phi_symmetric=direction.is_symmetric and conditions.names == ("incident_energy",),
+        phi_symmetric=direction.is_symmetric and not {"theta", "phi"} & {*conditions.names},
         total=before,
         stated=stated,
         below=below / max(1, filled_voxels),

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.domain import spread_over
 from caloforge.files import read_json
 from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
-from caloforge.models.bundle import Generator, load_bundle
+from caloforge.models.bundle import load_bundle
 from caloforge.models.export import ONNX_FILE, run_onnx
 from caloforge.serving.client import query
 from caloforge.serving.device import best_device
@@ -24,8 +25,7 @@ from caloforge.steps import step
 
 logger = logging.getLogger(__name__)
 
-_ENERGIES = 5
-_PER_ENERGY = 4
+_SHOWERS = 20
 _LATENCY_QUERIES = 5
 
 
@@ -55,7 +55,7 @@ class WrongShowers(ServingError):
 def reference_showers(bundle: Path, *, seed: int) -> Reference:
     """Sample the showers that every server of the bundle must make."""
     generator = load_bundle(bundle, device=best_device())
-    conditions = spread_conditions(generator, _ENERGIES, _PER_ENERGY)
+    conditions = spread_over(generator.domains, _SHOWERS)
     showers = generator.sample(conditions, seed=seed)
     return Reference(conditions, showers, generator.threshold, seed, generator.network.flipped_share)
 
@@ -125,14 +125,6 @@ def check_onnx(bundle: Path, conditions: Conditions, *, seed: int) -> float:
     return _compare(
         "the ONNX file's", drawn, expected, generator.threshold, flipped_share=generator.network.flipped_share
     )
-
-
-def spread_conditions(generator: Generator, n_energies: int, per_energy: int) -> Conditions:
-    """Return incident energies spread evenly in log over the trained range, and angles of 0.5 to 2.5 rad."""
-    low, high = generator.energy_range
-    energies = np.geomspace(low, high, n_energies).clip(low, high).repeat(per_energy)
-    angles = {name: np.linspace(0.5, 2.5, len(energies)) for name in generator.condition_names[1:]}
-    return Conditions(energies, **angles)
 
 
 def _compare(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from caloforge.config import Config
 from caloforge.draws import Draws
+from caloforge.models.conditions import ConditionEncoder
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.family import DataSpec, Family, Stage
 from caloforge.models.tree.axis import ExpectedAxis
@@ -88,24 +87,14 @@ class TreeConfig(FamilyConfig):
     early: TrainingConfig = _training(steps=300, batch_size=64, learning_rate=2e-3, ema=0.99)
 
 
-class ConditionFeatures(nn.Module):
-    """Bring conditions to numbers of order one."""
+class TreeConditions(ConditionEncoder):
+    """Conditions as the tree's networks see them: the energy twice, of the same size as its other features."""
 
-    def __init__(self, names: Sequence[str], energy_range: tuple[float, float]) -> None:
-        super().__init__()
-        self.names = tuple(names)
-        low, high = (math.log(e) for e in energy_range)
-        self.middle, self.half_width = (low + high) / 2, max((high - low) / 2, 0.1)
-        self.n_features = 2 + ("theta" in names) + 2 * ("phi" in names)
+    energy_powers = 2
 
-    def forward(self, conditions: Tensor) -> Tensor:
-        """Map (B, K) raw conditions, energy in MeV first, to (B, n_features)."""
-        x = (torch.log(conditions[:, 0]) - self.middle) / self.half_width
-        columns = [1.7 * x, x**2]
-        for i, name in enumerate(self.names[1:], 1):
-            angle = conditions[:, i]
-            columns += [2 * torch.cos(angle)] if name == "theta" else [torch.sin(angle), torch.cos(angle)]
-        return torch.stack(columns, 1)
+    def energy_columns(self, x: Tensor) -> list[Tensor]:
+        """Return 1.7 x and x^2."""
+        return [1.7 * x, x**2]
 
 
 class Tree(Family):
@@ -136,10 +125,10 @@ class Tree(Family):
         model, threshold, geometry = config.model, data.threshold, data.geometry
         layout = Layout(geometry)
         self.state = TreeState(layout)
-        self.encoder = ConditionFeatures(data.conditions, data.energy_range)
+        self.encoder = TreeConditions(data.domains)
         n = self.encoder.n_features
         self.axis = ExpectedAxis(geometry, n)
-        self.totals = Totals(geometry.n_voxels, n, threshold=threshold)
+        self.totals = Totals(geometry.n_voxels, n, threshold=threshold, n_kinds=self.encoder.n_kinds)
         capacity = torch.as_tensor(layout.capacity[layout.layer_node])
         self.layers = LayerSplits(capacity, threshold=threshold, width=model.layer_width, n_shower=n + 2)
         self.axis_unit = axis_unit(layout)
@@ -164,16 +153,20 @@ class Tree(Family):
     def begin(self, data: TrainingData) -> None:
         """Fit trends, landmarks of the hit spectrum and the expected axis."""
         totals: list[Tensor] = []
+        kinds: list[Tensor] = []
         hits: list[Tensor] = []
         axis = torch.zeros(())
         for batch in data.chunks():
-            incident = batch.raw_conditions[:, 0]
-            totals.append(torch.stack([incident, (batch.voxels > 0).sum(1), batch.voxels.sum(1)]).double())
+            incident, encoded = batch.raw_conditions[:, 0], self.encoder(batch.raw_conditions)
+            columns = [incident, (batch.voxels > 0).sum(1), batch.voxels.sum(1)]
+            totals.append(torch.stack(columns).double())
+            if (found := self.encoder.kinds(encoded)) is not None:
+                kinds.append(found.double())
             if sum(len(found) for found in hits) < SPECTRUM_HITS:
                 hits.append(batch.voxels[batch.voxels > 0])
             if not data.phi_symmetric:
-                axis = axis + self.axis.sums(self.encoder(batch.raw_conditions), batch.voxels)
-        self.totals.fit(*torch.cat(totals, 1).numpy())
+                axis = axis + self.axis.sums(encoded, batch.voxels)
+        self.totals.fit(*torch.cat(totals, 1).numpy(), torch.cat(kinds).numpy() if kinds else None)
         for networks in (self.rings, self.cells, self.early):
             networks.spectrum.fit(torch.cat(hits).numpy())
         if not data.phi_symmetric:
@@ -287,7 +280,7 @@ class Tree(Family):
         """Return energy (B,) in MeV, hits (B,), features (B, F), and layers without anything (B, L)."""
         encoded = self.encoder(conditions)
         hits, energy = self.totals.draw(conditions[:, 0], encoded, u)
-        shower = torch.cat([encoded, self.totals.features(conditions[:, 0], hits, energy)], 1)
+        shower = torch.cat([encoded, self.totals.features(conditions[:, 0], encoded, hits, energy)], 1)
         return energy, hits, shower, energy[:, None].expand(-1, self.data.geometry.n_layers) * 0
 
     def begin_boxes(self, conditions: Tensor, energy: Tensor, hits: Tensor, shower: Tensor) -> tuple[Tensor, Tensor]:
@@ -315,8 +308,8 @@ class Tree(Family):
 
     def _shower(self, conditions: Tensor, hits: Tensor, energy: Tensor) -> Tensor:
         """Return (B, F) features of showers with these layers (B, L)."""
-        told = self.totals.features(conditions[:, 0], hits.sum(1), energy.sum(1))
-        return torch.cat([self.encoder(conditions), told], 1)
+        encoded = self.encoder(conditions)
+        return torch.cat([encoded, self.totals.features(conditions[:, 0], encoded, hits.sum(1), energy.sum(1))], 1)
 
     def _about(self, encoded: Tensor, energy: Tensor, hits: Tensor, shower: Tensor) -> Tensor:
         """Return (L, B, F): features of the shower and of each layer, and the way from the expected axis."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from caloforge.models.family import Family
 from caloforge.models.likelihood.log_prob import TOTAL, log_probs
 from caloforge.models.tree.trend import Trend
-from caloforge.showers import Showers
+from caloforge.showers import Conditions, Showers
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class Calibration:
     """Log-likelihoods of showers that the generator was not trained on.
 
     How large they are follows from the incident energy: more hits have more factors. So each part is
-    measured from a line over log E_inc, in units of its scatter there.
+    measured from a line over log E_inc, in units of its scatter there, where there are several particles from
+    that of the particle.
 
     Attributes:
         lines: name of the part, ``total`` among them, to mean and scatter over log E_inc.
@@ -42,6 +43,7 @@ class Calibration:
         inverse: (P, P) inverse of their covariance.
         distance: (M,) rising, of the showers: see :meth:`distances`.
         total: (M,) rising, residuals of the total.
+        codes: PDG codes of the particles, where there are several, else empty.
     """
 
     lines: Mapping[str, Trend]
@@ -49,31 +51,37 @@ class Calibration:
     inverse: FloatArray
     distance: FloatArray
     total: FloatArray
+    codes: tuple[int, ...] = ()
 
     @classmethod
-    def fit(cls, incident_energy: FloatArray, log_prob: Mapping[str, FloatArray]) -> Self:
-        """Fit to (M,) incident energies in MeV and log-likelihoods of the parts and their ``total``."""
-        log_energy = np.log(incident_energy)
+    def fit(cls, conditions: Conditions, log_prob: Mapping[str, FloatArray]) -> Self:
+        """Fit to the conditions of M showers and the log-likelihoods (M,) of the parts and their ``total``."""
+        log_energy = np.log(conditions.incident_energy)
+        codes = () if conditions.particle is None else tuple(np.unique(conditions.particle).tolist())
+        codes = codes if len(codes) > 1 else ()
+        kinds = _kinds(conditions, codes)
         lines = {}
         for name, values in log_prob.items():
-            lines[name] = Trend()
+            lines[name] = Trend(len(codes))
             some = np.isfinite(values)
-            lines[name].fit(log_energy[some], values[some])
+            lines[name].fit(log_energy[some], values[some], None if kinds is None else kinds[some])
         empty = np.empty(0)
-        first = cls(lines, empty, empty, empty, empty)
-        residuals = first.residuals(incident_energy, log_prob)
+        first = cls(lines, empty, empty, empty, empty, codes)
+        residuals = first.residuals(conditions, log_prob)
         parts = np.stack([residuals[name] for name in lines if name != TOTAL], axis=1)
         covariance = np.atleast_2d(np.cov(parts.T)) + 1e-6 * np.eye(parts.shape[1])
         second = cls(lines, parts.mean(axis=0), np.linalg.inv(covariance).astype(np.float64), empty, empty)
-        return cls(
-            lines, second.middle, second.inverse, np.sort(second.distances(residuals)), np.sort(residuals[TOTAL])
-        )
+        distance, total = np.sort(second.distances(residuals)), np.sort(residuals[TOTAL])
+        return cls(lines, second.middle, second.inverse, distance, total, codes)
 
-    def residuals(self, incident_energy: FloatArray, log_prob: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def residuals(self, conditions: Conditions, log_prob: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Return how many standard deviations each part is above the ordinary one of that energy, (N,) each."""
+        log_energy = torch.from_numpy(np.log(conditions.incident_energy)).float()
+        kinds = _kinds(conditions, self.codes)
+        known = None if kinds is None else torch.from_numpy(kinds).float()
         found = {}
         for name, line in self.lines.items():
-            mean, spread = (x.double().numpy() for x in line(torch.from_numpy(np.log(incident_energy)).float()))
+            mean, spread = (x.double().numpy() for x in line(log_energy, known))
             found[name] = np.clip((log_prob[name] - mean) / spread, -FARTHEST, FARTHEST)
         return found
 
@@ -102,17 +110,26 @@ class Calibration:
                 for name, line in self.lines.items()
             },
             **{name: getattr(self, name).tolist() for name in ("middle", "inverse", "distance", "total")},
+            "codes": list(self.codes),
         }
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
         """Return what :meth:`as_dict` wrote."""
-        lines = {}
+        lines, codes = {}, tuple(content.get("codes", ()))
         for name, numbers in content["lines"].items():
-            lines[name] = Trend()
+            lines[name] = Trend(len(codes))
             lines[name].load_state_dict({key: torch.tensor(value).float() for key, value in numbers.items()})
         arrays = {key: np.asarray(content[key]) for key in ("middle", "inverse", "distance", "total")}
-        return cls(lines, **arrays)
+        return cls(lines, **arrays, codes=codes)
+
+
+def _kinds(conditions: Conditions, codes: tuple[int, ...]) -> FloatArray | None:
+    """Return (N, G) of 0 and 1, which particle each shower is; None where there is one."""
+    if not codes:
+        return None
+    assert conditions.particle is not None
+    return (conditions.particle[:, None] == np.asarray(codes)).astype(np.float64)
 
 
 def calibrate(network: Family, held_out: Showers) -> dict[str, Any] | None:
@@ -133,4 +150,4 @@ def calibrate(network: Family, held_out: Showers) -> dict[str, Any] | None:
     pieces = list(log_probs(network.eval(), chosen))
     network.train(was_training)
     log_prob = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    return Calibration.fit(chosen.conditions.incident_energy, log_prob).as_dict()
+    return Calibration.fit(chosen.conditions, log_prob).as_dict()

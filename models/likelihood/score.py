@@ -61,7 +61,7 @@ def score(bundle: Path, showers: Showers, output: Path) -> dict[str, float]:
     calibration = read_calibration(bundle)
     if calibration is None:
         logger.warning("%s: trained by a version without calibration: no p-values; train it again to have them", bundle)
-    n, energy = len(showers), showers.conditions.incident_energy
+    n, conditions = len(showers), showers.conditions
     residuals: list[FloatArray] = []
     distances: list[FloatArray] = []
     totals: list[FloatArray] = []
@@ -75,7 +75,7 @@ def score(bundle: Path, showers: Showers, output: Path) -> dict[str, float]:
             columns["log_prob"] = parts[TOTAL]
             totals.append(parts[TOTAL])
             if calibration is not None:
-                found = calibration.residuals(energy[rows], parts)
+                found = calibration.residuals(conditions.take(rows), parts)
                 residuals.append(found[TOTAL])
                 distances.append(calibration.distances(found))
                 columns |= {"residual": residuals[-1], "distance": distances[-1]}

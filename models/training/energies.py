@@ -13,9 +13,10 @@ from torch import nn
 
 from caloforge.draws import Draws
 from caloforge.models.batch import Batch
+from caloforge.models.conditions import ConditionEncoder
 from caloforge.models.energies import KIND, save_energies, state_digest
 from caloforge.models.family import Stage
-from caloforge.models.layer_energies import ConditionEncoder, LayerEnergies, layer_batch
+from caloforge.models.layer_energies import LayerEnergies, layer_batch
 from caloforge.models.presets import energies_training
 from caloforge.models.training.data import TrainingData
 from caloforge.models.training.fabric import open_fabric
@@ -73,7 +74,7 @@ def train_energies(
             torch.manual_seed(seed)
             spec = data_spec(found, transforms=True)
             assert spec.transforms is not None
-            transforms, encoder = spec.transforms, ConditionEncoder(spec.conditions, spec.energy_range)
+            transforms, encoder = spec.transforms, ConditionEncoder(spec.domains)
             owner = nn.ModuleDict({"energies": LayerEnergies(spec.geometry.n_layers, encoder.n_features)})
         owner.to(fabric.device)
         for transform in transforms:

@@ -160,7 +160,7 @@ def energies_record(family: Family, given: EnergiesModel | None) -> dict[str, An
 def data_spec(prepared: Prepared, *, transforms: bool) -> DataSpec:
     """Return what a generator must know of the data, with the fitted codings if it uses them."""
     codings = prepared.transforms() if transforms else None
-    return DataSpec(prepared.geometry, prepared.conditions, prepared.energy_range, prepared.threshold, codings)
+    return DataSpec(prepared.geometry, prepared.domains, prepared.threshold, codings)
 
 
 def training_record(family: nn.Module, stages: Mapping[str, Fit], fabric: Fabric) -> dict[str, Any]:

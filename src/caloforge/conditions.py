@@ -37,12 +37,12 @@ class Column:
     unit: str = ""
     whole: bool = False
 
-    def check(self, values: NDArray[Any], *, where: object, rows: Sequence[int] | IntArray | None = None) -> None:
+    def check(self, values: NDArray[Any], *, where: str, rows: Sequence[int] | IntArray | None = None) -> None:
         """Refuse values that the condition cannot have.
 
         Args:
             values: (N,) numbers.
-            where: the file or request that they are from, for the message.
+            where: what they are and where they are from, for the message.
             rows: (N,) numbers of their rows there; None: they count from 0.
 
         Raises:
@@ -56,7 +56,7 @@ class Column:
         if wrong.any():
             first = int(np.argmax(wrong))
             row = first if rows is None else rows[first]
-            said = f"{self.dataset}: row {row} is {values[first]:g}; {int(wrong.sum())} of {len(values)} are not {expected}"
+            said = f"row {row} is {values[first]:g}; {int(wrong.sum())} of {len(values)} are not {expected}"
             raise InputError(f"{where}: {said}")
 
 
@@ -124,4 +124,4 @@ class Conditions:
             InputError: see :meth:`Column.check`.
         """
         for name in self.names:
-            COLUMNS[name].check(getattr(self, name), where=where)
+            COLUMNS[name].check(getattr(self, name), where=f"{where}: {COLUMNS[name].dataset}")

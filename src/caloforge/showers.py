@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 
 from caloforge.conditions import COLUMNS, ETA
 from caloforge.conditions import Conditions as Conditions  # noqa: PLC0414 - most know it by this module
@@ -49,16 +47,6 @@ WRITTEN = frozenset({"units", "unit", "voxel_order", "provenance"}) | _NEEDED
 
 _OTHER_UNITS = re.compile(r"\b[TGk]?eV\b|\bdeg(rees?)?\b", re.IGNORECASE)
 _OWN_UNITS = re.compile(r"\b(MeV|rad(ians?)?)\b", re.IGNORECASE)
-
-
-def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < limits[0] <= limits[1]:
-        raise PydanticCustomError("energy_range", "expected a least and a greatest energy in MeV")
-    return limits
-
-
-EnergyRange = Annotated[tuple[float, float], AfterValidator(_ordered)]
-"""Least and greatest incident energy, MeV."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +95,7 @@ class Showers:
                 if (dataset := find_dataset(self.path, file, column.dataset)) is not None:
                     with reading(self.path, column.dataset):
                         values = np.asarray(dataset, dtype=np.float64).reshape(-1)[self.rows]
-                    column.check(values, where=self.path, rows=self.rows)
+                    column.check(values, where=f"{self.path}: {column.dataset}", rows=self.rows)
                     found[column.dataset] = values
         columns = {name: found[column.dataset] for name, column in COLUMNS.items() if column.dataset in found}
         if "theta" not in columns and ETA.dataset in found:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from caloforge.domain import Domain
 from caloforge.errors import InputError
 from caloforge.files import sha256
 from caloforge.models.bundle import GeneratorFailed, load_bundle, read_bundle_config
@@ -52,10 +53,18 @@ def test_other_folders_and_formats(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a generator bundle"):
         load_bundle(tmp_path)
     config = json.loads((bundle / "config.json").read_text())
-    for number in (2, 99):
-        (bundle / "config.json").write_text(json.dumps(config | {"format": number}))
-        with pytest.raises(InputError, match="not a bundle of format 3; make it again"):
+    limits = config["conditions"]["incident_energy"]
+    older = {"conditions": ["incident_energy"], "energy_range": [limits["low"], limits["high"]]}
+    angles = {"conditions": ["incident_energy", "theta"], "format": 3}
+    for changed in ({"format": 2}, {"format": 99}, {**older, "format": 2}, {**older, **angles}):
+        (bundle / "config.json").write_text(json.dumps(config | changed))
+        with pytest.raises(InputError, match="not a bundle of format 4; make it again"):
             load_bundle(bundle)
+    (bundle / "config.json").write_text(json.dumps(config | older | {"format": 3}))
+    assert load_bundle(bundle).domains == {"incident_energy": Domain(**limits)}
+    (bundle / "config.json").write_text(json.dumps(config | older | {"format": 3, "energy_range": [3, "x"]}))
+    with pytest.raises(InputError, match=r"conditions\.incident_energy\.high"):
+        load_bundle(bundle)
 
 
 def _rewrite(bundle: Path, **changes: object) -> None:
@@ -129,5 +138,7 @@ def test_a_bundle_goes_into_no_folder_of_others(bundle: Path, tmp_path: Path) ->
 def test_a_family_without_codings_is_read_from_the_format_before(bundle: Path) -> None:
     config = json.loads((bundle / "config.json").read_text()) | {"format": 2}
     del config["voxel_scaling"]
-    (bundle / "config.json").write_text(json.dumps(config))
-    assert read_bundle_config(bundle)["format"] == 2
+    limits = config["conditions"]["incident_energy"]
+    older = {"conditions": ["incident_energy"], "energy_range": [limits["low"], limits["high"]]}
+    (bundle / "config.json").write_text(json.dumps(config | older))
+    assert read_bundle_config(bundle)["conditions"] == config["conditions"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from caloforge.domain import Domain
 from caloforge.geometry import Geometry, Layer
 from caloforge.models.family import DataSpec
 from caloforge.models.layer_energies import energy_features, hit_features
@@ -24,7 +25,7 @@ N = 300
 def build(name: str, scaling: str = "quantile", mesh: Geometry = MESH) -> VoxelFamily:
     size = {"network": {"backbone": "mlp", "width": 8, "blocks": 1}}
     torch.manual_seed(0)
-    data = DataSpec(mesh, ("incident_energy",), (1e3, 1e5), THRESHOLD, Transforms.of(mesh, scaling))
+    data = DataSpec(mesh, {"incident_energy": Domain(low=1e3, high=1e5)}, THRESHOLD, Transforms.of(mesh, scaling))
     family = FAMILIES.get(name)(resolve(name, "demo", {"model": size}), data)
     assert isinstance(family, VoxelFamily)
     return family

@@ -139,22 +139,28 @@ def save(path: Path, like: Showers, *, voxels: np.ndarray | None = None, energy:
     return open_showers(path)
 
 
-def test_residuals_of_ordinary_showers_have_uniform_p_values_whatever_the_energy():
+@pytest.mark.parametrize("several", [False, True], ids=["one particle", "two particles"])
+def test_residuals_of_ordinary_showers_have_uniform_p_values_whatever_energy_and_particle(several):
     rng = np.random.default_rng(0)
 
-    def draw(n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        energy = 1e3 * 100 ** rng.random(n)
-        a, b = rng.gamma(4, size=(2, n)) * np.log(energy)
-        parts = {"a": -a + 3 * np.log(energy) ** 2, "b": -b - 5.0 - 0.5 * a}
-        return energy, {**parts, "total": parts["a"] + parts["b"]}
+    def draw(n: int) -> tuple[Conditions, dict[str, np.ndarray]]:
+        energy, photon = 1e3 * 100 ** rng.random(n), rng.random(n) < (0.4 if several else 0)
+        a, b = rng.gamma(4, size=(2, n)) * np.log(energy) * np.where(photon, 1, 3)
+        parts = {"a": -a + 3 * np.log(energy) ** 2, "b": -b - 5.0 - 0.5 * a + 100 * photon}
+        conditions = Conditions(energy, particle=np.where(photon, 22, 211) if several else None)
+        return conditions, {**parts, "total": parts["a"] + parts["b"]}
 
     calibration = Calibration.of(Calibration.fit(*draw(4000)).as_dict())
-    energy, log_prob = draw(4000)
-    p = calibration.p_values(calibration.distances(calibration.residuals(energy, log_prob)))
-    for low in (energy < 1e4, energy >= 1e4):
+    conditions, log_prob = draw(4000)
+    p = calibration.p_values(calibration.distances(calibration.residuals(conditions, log_prob)))
+    energy = conditions.incident_energy
+    ranges = [energy < 1e4, energy >= 1e4]
+    if several:
+        ranges += [conditions.particle == 22, conditions.particle == 211]
+    for low in ranges:
         assert np.histogram(p[low], 5, (0, 1))[0] / low.sum() == pytest.approx(0.2, abs=0.035)
     impossible = {name: np.full(1, -np.inf) for name in log_prob}
-    far = calibration.distances(calibration.residuals(energy[:1], impossible))
+    far = calibration.distances(calibration.residuals(conditions.take(slice(0, 1)), impossible))
     assert calibration.p_values(far) == pytest.approx(1 / 4001)
 
 
@@ -201,7 +207,7 @@ def test_planted_anomalies_are_found(learnt, anomaly, least):
     def p_values(label: np.ndarray, voxels: np.ndarray) -> np.ndarray:
         flat = voxels.reshape(len(voxels), -1)
         parts = log_probs_of(generator.network, label[:, None].astype(np.float32), flat)
-        return calibration.p_values(calibration.distances(calibration.residuals(label, parts)))
+        return calibration.p_values(calibration.distances(calibration.residuals(Conditions(label), parts)))
 
     ordinary, unusual = p_values(energy, layers), p_values(label, planted)
     assert np.mean(ordinary < 0.1) == pytest.approx(0.1, abs=0.06)  # three standard deviations of 300 showers

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from caloforge.domain import spread_over
 from caloforge.errors import InputError
 from caloforge.models.bundle import Generator, load_bundle
 from caloforge.serving.client import ask, is_ready, query
@@ -19,7 +20,6 @@ from caloforge.serving.limits import MAX_BODY_BYTES, MAX_SHOWERS_PER_REQUEST, Li
 from caloforge.serving.local import free_port
 from caloforge.serving.requests import Query
 from caloforge.serving.server import serve
-from caloforge.serving.smoke import spread_conditions
 from caloforge.showers import Conditions
 
 with warnings.catch_warnings():
@@ -50,7 +50,7 @@ def stub(server: Any) -> Iterator[GRPCInferenceServiceStub]:
 
 @pytest.fixture(scope="module")
 def conditions(generator: Generator) -> Conditions:
-    return spread_conditions(generator, 5, 2)
+    return spread_over(generator.domains, 10)
 
 
 def tensors(conditions: Conditions) -> list[dict]:
@@ -126,7 +126,7 @@ def test_grpc_carries_the_same_showers(server: Any, stub: GRPCInferenceServiceSt
 
 def test_large_answers_come_over_grpc(stub: GRPCInferenceServiceStub, generator: Generator) -> None:
     n = 9 * 2**20 // (4 * generator.geometry.n_voxels)  # more than gRPC's default of 8 MiB
-    response = stub.ModelInfer(grpc_request(spread_conditions(generator, n, 1), seed=0))
+    response = stub.ModelInfer(grpc_request(spread_over(generator.domains, n), seed=0))
     assert response.outputs[0].shape == [n, generator.geometry.n_voxels]
 
 

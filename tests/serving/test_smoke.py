@@ -4,15 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caloforge.domain import spread_over
 from caloforge.models.agreement import TOLERANCE
 from caloforge.models.bundle import load_bundle
 from caloforge.serving.errors import ServingError
-from caloforge.serving.smoke import check_onnx, smoke_test, spread_conditions
+from caloforge.serving.smoke import check_onnx, smoke_test
 
 
 def test_energies_are_spread_over_the_trained_range(tiny_bundle: Path) -> None:
     generator = load_bundle(tiny_bundle)
-    conditions = spread_conditions(generator, 5, 2)
+    conditions = spread_over(generator.domains, 10)
     assert conditions.names == generator.condition_names
     assert (conditions.incident_energy[0], conditions.incident_energy[-1]) == pytest.approx(generator.energy_range)
     generator.check(conditions)
@@ -26,7 +27,7 @@ def test_an_onnx_file_must_make_the_same_showers(
     shutil.copytree(tiny_bundle, bundle)
     (bundle / "onnx.json").write_text('{"steps": null}')
     generator = load_bundle(bundle)
-    conditions = spread_conditions(generator, 3, 2)
+    conditions = spread_over(generator.domains, 6)
     replayed = generator.sample(conditions, seed=5) * np.float32(factor)
     monkeypatch.setattr("caloforge.serving.smoke.run_onnx", lambda *_, **__: replayed)
     if agrees:

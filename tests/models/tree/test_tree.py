@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from caloforge.conditions import ConditionName
+from caloforge.domain import Domain, Domains
 from caloforge.geometry import Geometry, Layer, load_geometry
 from caloforge.models.families.tree import Tree, TreeConfig, TreeModelConfig
 from caloforge.models.family import DataSpec
@@ -18,6 +20,12 @@ from caloforge.models.tree.rows import Rows, SplitNetworks
 from caloforge.models.tree.trend import Trend
 
 THRESHOLD = 0.5
+DOMAINS: Domains = {
+    "incident_energy": Domain(low=10.0, high=1000.0),
+    "theta": Domain(low=0.0, high=2.0),
+    "phi": Domain(low=0.0, high=2.0),
+    "particle": Domain(values=(11.0, 22.0)),
+}
 ODD = Geometry(
     "odd",
     (Layer(0, (0.0, 2.0, 5.0), 1), Layer(1, (0.0,), 1), Layer(2, (0.0, 1.0, 3.0, 9.0), 10), Layer(3, (1.0, 4.0), 6)),
@@ -30,13 +38,17 @@ THREE_CELLS = {
 
 
 def build(
-    geometry: Geometry, *, seed: int = 0, conditions: tuple[str, ...] = ("incident_energy",), width: int = 64
+    geometry: Geometry, *, seed: int = 0, conditions: tuple[ConditionName, ...] = ("incident_energy",), width: int = 64
 ) -> Tree:
     """A tree whose networks say something, though they have learnt nothing."""
     torch.manual_seed(seed)
     model = TreeModelConfig(ring_width=width, cell_width=width)
     config = TreeConfig(family="tree", preset="demo", model=model)
-    tree = Tree(config, DataSpec(geometry, conditions, (10.0, 1000.0), THRESHOLD)).eval().requires_grad_(False)
+    tree = (
+        Tree(config, DataSpec(geometry, {name: DOMAINS[name] for name in conditions}, THRESHOLD))
+        .eval()
+        .requires_grad_(False)
+    )
     energy = np.geomspace(10, 1000, 200)
     hits = np.clip(np.round(0.3 * energy**0.6), 1, geometry.n_voxels)
     tree.totals.fit(energy, hits, hits * THRESHOLD + 0.6 * energy)
