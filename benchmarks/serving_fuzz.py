@@ -25,10 +25,10 @@ import httpx
 import numpy as np
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
+from caloforge.domain import spread_over
 from caloforge.models.bundle import load_bundle
 from caloforge.serving.client import query
 from caloforge.serving.local import free_port, running_server
-from caloforge.serving.smoke import spread_conditions
 
 INFER, PREDICT = "/v2/models/caloforge/infer", "/v1/models/caloforge:predict"
 SERVICE = "/inference.GRPCInferenceService/"
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options: Any = parser.parse_args()
     generator = load_bundle(options.bundle)
-    conditions, port = spread_conditions(generator, 5, 1), free_port()
+    conditions, port = spread_over(generator.domains, 5), free_port()
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder  # where the server's log goes
         with running_server(options.bundle, grpc_port=port) as url:
