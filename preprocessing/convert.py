@@ -12,12 +12,12 @@ import numpy as np
 from caloforge.outputs import check_file
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.preprocessing.quality import check_quality, unit_faults
-from caloforge.preprocessing.readers.find import open_sources
+from caloforge.preprocessing.readers.find import join, open_sources
 from caloforge.preprocessing.registries import READERS
 from caloforge.preprocessing.units import wrong_units
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
-from caloforge.showers import write_showers
+from caloforge.showers import TEST_FROM, write_showers
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ def convert(
     sources: Sequence[Path],
     output: Path,
     *,
+    test: Sequence[Path] = (),
     form: str | None = None,
     geometry: str | None = None,
     particle: str | None = None,
@@ -35,6 +36,8 @@ def convert(
     Args:
         sources: see :func:`caloforge.preprocessing.readers.find.open_sources`, like what follows.
         output: the file.
+        test: sources like these, of the showers that generators are to be judged on. They come last, and the file says
+            where they begin: ``test_from``.
         form: name of the format.
         geometry: the mesh.
         particle: which one.
@@ -45,9 +48,14 @@ def convert(
     Raises:
         InputError: the sources cannot be read, or the output not be written.
     """
-    check_file(output, inputs=sources)
+    check_file(output, inputs=[*sources, *test])
     name, stream = open_sources(sources, form=form, geometry=geometry, particle=particle)
-    attributes = dict(stream.attributes)
+    attributes: dict[str, Any] = {}
+    if test:
+        _, held_out = open_sources(test, form=form, geometry=geometry, particle=particle)
+        attributes[TEST_FROM] = len(stream)
+        stream = join([stream, held_out])
+    attributes |= stream.attributes
     if stream.threshold is not None:
         attributes["energy_threshold"] = stream.threshold
     attributes |= {"converted_from": name, "converted_files": ", ".join(file.name for file in stream.files)}

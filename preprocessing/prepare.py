@@ -66,7 +66,7 @@ class PrepareSettings(Config):
         max_response: showers with E_tot / E_inc above it are dropped as impossible.
         min_response: a sample whose mean E_tot / E_inc is below it is refused: its energies are not in MeV.
         validation_fraction: share of the good showers kept for comparisons between samples.
-        test_fraction: share of the good showers on which generators are judged.
+        test_fraction: share of the good showers on which generators are judged; of no use where some are given for it.
         voxel_scaling: coding of the voxels, see :mod:`caloforge.preprocessing.transforms`.
     """
 
@@ -117,7 +117,7 @@ def prepare(
                 hint = f"; {_NEGATIVE}" if reason == "negative energy" else ""
                 logger.warning("%s: dropped %d showers: %s%s", showers.path.name, count, reason, hint)
         _check_units(showers, quality, threshold, settings)
-        splits = _split(quality, settings, seed, showers.path)
+        splits = _split(quality, settings, seed, showers)
         _warn(showers.path.name, quality, len(splits["train"]), threshold)
         training = showers.select(splits["train"])
         # Of all good showers: held-out ones at the edges must not count as outside.
@@ -179,7 +179,8 @@ def check_showers(showers: Showers, settings: PrepareSettings) -> None:
         InputError: no threshold is known, or there are too few of them.
     """
     _threshold(showers, settings)
-    _check_number(len(showers), settings, f"{showers.path}: holds only {len(showers)} showers")
+    if showers.test_from is None:
+        _check_number(len(showers), settings, f"{showers.path}: holds only {len(showers)} showers")
 
 
 def _threshold(showers: Showers, settings: PrepareSettings) -> float:
@@ -217,15 +218,27 @@ def _check_units(showers: Showers, quality: Quality, threshold: float, settings:
         logger.warning(text, path.name, energy.max())
 
 
-def _split(quality: Quality, settings: PrepareSettings, seed: int, path: Path) -> dict[str, NDArray[np.int64]]:
+def _split(quality: Quality, settings: PrepareSettings, seed: int, showers: Showers) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of each split, rising; of the test those that the file keeps for it, if it does."""
     good = np.flatnonzero(quality.good)
     dropped = ", ".join(f"{count} {reason}" for reason, count in quality.counts.items() if count) or "none dropped"
-    _check_number(len(good), settings, f"{path}: holds only {len(good)} good showers ({dropped})")
-    order = np.random.default_rng(seed).permutation(good)
-    n_test = round(settings.test_fraction * len(good))
-    n_validation = round(settings.validation_fraction * len(good))
-    parts = np.split(order, [n_test, n_test + n_validation])
-    return {name: np.sort(rows) for name, rows in zip(("test", "validation", "train"), parts, strict=True)}
+    what = f"{showers.path}: holds only {len(good)} good showers ({dropped})"
+    if showers.test_from is None:
+        _check_number(len(good), settings, what)
+        order = np.random.default_rng(seed).permutation(good)
+        test, rest = np.split(order, [round(settings.test_fraction * len(good))])
+        n_validation = round(settings.validation_fraction * len(good))
+    else:
+        test, rest = good[good >= showers.test_from], good[good < showers.test_from]
+        n_validation = round(settings.validation_fraction * len(rest))
+        for name, n in (("given to judge by", len(test)), ("of the rest kept for validation", n_validation)):
+            if n < FEWEST_JUDGED:
+                raise InputError(
+                    f"{showers.path}: only {n} good showers are {name} ({dropped}); {FEWEST_JUDGED} are needed"
+                )
+        rest = np.random.default_rng(seed).permutation(rest)
+    validation, train = np.split(rest, [n_validation])
+    return {name: np.sort(rows) for name, rows in (("test", test), ("validation", validation), ("train", train))}
 
 
 def _warn(name: str, quality: Quality, n_training: int, threshold: float) -> None:

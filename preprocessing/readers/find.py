@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from glob import glob, has_magic
 from pathlib import Path
 
 from caloforge.errors import InputError
+from caloforge.fetch import is_remote
 from caloforge.preprocessing.readers.layout import layout_of
 from caloforge.preprocessing.readers.reader import ShowerStream
 from caloforge.preprocessing.registries import READERS
@@ -42,6 +44,24 @@ def open_sources(
     reader = READERS.get(name)
     streams = [reader.open(path, geometry, particle) for path, _ in found]
     return name, join(streams) if len(streams) > 1 else streams[0]
+
+
+def expanded(address: str) -> list[str]:
+    """Return the files that a pattern means, in the order of their names; what is no pattern of paths is itself.
+
+    Raises:
+        InputError: nothing is called so.
+    """
+    if is_remote(address) or not has_magic(address) or Path(address).exists():
+        return [address]
+    if found := sorted(glob(address, recursive=True)):  # noqa: PTH207 - of absolute patterns too
+        return found
+    raise InputError(f"{address}: no file is called so")
+
+
+def formats_of(path: Path) -> list[str]:
+    """Return the names of the formats that a file or folder may be of."""
+    return _formats(path, None)
 
 
 def _found(source: Path, form: str | None) -> list[tuple[Path, str]]:

@@ -39,7 +39,12 @@ CHUNK_BYTES = 8 * 2**20
 _DENSE = 8
 """Rows are read in blocks where at least one of so many is selected."""
 
-_NEEDED = frozenset({"geometry_xml", "geometry_name", "energy_threshold", "threshold_deposit_MeV", "energy_scale"})
+TEST_FROM = "test_from"
+"""Attribute of files whose last showers are kept for the judging of generators: the first row of these."""
+
+_NEEDED = frozenset(
+    {"geometry_xml", "geometry_name", "energy_threshold", "threshold_deposit_MeV", "energy_scale", TEST_FROM}
+)
 """Attributes that change what is read."""
 
 WRITTEN = frozenset({"units", "unit", "voxel_order", "provenance"}) | _NEEDED
@@ -165,6 +170,16 @@ class Showers:
             scale = self._energy("energy_scale") if "energy_scale" in self.attributes else 1.0
             return self._energy("threshold_deposit_MeV") * scale
         return None
+
+    @property
+    def test_from(self) -> int | None:
+        """First row of the file whose showers are only for the judging of generators; None if there is none."""
+        row = self.attributes.get(TEST_FROM)
+        if row is None:
+            return None
+        if not isinstance(row, int) or row < 1:
+            raise InputError(f"{self.path}: attribute {TEST_FROM} is {row!r}; it must be the number of a row")
+        return row
 
     def _energy(self, attribute: str) -> float:
         """Return an attribute that is a finite number, and not negative."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,44 @@ def stop_on_sigterm() -> None:
 
 
 def fetch_input(address: str) -> Fetched:
-    """Return a shower file; what has to be fetched goes to a folder that lives as long as the command."""
+    """Return a file; what has to be fetched goes to a folder that lives as long as the command."""
     from caloforge.fetch import fetch, is_remote
+
+    return fetch(address, _scratch() if is_remote(address) else Path())
+
+
+def shower_input(
+    *addresses: str, test: Sequence[str] = (), geometry: str | None = None, particle: str | None = None
+) -> Fetched:
+    """Return showers of any number of files and any format as one file; what is written lives as long as the command.
+
+    Args:
+        addresses: see :func:`caloforge.preprocessing.sample.one_file`, like what follows.
+        test: likewise.
+        geometry: of the showers.
+        particle: of the geometry.
+    """
+    from caloforge.preprocessing.sample import is_one_file, one_file
+
+    folder = Path() if is_one_file(addresses, test) else _scratch()
+    return one_file(addresses, folder, test=test, geometry=geometry, particle=particle)
+
+
+def shower_address(addresses: Sequence[str], test: Sequence[str]) -> str:
+    """Return the one address of showers, for what fetches them itself, or the path of all of them as one file."""
+    from caloforge.fetch import is_remote
+
+    if len(addresses) == 1 and not test and is_remote(addresses[0]):
+        return addresses[0]
+    return str(shower_input(*addresses, test=test).path)
+
+
+def _scratch() -> Path:
+    """Return a folder of this command."""
     from caloforge.temporary import scratch_folder
 
-    if not is_remote(address):
-        return fetch(address, Path())
     stop_on_sigterm()  # leaves the folder's with-block
-    folder = click.get_current_context().with_resource(scratch_folder())
-    return fetch(address, folder)
+    return click.get_current_context().with_resource(scratch_folder())
 
 
 def at_energy(energy: float | None, count: int | None) -> Any:

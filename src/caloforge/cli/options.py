@@ -107,10 +107,15 @@ ca_cert_option = click.option(
 def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option that takes the showers of a command, and the one for where they are fetched."""
     help_text = (
-        "CaloChallenge HDF5 file: a path, s3://, minio://, https://, gs://. What is fetched is kept for this command, "
-        "or in the folder CALOFORGE_FETCH_CACHE."
+        "Showers of any format (docs/formats.md): a file, a folder, a pattern ('parts/*.h5'), s3://, minio://, https://, "
+        "gs://; may be repeated: all are one sample. What is fetched or converted is kept for this command."
     )
-    return showers_option("--data", help_text, required=True)(ca_cert_option(command))  # type: ignore[no-any-return]
+    return showers_option("--data", help_text, required=True, multiple=True)(ca_cert_option(command))  # type: ignore[no-any-return]
+
+
+test_option = showers_option(
+    "--test", "Showers to judge generators by, like --data; without it a part of those.", multiple=True
+)
 
 
 def header_options(command: Callable[..., Any]) -> Callable[..., Any]:

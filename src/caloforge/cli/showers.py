@@ -8,7 +8,7 @@ import click
 
 from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
-from caloforge.cli.inputs import at_energy, fetch_input
+from caloforge.cli.inputs import at_energy, shower_input
 from caloforge.cli.options import (
     MEV,
     PATH,
@@ -22,6 +22,7 @@ from caloforge.cli.options import (
     seed_option,
     showers_option,
     steps_option,
+    test_option,
     threshold_option,
 )
 from caloforge.errors import InputError
@@ -32,6 +33,7 @@ from caloforge.validation.registries import PROTOCOLS
 
 @main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")
 @data_option
+@test_option
 @geometry_option
 @particle_option
 @click.option("--settings", "settings_file", type=PATH, help="YAML of preprocessing settings.")
@@ -40,7 +42,8 @@ from caloforge.validation.registries import PROTOCOLS
 @output_option("Folder")
 @overwrite_option
 def preprocess(
-    data: str,
+    data: tuple[str, ...],
+    test: tuple[str, ...],
     geometry: str | None,
     particle: str | None,
     settings_file: Path | None,
@@ -56,8 +59,8 @@ def preprocess(
     settings = PrepareSettings.from_yaml(settings_file) if settings_file else PrepareSettings()
     if threshold is not None:
         settings = PrepareSettings.parse({**settings.model_dump(), "threshold": threshold}, where="--threshold")
-    check_folder(output, PREPARED, inputs=paths_of(data, geometry, settings_file), overwrite=overwrite)
-    fetched = fetch_input(data)
+    check_folder(output, PREPARED, inputs=paths_of(*data, *test, geometry, settings_file), overwrite=overwrite)
+    fetched = shower_input(*data, test=test, geometry=geometry, particle=particle)
     prepare(
         open_showers(fetched.path, geometry, particle=particle), output,
         settings=settings, seed=seed, source=fetched.source, overwrite=overwrite,
@@ -86,7 +89,7 @@ def generate(
     from caloforge.models.generate import generate as generate_showers
     from caloforge.showers import open_showers
 
-    conditions = open_showers(fetch_input(like).path).conditions if like is not None else at_energy(energy, count)
+    conditions = open_showers(shower_input(like).path).conditions if like is not None else at_energy(energy, count)
     print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps), beside=output)
 
 
@@ -96,13 +99,14 @@ def generate(
 @geometry_option
 @particle_option
 @output_option("HDF5 file")
-def score(bundle: Path, data: str, geometry: str | None, particle: str | None, output: Path) -> None:
+def score(bundle: Path, data: tuple[str, ...], geometry: str | None, particle: str | None, output: Path) -> None:
     """Say how likely each shower is: log p, its parts, and how unusual it is."""
-    check_file(output, inputs=paths_of(bundle, data, geometry))
+    check_file(output, inputs=paths_of(bundle, *data, geometry))
     from caloforge.models.likelihood.score import score as score_showers
     from caloforge.showers import open_showers
 
-    showers = open_showers(fetch_input(data).path, geometry, particle=particle)
+    given = shower_input(*data, geometry=geometry, particle=particle)
+    showers = open_showers(given.path, geometry, particle=particle)
     print_figures(score_showers(bundle, showers, output), beside=output)
 
 
@@ -144,7 +148,7 @@ def validate(
     overwrite: bool,
 ) -> None:
     """Compare shower files with a reference: metrics.json, report.html and plots."""
-    from caloforge.fetch import is_remote
+    from caloforge.fetch import Fetched, is_remote
     from caloforge.secrets import without_secrets
     from caloforge.showers import open_showers
     from caloforge.validation.validate import REPORT
@@ -158,16 +162,20 @@ def validate(
     )
     if twice := [address for place, address in enumerate(generated) if address in generated[:place]]:
         raise InputError(f"--generated {without_secrets(twice[0])}: is given twice")
-    truth = fetch_input(reference)
-    paths = [fetch_input(address).path for address in generated]
-    names = [path.stem for path in paths]
+
+    def read(address: str) -> Fetched:
+        return shower_input(address, geometry=geometry, particle=particle)
+
+    truth = read(reference)
+    paths = [read(address).path for address in generated]
+    names = [(path if is_remote(given) else Path(given)).stem for given, path in zip(generated, paths, strict=True)]
     if len(set(names)) < len(names):
         names = [without_secrets(address) if is_remote(address) else address for address in generated]
         names = [name.removesuffix(Path(name).suffix) for name in names]
     target = open_showers(truth.path, geometry, particle=particle)
     judged = {name: open_showers(path, geometry, particle=particle) for name, path in zip(names, paths, strict=True)}
     second, trained = (
-        open_showers(fetch_input(address).path, geometry, particle=particle) if address else None
+        open_showers(read(address).path, geometry, particle=particle) if address else None
         for address in (floor, training)
     )
     validate_showers(

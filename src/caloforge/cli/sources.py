@@ -9,7 +9,7 @@ import click
 from caloforge.cli.figures import print_figures, say
 from caloforge.cli.group import main
 from caloforge.cli.inputs import fetch_input
-from caloforge.cli.options import ca_cert_option, geometry_option, output_option, particle_option
+from caloforge.cli.options import ca_cert_option, geometry_option, output_option, particle_option, test_option
 from caloforge.fetch import paths_of
 from caloforge.outputs import check_file
 from caloforge.preprocessing.registries import READERS
@@ -23,20 +23,29 @@ format_option = click.option(
 
 @main.command(example="caloforge convert showers_1.hdf5 showers_2.hdf5 -o showers.hdf5")
 @sources_argument
+@test_option
 @format_option
 @geometry_option
 @particle_option
 @ca_cert_option
 @output_option("HDF5 file")
 def convert(
-    sources: tuple[str, ...], form: str | None, geometry: str | None, particle: str | None, output: Path
+    sources: tuple[str, ...],
+    test: tuple[str, ...],
+    form: str | None,
+    geometry: str | None,
+    particle: str | None,
+    output: Path,
 ) -> None:
     """Write shower files of any known format, or folders of them, as one CaloChallenge HDF5 file in MeV."""
-    check_file(output, inputs=paths_of(*sources, geometry))
+    check_file(output, inputs=paths_of(*sources, *test, geometry))
     from caloforge.preprocessing.convert import convert as convert_showers
+    from caloforge.preprocessing.readers.find import expanded
 
-    paths = [fetch_input(source).path for source in sources]
-    print_figures(convert_showers(paths, output, form=form, geometry=geometry, particle=particle), beside=output)
+    paths = [fetch_input(address).path for source in sources for address in expanded(source)]
+    judged = [fetch_input(address).path for source in test for address in expanded(source)]
+    figures = convert_showers(paths, output, test=judged, form=form, geometry=geometry, particle=particle)
+    print_figures(figures, beside=output)
 
 
 @main.command(example="caloforge inspect showers.hdf5")
@@ -48,7 +57,8 @@ def convert(
 def inspect(sources: tuple[str, ...], form: str | None, geometry: str | None, particle: str | None) -> None:
     """Say what shower files are: format, geometry, conditions, occupancy, response, problems."""
     from caloforge.preprocessing.convert import inspect as inspect_showers
+    from caloforge.preprocessing.readers.find import expanded
 
-    paths = [fetch_input(source).path for source in sources]
+    paths = [fetch_input(address).path for source in sources for address in expanded(source)]
     for name, text in inspect_showers(paths, form=form, geometry=geometry, particle=particle).items():
         say(f"{name + ':':<17}{text}", beside=None)

@@ -10,7 +10,7 @@ import click
 
 from caloforge.cli.figures import print_figures, print_figures_with_time
 from caloforge.cli.group import main
-from caloforge.cli.inputs import fetch_input, read_settings, stop_on_sigterm
+from caloforge.cli.inputs import read_settings, shower_address, shower_input, stop_on_sigterm
 from caloforge.cli.options import (
     MINUTES,
     PATH,
@@ -22,15 +22,18 @@ from caloforge.cli.options import (
     overwrite_option,
     particle_option,
     seed_option,
+    test_option,
 )
+from caloforge.errors import InputError
 from caloforge.fetch import paths_of
 from caloforge.logs import first_process
 from caloforge.outputs import check_folder, claim_folder
-from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS
+from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS, place
 
 
 @main.command(example="caloforge train --data showers.hdf5 --prepared prepared --family vae --max-minutes 5 -o vae")
 @data_option
+@test_option
 @click.option("--prepared", type=PATH, required=True, help="Folder that `caloforge preprocess` wrote.")
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
@@ -46,7 +49,8 @@ from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS
 @output_option("Bundle")
 @overwrite_option
 def train(
-    data: str,
+    data: tuple[str, ...],
+    test: tuple[str, ...],
     prepared: Path,
     family: str,
     preset: str,
@@ -66,7 +70,7 @@ def train(
     from caloforge.models.presets import check_names
 
     check_names(family, preset)  # before the seconds that importing torch takes
-    inputs = paths_of(data, prepared, energies, overrides, pod_file)
+    inputs = paths_of(*data, *test, prepared, energies, overrides, pod_file)
     check_folder(output, "generator bundle", inputs=inputs, overwrite=overwrite)
     from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.distributed import train_distributed
@@ -74,7 +78,7 @@ def train(
 
     stop_on_sigterm()
     request = TrainingRequest(
-        showers=data, prepared=prepared, output=output, family=family, preset=preset,
+        showers=shower_address(data, test), prepared=prepared, output=output, family=family, preset=preset,
         overrides=read_settings(overrides) if overrides else {}, seed=seed, max_minutes=max_minutes or None,
         energies=energies, checkpoints=checkpoints, overwrite=overwrite,
     )  # fmt: skip
@@ -88,6 +92,7 @@ def train(
     "train-energies", example="caloforge train-energies --data showers.hdf5 --prepared prepared --seed 1 -o energies"
 )
 @data_option
+@test_option
 @click.option("--prepared", type=PATH, required=True, help="Folder that `caloforge preprocess` wrote.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
 @click.option("--overrides", type=PATH, help="YAML of settings on top of the preset's `energies`.")
@@ -96,7 +101,8 @@ def train(
 @output_option("Folder")
 @overwrite_option
 def train_energies_(
-    data: str,
+    data: tuple[str, ...],
+    test: tuple[str, ...],
     prepared: Path,
     preset: str,
     overrides: Path | None,
@@ -106,12 +112,12 @@ def train_energies_(
     overwrite: bool,
 ) -> None:
     """Train the layer energies once, for all families that draw them first."""
-    check_folder(output, "layer energies", inputs=paths_of(data, prepared, overrides), overwrite=overwrite)
+    check_folder(output, "layer energies", inputs=paths_of(*data, *test, prepared, overrides), overwrite=overwrite)
     from caloforge.models.training.energies import train_energies
 
     stop_on_sigterm()
     figures = train_energies(
-        fetch_input(data).path, prepared, output, preset=preset, overrides=read_settings(overrides) if overrides else None,
+        shower_input(*data, test=test).path, prepared, output, preset=preset, overrides=read_settings(overrides) if overrides else None,
         seed=seed, max_minutes=max_minutes or None, overwrite=overwrite,
     )  # fmt: skip
     if first_process():
@@ -122,6 +128,7 @@ def train_energies_(
     example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned"
 )
 @data_option
+@test_option
 @geometry_option
 @particle_option
 @click.option("--family", required=True, help="Generator family.")
@@ -143,7 +150,8 @@ def train_energies_(
 @output_option("Folder")
 @overwrite_option
 def tune(
-    data: str,
+    data: tuple[str, ...],
+    test: tuple[str, ...],
     geometry: str | None,
     particle: str | None,
     family: str,
@@ -172,8 +180,13 @@ def tune(
     from caloforge.tuning.tune import tune as tune_family
 
     stop_on_sigterm()
+    if place(backend, TUNE_BACKENDS) == "cluster" and (len(data) > 1 or test):
+        raise InputError(
+            "trials on a cluster take one file, as their pods find it; caloforge convert makes one of several"
+        )
+    address = data[0] if place(backend, TUNE_BACKENDS) == "cluster" else shower_address(data, test)
     result = tune_family(
-        data, output, geometry=geometry, particle=particle, family=family, preset=preset, trials=trials, parallel=parallel,
+        address, output, geometry=geometry, particle=particle, family=family, preset=preset, trials=trials, parallel=parallel,
         algorithm=algorithm, objective=objective, space=space, overrides=read_settings(overrides) if overrides else None,
         max_minutes=max_minutes or None, timeout_minutes=timeout_minutes or None, early_stopping=early_stopping,
         seed=seed, backend=backend, pod=TrialPod.from_yaml(pod_file) if pod_file else None,
@@ -187,6 +200,7 @@ def tune(
     example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial"
 )
 @data_option
+@test_option
 @geometry_option
 @particle_option
 @click.option(
@@ -209,7 +223,8 @@ def tune(
 @output_option("Folder")
 @overwrite_option
 def trial(
-    data: str,
+    data: tuple[str, ...],
+    test: tuple[str, ...],
     geometry: str | None,
     particle: str | None,
     prepared: str | None,
@@ -231,6 +246,7 @@ def trial(
     from caloforge.fetch import local_copy
     from caloforge.models.configuration import TrainingRequest
     from caloforge.models.presets import resolve
+    from caloforge.preprocessing.sample import one_file
     from caloforge.runner import end_with_runner
     from caloforge.tuning.experiment import TRIAL
     from caloforge.tuning.optimization_job import assigned
@@ -248,9 +264,11 @@ def trial(
     values |= assigned(os.environ)
     overrides = nest(values)
     resolve(family, preset, overrides)  # before the showers are read
-    inputs = [path for path in paths_of(data, prepared, geometry) if output.resolve() not in path.resolve().parents]
+    inputs = [
+        path for path in paths_of(*data, *test, prepared, geometry) if output.resolve() not in path.resolve().parents
+    ]
     claim_folder(output, TRIAL, inputs=inputs, overwrite=overwrite, names=TRIAL_FILES)
-    showers = local_copy(data, output / "data")
+    showers = one_file(data, output / "data", test=test, geometry=geometry, particle=particle).path
     folder = (
         local_copy(prepared, output / "data")
         if prepared is not None

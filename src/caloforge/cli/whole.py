@@ -19,6 +19,7 @@ from caloforge.cli.options import (
     overwrite_option,
     particle_option,
     seed_option,
+    test_option,
     threshold_option,
 )
 
@@ -44,6 +45,7 @@ def demo(output: Path, seed: int) -> None:
     example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20"
 )
 @data_option
+@test_option
 @geometry_option
 @particle_option
 @output_option("Folder")
@@ -58,7 +60,8 @@ def demo(output: Path, seed: int) -> None:
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Same seed, same result.")
 @click.option("--settings", "settings_file", type=PATH, help="YAML of pipeline settings; options go before it.")
 def run(
-    data: str,
+    data: tuple[str, ...],
+    test: tuple[str, ...],
     geometry: str | None,
     particle: str | None,
     output: Path,
@@ -71,10 +74,11 @@ def run(
     seed: int | None,
     settings_file: Path | None,
 ) -> None:
-    """Run the whole pipeline on a shower file. After a stop, run it again to go on."""
-    from caloforge.fetch import is_remote, local_copy, paths_of
+    """Run the whole pipeline on showers. After a stop, run it again to go on."""
+    from caloforge.fetch import paths_of
     from caloforge.pipelines.local.run import claim, run_local
     from caloforge.pipelines.settings import PipelineSettings
+    from caloforge.preprocessing.sample import is_one_file, one_file
     from caloforge.showers import open_showers
 
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
@@ -89,9 +93,10 @@ def run(
     given = {name: value for name, value in options.items() if value is not None}
     settings = PipelineSettings.parse({**settings.model_dump(), **given}, where="options")
     stop_on_sigterm()
-    inputs = paths_of(data, geometry, settings_file)
-    claim(output, inputs=inputs, overwrite=overwrite, mark=is_remote(data))  # what is fetched goes there
-    showers = local_copy(data, output / "data")
+    inputs = paths_of(*data, *test, geometry, settings_file)
+    mark = not is_one_file(data, test)  # what is fetched or converted goes there
+    claim(output, inputs=inputs, overwrite=overwrite, mark=mark)
+    showers = one_file(data, output / "data", test=test, geometry=geometry, particle=particle).path
     mesh = open_showers(showers, geometry, particle=particle).geometry if particle else geometry
     _summarise(run_local(showers, output, geometry=mesh, settings=settings, overwrite=overwrite))
 
