@@ -87,7 +87,7 @@ class Scorer:
         """Return how likely showers are; they are read in chunks."""
         pieces = list(log_probs(self.generator.network, showers))
         log_prob = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-        residuals = self.calibration.residuals(showers.conditions.incident_energy, log_prob)
+        residuals = self.calibration.residuals(showers.conditions, log_prob)
         return Scores(residuals[TOTAL][np.isfinite(log_prob[TOTAL])], self.calibration.distances(residuals))
 
 
