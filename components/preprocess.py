@@ -33,7 +33,7 @@ def preprocess(
         metrics: losses and costs of their training.
         data: address of the CaloChallenge HDF5 file.
         settings: JSON of PrepareSettings.
-        geometry: name of the mesh, or JSON of {"name", "text" of the binning XML}; empty: the file's own.
+        geometry: name of the mesh, or JSON of {"geometry_name", "geometry_xml" or "geometry_csv"}; empty: the file's own.
         preset: demo or full, how long the layer energies are trained.
         max_minutes: bound of a family's training; the layer energies get their share of it. 0 is no bound.
         with_energies: whether any family needs the layer energies.
@@ -52,14 +52,14 @@ def preprocess(
     from caloforge.components.task import task
     from caloforge.fetch import fetch
     from caloforge.files import write_json
-    from caloforge.geometry import Geometry
+    from caloforge.geometry import geometry_of
     from caloforge.preprocessing.prepare import PrepareSettings, prepare
     from caloforge.showers import open_showers
     from caloforge.temporary import scratch_folder
 
     with task("preprocess"), scratch_folder() as scratch:
         fetched = fetch(data, scratch, checksum=data_sha256)
-        mesh = Geometry.from_xml(**json.loads(geometry)) if geometry.startswith("{") else geometry or None
+        mesh = geometry_of(json.loads(geometry), name="") if geometry.startswith("{") else geometry or None
         parsed = PrepareSettings.parse(json.loads(settings), where="prepare")
         folder = Path(prepared.path)
         done = prepare(open_showers(fetched.path, mesh), folder, settings=parsed, seed=seed, source=fetched.source)

@@ -22,7 +22,7 @@ from caloforge.config import Config
 from caloforge.domain import DomainTable, Extrapolation, as_dict, check_inside
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
-from caloforge.geometry import Geometry, read_mesh
+from caloforge.geometry import GEOMETRY_FILES, Geometry, stored_geometry, write_geometry
 from caloforge.markdown import code, plain
 from caloforge.models.configuration import FamilyConfig
 from caloforge.models.family import DataSpec, Family
@@ -38,12 +38,12 @@ BUNDLE = "generator bundle"
 """Kind of result, in the folder's record."""
 
 FORMAT = 4
-FILES = ("weights.safetensors", "geometry.xml", "training.json", "README.md")
+FILES = ("weights.safetensors", "training.json", "README.md")
 TRANSFORM = "transform.safetensors"
 """File of the fitted codings, in bundles of families that use them."""
 LIKELIHOOD = "likelihood.json"
 """File of how likely held-out showers are, in bundles of families with a likelihood."""
-KNOWN_FILES = (*FILES, TRANSFORM, LIKELIHOOD, "generator.onnx", "onnx.json")
+KNOWN_FILES = (*FILES, *GEOMETRY_FILES, TRANSFORM, LIKELIHOOD, "generator.onnx", "onnx.json")
 """All that a bundle may hold beside ``config.json``; others are not read and not copied."""
 
 
@@ -205,7 +205,7 @@ def save_bundle(
         save_file(weights, folder / "weights.safetensors")
         if network.uses_transforms:
             (folder / TRANSFORM).write_bytes((prepared.path / TRANSFORM).read_bytes())
-        prepared.geometry.write(folder / "geometry.xml")
+        write_geometry(prepared.geometry, folder)
         write_json(folder / "training.json", record)
         if likelihood is not None:
             write_json(folder / LIKELIHOOD, likelihood)
@@ -288,7 +288,8 @@ def read_bundle_config(path: Path) -> dict[str, Any]:
     for name in files:
         if name not in KNOWN_FILES:
             raise InputError(f"{where}: files: {name!r} is no file of a bundle ({', '.join(KNOWN_FILES)})")
-    for name in (*FILES, *files):
+    geometry = next((name for name in GEOMETRY_FILES if name in files), GEOMETRY_FILES[0])
+    for name in (*FILES, geometry, *files):
         file = inside(path, name, where=str(where))
         if file.is_symlink() or (file.exists() and not file.is_file()):
             raise InputError(f"{file}: is a link or no file; copy the whole folder again, with its files")
@@ -349,7 +350,7 @@ def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
     """
     path = bundle_folder(Path(path))
     config = read_bundle_config(path)
-    geometry = read_mesh(path / "geometry.xml", name=config["geometry"])
+    geometry = stored_geometry(path, name=config["geometry"])
     family = FAMILIES.get(config["family"])
     settings = family.Config.parse(
         {**config["settings"], "family": config["family"], "preset": config["preset"]},

@@ -115,7 +115,7 @@ def _bytes(model: nn.Module) -> bytes:
 def _data_of(prepared: Prepared) -> dict[str, Any]:
     """Return what decides whether the weights fit."""
     return {
-        "geometry": prepared.geometry.to_xml(),
+        "geometry": prepared.geometry.to_text(),
         "conditions": as_dict(prepared.domains),
         "threshold": prepared.threshold,
         "transform": sha256(prepared.path / "transform.safetensors"),

@@ -73,7 +73,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         Args:
             data: address of the CaloChallenge HDF5 file.
             data_sha256: its checksum; a new one makes the pipeline run anew.
-            geometry: name of the mesh, or JSON of {"name", "text" of the binning XML}; empty: the file's own.
+            geometry: name of the mesh, or JSON of {"geometry_name", "geometry_xml" or "geometry_csv"}; empty: the file's own.
             families: generator families to train.
             preset: demo or full.
             max_minutes: bound of each training; 0 is none.

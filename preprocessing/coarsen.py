@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Coarsening:
         target: (V_fine,) coarse voxel of each fine voxel.
     """
 
-    geometry: Geometry
+    geometry: CylindricalGeometry
     target: NDArray[np.int64]
 
     def apply(self, voxels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -31,7 +31,7 @@ class Coarsening:
         return np.add.reduceat(voxels[:, order], starts, axis=1)
 
 
-def coarsen(geometry: Geometry, *, layers: int, alpha: int, r: Sequence[int], name: str) -> Coarsening:
+def coarsen(geometry: CylindricalGeometry, *, layers: int, alpha: int, r: Sequence[int], name: str) -> Coarsening:
     """Merge neighbouring voxels of a regular geometry.
 
     Args:
@@ -54,7 +54,7 @@ def coarsen(geometry: Geometry, *, layers: int, alpha: int, r: Sequence[int], na
     rings = np.concatenate([[0], np.cumsum(r)])
     edges = tuple(first.r_edges[i] for i in rings)
     n_layers, n_alpha, n_r = geometry.n_layers // layers, first.n_alpha // alpha, len(r)
-    coarse = Geometry(
+    coarse = CylindricalGeometry(
         name=name,
         layers=tuple(Layer(i, edges, n_alpha) for i in range(n_layers)),
         particle=geometry.particle,

@@ -84,14 +84,13 @@ def inspect(
     settings = PrepareSettings()
     quality = check_quality(stream, threshold=stream.threshold or 0.0, max_response=settings.max_response)
     mesh, conditions = stream.geometry, quality.conditions
-    alike = f" of {mesh.active_layers[0].n_alpha} x {mesh.active_layers[0].n_r} (alpha x r)" if mesh.is_regular else ""
     faults = [f"{reason}: {count} of {len(stream)} showers" for reason, count in quality.counts.items() if count]
     faults += unit_faults(quality, stream.threshold or 0.0, least_response=settings.min_response)
     units = {"incident_energy": "MeV"}
     return {
         "format": f"{name} ({READERS.get(name).title})",
         "files": ", ".join(str(file) for file in stream.files),
-        "geometry": f"{mesh.name}: {mesh.n_layers} layers{alike}, {mesh.n_voxels} voxels",
+        "geometry": f"{mesh.name}: {mesh.size_in_words}",
         "showers": str(len(stream)),
         **{one: _range(getattr(conditions, one), units.get(one, "rad")) for one in conditions.names},
         "threshold": "none stated" if stream.threshold is None else f"{stream.threshold:.6g} MeV",

@@ -91,7 +91,7 @@ class LayerHitTransform(nn.Module):
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
-        capacity = torch.tensor([float(layer.n_voxels) for layer in geometry.active_layers])
+        capacity = torch.tensor(geometry.layer_sizes, dtype=torch.float32)
         self.register_buffer("capacity", capacity, persistent=False)
         self.standardise = Standardise(geometry.n_layers)
 

@@ -16,6 +16,7 @@ from caloforge.config import Config
 from caloforge.domain import as_dict, domains_of
 from caloforge.errors import InputError
 from caloforge.files import write_json
+from caloforge.geometry import write_geometry
 from caloforge.outputs import check_folder, result_folder
 from caloforge.preprocessing.prepared import GENERATED, Prepared, load_prepared
 from caloforge.preprocessing.quality import Quality, check_quality, unit_faults
@@ -92,7 +93,7 @@ def prepare(
     Args:
         showers: the opened file.
         output: folder to write: ``prepared.json``, ``splits.npz``, ``conditions.npz``,
-            ``transform.safetensors``, ``geometry.xml`` and ``quality.md``.
+            ``transform.safetensors``, ``geometry.xml`` (or ``.csv``) and ``quality.md``.
         settings: how to prepare.
         seed: of the split and of the noise that codes zeros.
         source: where the showers came from, see :func:`caloforge.fetch.fetch`; kept in the folder.
@@ -129,7 +130,7 @@ def prepare(
             columns = {f"{split}_{name}": getattr(kept[split], name) for split in kept for name in kept[split].names}
             np.savez(folder / "conditions.npz", allow_pickle=False, **columns)
             origin = provenance(inputs={"showers": showers.path}, seed=seed)
-            showers.geometry.write(folder / "geometry.xml")
+            write_geometry(showers.geometry, folder)
             (folder / "quality.md").write_text(quality.markdown(), encoding="utf-8")
             record = {
                 "format": 2,

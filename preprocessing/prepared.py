@@ -17,7 +17,7 @@ from caloforge.config import Config
 from caloforge.domain import Domains, DomainTable
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import read_json
-from caloforge.geometry import Geometry, read_mesh
+from caloforge.geometry import Geometry, stored_geometry
 from caloforge.showers import Conditions, Showers, open_showers
 from caloforge.source import Source
 
@@ -135,7 +135,7 @@ def load_prepared(path: Path) -> Prepared:
     if isinstance(record, dict) and record.get("format") == 1:
         raise InputError(f"{path}: prepared by an older version; run caloforge preprocess again")
     _Record.parse(record, where=str(path / "prepared.json"))
-    geometry = read_mesh(path / "geometry.xml", name=record["geometry"])
+    geometry = stored_geometry(path, name=record["geometry"])
     splits: dict[str, NDArray[np.int64]] = read_arrays(path / "splits.npz", SPLITS)
     n = record["quality"]["showers"]
     for name, rows in splits.items():

@@ -169,19 +169,20 @@ def unit_faults(quality: Quality, threshold: float, *, least_response: float) ->
 
 
 class _Direction:
-    """Mean of the energy-weighted cos(alpha) and sin(alpha) of each layer over the showers."""
+    """Mean over the showers of what a symmetric sample has none of, layer by layer: its energy-weighted asymmetries."""
 
     def __init__(self, geometry: Geometry) -> None:
-        self._possible = geometry.n_rotations > 1
-        layers = (geometry.layer_of_voxel[:, None] == np.array(geometry.alpha_layers)).astype(np.float32)
-        alpha = geometry.alpha_of_voxel[:, None]
-        self._weights = np.concatenate([layers, layers * np.cos(alpha), layers * np.sin(alpha)], 1).astype(np.float32)
-        self._n = self._sum = self._square = np.zeros(2 * layers.shape[1])
+        self._possible = geometry.is_symmetric
+        layers = (geometry.layer_of_voxel[:, None] == np.array(geometry.transverse_layers)).astype(np.float32)
+        waves = geometry.asymmetries.T[..., None]  # (K, V, 1)
+        self._weights = np.concatenate([layers, *(layers * waves)], 1).astype(np.float32)
+        self._waves = len(waves)
+        self._n = self._sum = self._square = np.zeros(self._waves * layers.shape[1])
 
     def add(self, voxels: NDArray[np.float32]) -> None:
-        energy, cosine, sine = np.split(voxels @ self._weights, 3, axis=1)
-        filled = np.tile(energy > 0, 2)
-        mean = np.concatenate([cosine, sine], 1) / np.maximum(np.tile(energy, 2), 1e-20)
+        energy, *waves = np.split(voxels @ self._weights, self._waves + 1, axis=1)
+        filled = np.tile(energy > 0, self._waves)
+        mean = np.concatenate(waves, 1) / np.maximum(np.tile(energy, self._waves), 1e-20)
         self._n = self._n + filled.sum(0)
         self._sum = self._sum + mean.sum(0, where=filled)
         self._square = self._square + (mean**2).sum(0, where=filled)

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from caloforge.geometry import Geometry
+from caloforge.geometry import Geometry, geometry_attributes
 from caloforge.serving.queue import Drawn
 from caloforge.serving.requests import LOG_LIKELIHOOD, OUTPUT, Query
 
@@ -39,7 +39,7 @@ def v2_body(
     body = {
         "model_name": model,
         "id": query.identity or uuid.uuid4().hex,
-        "parameters": _mesh(geometry) if query.geometry else {},
+        "parameters": geometry_attributes(geometry) if query.geometry else {},
         "outputs": outputs if query.form == "binary" else [],
     }
     if query.form == "binary":
@@ -65,7 +65,7 @@ def grpc_body(query: Query, drawn: Drawn, *, model: str, geometry: Geometry) -> 
         message.outputs.add(name=name, datatype=datatype, shape=values.shape)
         message.raw_output_contents.append(values.tobytes())
     if query.geometry:
-        for name, value in _mesh(geometry).items():
+        for name, value in geometry_attributes(geometry).items():
             message.parameters[name].string_param = value
     encoded: bytes = message.SerializeToString()
     return encoded
@@ -76,10 +76,6 @@ def _outputs(drawn: Drawn) -> Iterator[tuple[str, str, NDArray[Any]]]:
     yield OUTPUT, "FP32", drawn.showers
     if drawn.log_likelihood is not None:
         yield LOG_LIKELIHOOD, "FP64", drawn.log_likelihood
-
-
-def _mesh(geometry: Geometry) -> dict[str, str]:
-    return {"geometry_name": geometry.name, "geometry_xml": geometry.to_xml()}
 
 
 def _slices(values: NDArray[Any]) -> Iterator[memoryview]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry
+from caloforge.geometry import Geometry, geometry_of
 from caloforge.network import lasting_problem, trust
 from caloforge.secrets import masked, remember_address, without_secrets
 from caloforge.serving.errors import ServingError
@@ -215,8 +215,8 @@ def _answer(shown: str, response: httpx.Response, n: int, *, score: bool) -> Ans
         end = len(response.content) - scored
         showers = np.frombuffer(memoryview(response.content)[json_length:end], "<f4").reshape(n_rows, n_voxels)
         log_likelihood = np.frombuffer(response.content, "<f8", offset=end).copy() if score else None
-        mesh = header["parameters"]
-        geometry = Geometry.from_xml(mesh["geometry_xml"], name=mesh["geometry_name"])
+        if (geometry := geometry_of(header["parameters"], name=shown)) is None:
+            raise KeyError("geometry_name")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         msg = f"{shown}: the answer is not that of a shower server ({type(error).__name__}: {error}); check the address"
         raise InputError(msg) from None

@@ -31,7 +31,7 @@ class GeneratorModel(Model):
     Inputs are the generator's conditions, ``incident_energy`` (MeV) and, if it was trained with
     them, ``theta`` and ``phi`` (rad): FP32 or FP64 of shape [n] or [n, 1]. Request parameters are
     ``seed`` (0 if absent), ``steps``, and ``geometry``: true for the parameters ``geometry_name`` and
-    ``geometry_xml`` in the answer. The output ``showers`` is FP32 of shape [n, V], MeV. Of a family with a likelihood,
+    ``geometry_xml`` (rings) or ``geometry_csv`` (cells) in the answer. The output ``showers`` is FP32 of shape [n, V], MeV. Of a family with a likelihood,
     ``score``: true adds the output ``log_likelihood``, FP64 of shape [n], nats.
 
     Attributes:

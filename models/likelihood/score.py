@@ -115,10 +115,10 @@ def check_scorable(generator: Generator, showers: Showers) -> None:
     """
     if not generator.network.has_likelihood:
         raise InputError(f"family {generator.family!r} has no likelihood of showers; the family tree has")
-    ours, theirs = generator.geometry.active_layers, showers.geometry.active_layers
-    if [(x.r_edges, x.n_alpha) for x in ours] != [(x.r_edges, x.n_alpha) for x in theirs]:
+    if said := generator.geometry.difference(showers.geometry):
         raise InputError(
-            f"{showers.path}: its mesh {showers.geometry.name} is not that of the generator, {generator.geometry.name}"
+            f"{showers.path}: its mesh {showers.geometry.name} is not that of the generator, {generator.geometry.name}: "
+            f"{said}"
         )
     if len(showers) == 0:
         raise InputError(f"{showers.path}: no showers to score")

@@ -27,7 +27,7 @@ def centre(voxels: Tensor, geometry: Geometry) -> Tensor:
         voxels: (B, V) MeV.
         geometry: the mesh.
     """
-    counts = np.isin(geometry.layer_of_voxel, geometry.alpha_layers)
+    counts = np.isin(geometry.layer_of_voxel, geometry.transverse_layers)
     table = np.stack([geometry.eta_of_voxel, geometry.phi_of_voxel, counts], 1)  # (V, 3)
     sums = voxels @ torch.as_tensor(table, dtype=voxels.dtype, device=voxels.device)  # (B, 3)
     # A shower without energy there is at the centre of the mesh.

@@ -155,15 +155,8 @@ def _unpack(showers: Showers, threshold: float, folder: Path) -> None:
 
 
 def _phi_orders(prepared: Prepared) -> Tensor | None:
-    """Return all rotations and reflections in alpha as voxel orders, (2 * rotations, V)."""
+    """Return the rotations and reflections of the geometry as voxel orders, (S, V); None if showers have none."""
     if not prepared.phi_symmetric:
         return None
-    geometry = prepared.geometry
-    # The same angle is a different number of bins in layers that are cut differently; such
-    # geometries would need one count per layer, and are left as they are.
-    if len({geometry.active_layers[i].n_alpha for i in geometry.alpha_layers}) != 1:
-        return None
-    orders = [
-        geometry.rotation(turns, mirror=mirror) for mirror in (False, True) for turns in range(geometry.n_rotations)
-    ]
-    return torch.from_numpy(np.stack(orders))
+    orders = prepared.geometry.symmetries
+    return torch.from_numpy(orders) if len(orders) > 1 else None

@@ -18,7 +18,7 @@ from caloforge.child import Child
 from caloforge.components.family import FAILED
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
-from caloforge.geometry import Geometry
+from caloforge.geometry import Geometry, geometry_attributes
 from caloforge.outputs import check_claim, claim_folder
 from caloforge.pipelines.layout import PLACES, RUN
 from caloforge.pipelines.local.collect import collect
@@ -85,7 +85,7 @@ def run_local(
     Args:
         data: CaloChallenge HDF5 file.
         output: folder for the results, the steps' own files (``steps/``), checkpoints and ``run.log``.
-        geometry: the mesh, its name or its binning XML; without it the file's own.
+        geometry: the showers' geometry, its name, binning XML or CSV of cells; without it the file's own.
         settings: settings of the pipeline.
         overwrite: the folder may hold files of others, which stay.
 
@@ -105,7 +105,7 @@ def run_local(
     with _folder_of_one_run(output), space_told(output):
         arguments = {"data": str(showers.path), "data_sha256": sha256(showers.path)}
         if geometry is not None:
-            arguments["geometry"] = json.dumps({"name": showers.geometry.name, "text": showers.geometry.to_xml()})
+            arguments["geometry"] = json.dumps(geometry_attributes(showers.geometry))
         changes: dict[str, Any] = {
             "code_version": version,
             # Other code may not understand the state that this one saved.

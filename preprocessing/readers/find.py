@@ -119,10 +119,8 @@ def join(streams: Sequence[ShowerStream]) -> ShowerStream:
     """
     first = streams[0]
     for one in streams[1:]:
-        if one.geometry.layers != first.geometry.layers:
-            raise InputError(
-                f"{one.files[0]}: its mesh is {_mesh(one)}, but that of {first.files[0]} is {_mesh(first)}"
-            )
+        if said := first.geometry.difference(one.geometry):
+            raise InputError(f"{one.files[0]}: its geometry is not that of {first.files[0]}: {said}")
         if one.conditions != first.conditions:
             text = f"its conditions are {', '.join(one.conditions)}, but those of {first.files[0]}"
             raise InputError(f"{one.files[0]}: {text} {', '.join(first.conditions)}")
@@ -149,8 +147,3 @@ def join(streams: Sequence[ShowerStream]) -> ShowerStream:
         threshold=threshold,
         attributes=common,
     )
-
-
-def _mesh(stream: ShowerStream) -> str:
-    geometry = stream.geometry
-    return f"{geometry.name!r} ({geometry.n_layers} layers, {geometry.n_voxels} voxels)"

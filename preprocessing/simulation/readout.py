@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from caloforge.config import Config
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -50,11 +50,11 @@ class Mesh(Config):
         """Of a shower."""
         return self.layers * self.n_alpha * self.rings
 
-    def showers_geometry(self, *, particle: str = "", pid: int = 0) -> Geometry:
+    def showers_geometry(self, *, particle: str = "", pid: int = 0) -> CylindricalGeometry:
         """Return the geometry of the showers; ``particle`` and ``pid`` are noted in it."""
         edges = tuple(round(ring * self.ring_mm, 9) for ring in range(self.rings + 1))
         layers = tuple(Layer(number, edges, self.n_alpha) for number in range(self.layers))
-        return Geometry(self.geometry, layers, particle=particle, pid=pid)
+        return CylindricalGeometry(self.geometry, layers, particle=particle, pid=pid)
 
     def voxels(self, points: FloatArray, entry: FloatArray, axes: FloatArray) -> IntArray:
         """Return the voxel of each point; -1 outside of the mesh.

@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from caloforge.conditions import COLUMNS, ETA
 from caloforge.conditions import Conditions as Conditions  # noqa: PLC0414 - most know it by this module
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry, geometries_with, load_geometry
+from caloforge.geometry import ATTRIBUTES as OF_GEOMETRY
+from caloforge.geometry import Geometry, geometries_with, geometry_attributes, geometry_of, load_geometry
 from caloforge.hdf5 import find_dataset, open_hdf5, read_attributes, reading, rows_at_a_time
 from caloforge.hdf5_output import Hdf5Output
 from caloforge.hdf5_rows import RowWriter, read_rows
@@ -42,9 +43,7 @@ _DENSE = 8
 TEST_FROM = "test_from"
 """Attribute of files whose last showers are kept for the judging of generators: the first row of these."""
 
-_NEEDED = frozenset(
-    {"geometry_xml", "geometry_name", "energy_threshold", "threshold_deposit_MeV", "energy_scale", TEST_FROM}
-)
+_NEEDED = OF_GEOMETRY | {"energy_threshold", "threshold_deposit_MeV", "energy_scale", TEST_FROM}
 """Attributes that change what is read."""
 
 WRITTEN = frozenset({"units", "unit", "voxel_order", "provenance"}) | _NEEDED
@@ -218,8 +217,8 @@ def open_showers(path: Path, geometry: Geometry | str | Path | None = None, *, p
 
     Args:
         path: HDF5 with ``incident_energies`` (N, 1) MeV and ``showers`` (N, V) MeV.
-        geometry: the mesh, its name or its binning XML; without it the file's own attribute
-            counts, or else the CaloChallenge geometry with as many voxels.
+        geometry: of the showers, its name, its binning XML or its CSV of cells; without it the file's own attribute
+            counts, or else the geometry of the package with as many voxels.
         particle: name or PDG code of the particle, where the binning XML has several with as many voxels.
 
     Raises:
@@ -281,21 +280,19 @@ def _resolve_geometry(
         mesh = geometry
     elif geometry is not None:
         mesh = load_geometry(geometry, particle=particle, n_voxels=n_voxels)
-    elif "geometry_xml" in attributes:
-        name = str(attributes.get("geometry_name", path.stem))
-        try:
-            mesh = Geometry.from_xml(attributes["geometry_xml"], name=name, particle=particle, n_voxels=n_voxels)
-        except InputError as error:
-            raise InputError(f"{path}: attribute geometry_xml: {error}") from None
+    elif (stored := _stored_geometry(path, n_voxels, particle, attributes)) is not None:
+        mesh = stored
     else:
         fitting = geometries_with(n_voxels)
         if not fitting:
-            msg = f"{path}: no known geometry has {n_voxels} voxels; give a binning XML with --geometry"
+            msg = (
+                f"{path}: no known geometry has {n_voxels} voxels; give a binning XML or a CSV of cells with --geometry"
+            )
             raise InputError(msg)
         mesh = load_geometry(fitting[0])
         says = f" (the file says: {attributes['geometry']})" if "geometry" in attributes else ""
         logger.warning(
-            "%s carries no binning; taking %s, which has %d voxels%s. --geometry sets another.",
+            "%s carries no geometry; taking %s, which has %d voxels%s. --geometry sets another.",
             path.name, fitting[0], n_voxels, says,
         )  # fmt: skip
     if mesh.n_voxels != n_voxels:
@@ -304,6 +301,13 @@ def _resolve_geometry(
         msg = f"{path}: showers have {n_voxels} voxels but geometry {mesh.name!r} has {mesh.n_voxels}; {hint}"
         raise InputError(msg)
     return mesh
+
+
+def _stored_geometry(path: Path, n_voxels: int, particle: str | None, attributes: Mapping[str, Any]) -> Geometry | None:
+    try:
+        return geometry_of(attributes, name=path.stem, particle=particle, n_voxels=n_voxels)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 class ShowerWriter:
@@ -368,9 +372,8 @@ def write_showers(
     with result_file(path) as temporary, closing(Hdf5Output(temporary)) as output:
         with h5py.File(output, "w") as file:
             file.attrs["units"] = "MeV"
-            file.attrs["voxel_order"] = "layer, then alpha, then r (r fastest)"
-            file.attrs["geometry_name"] = geometry.name
-            file.attrs["geometry_xml"] = geometry.to_xml()
+            file.attrs["voxel_order"] = geometry.voxel_order
+            file.attrs.update(geometry_attributes(geometry))
             file.attrs["provenance"] = json.dumps(provenance)
             for key, value in attributes.items():
                 file.attrs[key] = value

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry, Layer, geometry_names, load_geometry
+from caloforge.geometry import (
+    CylindricalGeometry,
+    Layer,
+    geometry_attributes,
+    geometry_names,
+    geometry_of,
+    load_geometry,
+    stored_geometry,
+    write_geometry,
+)
 
 # Binning of the CaloChallenge: (voxels, active layers, voxels of the first layers).
 CHALLENGE = {
@@ -28,18 +37,20 @@ def test_challenge_geometries_have_the_published_voxels(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", geometry_names())
-def test_xml_round_trip_keeps_everything(name: str, tmp_path: Path) -> None:
+def test_a_round_trip_keeps_everything(name: str, tmp_path: Path) -> None:
     geometry = load_geometry(name)
-    geometry.write(tmp_path / f"binning_{name}.xml")
-    again = load_geometry(tmp_path / f"binning_{name}.xml")
-    assert again == geometry
+    path = tmp_path / f"binning_{name}.{geometry.form}"
+    path.write_text(geometry.to_text(), encoding="utf-8")
+    assert load_geometry(path) == geometry
+    assert stored_geometry(write_geometry(geometry, tmp_path).parent, name=name) == geometry
+    assert geometry_of(geometry_attributes(geometry), name="other") == geometry
 
 
 def test_absent_layers_are_kept_but_have_no_voxels() -> None:
     photons = load_geometry("dataset_1_photons")
     assert len(photons.layers) == 24
     assert [layer.id for layer in photons.active_layers] == [0, 1, 2, 3, 12]
-    assert photons.alpha_layers == (1, 2)
+    assert photons.transverse_layers == (1, 2)
 
 
 def test_r_is_fastest_then_alpha_then_layer() -> None:
@@ -71,6 +82,43 @@ def test_rotation_moves_the_direction_and_changes_no_sum() -> None:
     assert np.angle(after / before) == pytest.approx(2 * np.pi / 10)
 
 
+def test_neighbours_are_beside_each_other_in_r_and_alpha() -> None:
+    geometry = load_geometry("dataset_2")
+    index = np.arange(6480).reshape(45, 16, 9)
+    assert len(geometry.neighbours) == 45 * (16 * 9 + 16 * 8)
+    beside = {tuple(pair) for pair in geometry.neighbours.tolist()}
+    assert {(index[5, 0, 4], index[5, 15, 4]), (index[5, 3, 4], index[5, 3, 5])} <= beside
+    photons = load_geometry("dataset_1_photons")  # layer 0 has rings, not cut in alpha
+    assert [pair for pair in photons.neighbours.tolist() if pair[1] < 8] == [[i, i + 1] for i in range(7)]
+
+
+@pytest.mark.parametrize("name", geometry_names())
+def test_areas_add_up_to_the_layer(name: str) -> None:
+    geometry = load_geometry(name)
+    if isinstance(geometry, CylindricalGeometry):
+        areas = [np.pi * (layer.r_edges[-1] ** 2 - layer.r_edges[0] ** 2) for layer in geometry.active_layers]
+    else:
+        areas = [195.0**2]
+    assert [geometry.area_of_voxel[place].sum() for place in geometry.layer_slices] == pytest.approx(areas)
+
+
+@pytest.mark.parametrize("name", geometry_names())
+def test_symmetries_are_a_group_that_keeps_the_geometry(name: str) -> None:
+    geometry = load_geometry(name)
+    orders = geometry.symmetries[:: max(1, len(geometry.symmetries) // 8)]
+    assert (orders[0] == np.arange(geometry.n_voxels)).all()
+    found = {tuple(order) for order in geometry.symmetries.tolist()}
+    assert len(found) == len(geometry.symmetries)
+    assert tuple(orders[-1][orders[1]].tolist()) in found
+    for order in orders:
+        assert (geometry.layer_of_voxel[order] == geometry.layer_of_voxel).all()
+        assert geometry.area_of_voxel[order] == pytest.approx(geometry.area_of_voxel)
+        assert geometry.r_of_voxel[order] == pytest.approx(geometry.r_of_voxel)
+    turned = geometry.asymmetries[geometry.symmetries].mean(axis=0)  # what all of the group leaves is nothing
+    for layer in geometry.transverse_layers:
+        assert turned[geometry.layer_slices[layer]] == pytest.approx(0, abs=1e-9)
+
+
 def test_mirror_twice_is_the_identity() -> None:
     geometry = load_geometry("dataset_1_pions")
     mirror = geometry.rotation(0, mirror=True)
@@ -98,7 +146,7 @@ def test_mirror_twice_is_the_identity() -> None:
 )
 def test_bad_binning_is_named(text: str, match: str) -> None:
     with pytest.raises(InputError, match=match):
-        Geometry.from_xml(text, name="mine")
+        CylindricalGeometry.from_text(text, name="mine")
 
 
 ONE = '<Layer id="0" r_edges="0,1,2" n_bin_alpha="3"/>'
@@ -113,7 +161,7 @@ def test_a_binning_file_is_read_in_its_namespace_and_encoding(encoding: str, tmp
     path.write_bytes(f'{text}<b:Bin pid="11" name="électron">{inner}</b:Bin></b:Bins>'.encode(encoding))
     geometry = load_geometry(path)
     assert (geometry.n_voxels, geometry.particle) == (6, "électron")
-    assert Geometry.from_xml(geometry.to_xml(), name="mine") == geometry
+    assert CylindricalGeometry.from_text(geometry.to_text(), name="mine") == geometry
 
 
 @pytest.mark.parametrize(
@@ -146,7 +194,7 @@ def test_unknown_geometry_offers_the_nearest() -> None:
 
 
 def test_single_layer_and_single_bin_work() -> None:
-    geometry = Geometry("dot", (Layer(0, (0.0, 1.0), 1),))
+    geometry = CylindricalGeometry("dot", (Layer(0, (0.0, 1.0), 1),))
     assert geometry.n_voxels == 1
     assert geometry.n_rotations == 1
     assert geometry.eta_of_voxel.tolist() == [0.0]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.showers import Conditions, cut, open_showers, write_showers
 
-MESH = Geometry("mesh", tuple(Layer(i, (0.0, 1.0, 2.0), 3) for i in range(4)))
+MESH = CylindricalGeometry("mesh", tuple(Layer(i, (0.0, 1.0, 2.0), 3) for i in range(4)))
 
 
 def raw_file(path: Path, n: int = 5, voxels: int = 368, **datasets: np.ndarray) -> Path:

@@ -11,7 +11,7 @@ from small_families import quick
 
 from caloforge.errors import InputError
 from caloforge.files import read_json
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.models.bundle import load_bundle
 from caloforge.models.configuration import TrainingRequest
 from caloforge.models.export import export, run_onnx
@@ -21,7 +21,7 @@ from caloforge.models.training.train import train
 from caloforge.preprocessing.prepare import prepare
 from caloforge.showers import Conditions, open_showers, write_showers
 
-FLAT = Geometry("flat", (Layer(0, (0.0, 1.0, 2.0, 4.0), 6),))
+FLAT = CylindricalGeometry("flat", (Layer(0, (0.0, 1.0, 2.0, 4.0), 6),))
 
 
 @pytest.fixture(scope="module")

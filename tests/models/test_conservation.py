@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from caloforge.domain import Domain
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Geometry, Layer
 from caloforge.models.family import DataSpec
 from caloforge.models.layer_energies import energy_features, hit_features
 from caloforge.models.presets import resolve
@@ -16,8 +16,10 @@ from caloforge.models.voxel_family import VoxelFamily
 from caloforge.preprocessing.transforms import VOXEL_SCALINGS, Transforms
 from caloforge.preprocessing.voxel_steps import LayerSums
 
-MESH = Geometry("mesh", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 1.0, 2.0, 3.0), 4), Layer(2, (0.0, 2.0), 4)))
-REGULAR = Geometry("regular", (Layer(0, (0.0, 1.0, 2.0), 4), Layer(1, (0.0, 1.0), 4)))
+MESH = CylindricalGeometry(
+    "mesh", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 1.0, 2.0, 3.0), 4), Layer(2, (0.0, 2.0), 4))
+)
+REGULAR = CylindricalGeometry("regular", (Layer(0, (0.0, 1.0, 2.0), 4), Layer(1, (0.0, 1.0), 4)))
 THRESHOLD = 0.5
 N = 300
 

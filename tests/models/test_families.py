@@ -15,7 +15,7 @@ from small_families import VOXEL_FAMILIES, quick
 
 from caloforge.draws import Draws
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Geometry, Layer
 from caloforge.models.batch import Batch
 from caloforge.models.bundle import load_bundle
 from caloforge.models.configuration import TrainingRequest
@@ -29,7 +29,9 @@ from caloforge.preprocessing.prepare import prepare
 from caloforge.showers import Conditions, open_showers, write_showers
 
 ALL = sorted(FAMILIES)
-SMALL = Geometry("small", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0,), 1), Layer(2, (0.0, 1.0, 3.0, 9.0), 4)))
+SMALL = CylindricalGeometry(
+    "small", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0,), 1), Layer(2, (0.0, 1.0, 3.0, 9.0), 4))
+)
 ENERGIES = Conditions(np.geomspace(2000.0, 90000.0, 40))
 
 

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from small_families import VOXEL_FAMILIES
 
 from caloforge.draws import Draws
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.models.batch import Batch, Decoded
 from caloforge.models.losses.shower_centre import centre, shower_centre
 from caloforge.models.losses.shower_moments import moments, shower_moments
@@ -20,7 +20,7 @@ from caloforge.models.training.data import TrainingData
 from caloforge.models.training.train import data_spec
 from caloforge.preprocessing.prepared import load_prepared, open_split
 
-MESH = Geometry("mesh", (Layer(0, (0.0, 10.0), 1), Layer(1, (0.0, 2.0, 4.0), 4)))
+MESH = CylindricalGeometry("mesh", (Layer(0, (0.0, 10.0), 1), Layer(1, (0.0, 2.0, 4.0), 4)))
 
 
 def batch_of(voxels: torch.Tensor) -> Batch:

@@ -10,7 +10,7 @@ import torch
 from exact_gaussian import MEAN, STD, gaussian_target, gaussian_velocity
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.models.layer_energies import LayerEnergies
 from caloforge.models.networks.couplings import Couplings, CouplingsConfig, negative_log_likelihood, splits
 from caloforge.models.objectives.denoising import Denoising, DenoisingConfig
@@ -21,7 +21,7 @@ from caloforge.models.samplers.sampler import Sampler
 if TYPE_CHECKING:
     from caloforge.models.networks.vector_field import VectorField
 
-MESH = Geometry("mesh", (Layer(0, (0.0, 1.0, 2.0, 3.0), 2),))
+MESH = CylindricalGeometry("mesh", (Layer(0, (0.0, 1.0, 2.0, 3.0), 2),))
 N = 4000
 
 
@@ -100,7 +100,7 @@ def test_log_determinant_is_that_of_the_jacobian() -> None:
 
 def test_density_of_the_flow_is_normalised() -> None:
     torch.manual_seed(1)
-    mesh = Geometry("two", (Layer(0, (0.0, 1.0, 2.0), 1),))
+    mesh = CylindricalGeometry("two", (Layer(0, (0.0, 1.0, 2.0), 1),))
     flow = Couplings(mesh, 1, couplings(8))
     for coupling in flow.couplings:
         nn.init.constant_(coupling.scale, 1.0)

@@ -9,11 +9,11 @@ from scipy.stats import kstest
 from torch import Tensor
 
 from caloforge.draws import Draws
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.preprocessing.quantiles import HitQuantile, QuantileFit, logit_to_normal, normal_to_logit
 from caloforge.preprocessing.voxel_steps import LayerSums
 
-MESH = Geometry("two rings", (Layer(0, (0.0, 1.0, 2.0), 20),))
+MESH = CylindricalGeometry("two rings", (Layer(0, (0.0, 1.0, 2.0), 20),))
 THRESHOLD = 0.5
 N = 3000
 

@@ -84,7 +84,7 @@ def test_same_seed_gives_the_showers_of_in_process_sampling(
 
 def test_the_answer_carries_the_mesh(server: Any, generator: Generator, conditions: Conditions) -> None:
     geometry = ask(server.url, conditions, seed=7).geometry
-    assert (geometry.name, geometry.to_xml()) == (generator.geometry.name, generator.geometry.to_xml())
+    assert (geometry.name, geometry.to_text()) == (generator.geometry.name, generator.geometry.to_text())
 
 
 def test_another_seed_gives_other_showers(server: Any, conditions: Conditions) -> None:

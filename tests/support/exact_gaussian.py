@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.draws import Draws
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.models.batch import Batch
 from caloforge.models.objectives.objective import Objective
 
 MEAN, STD = 0.7, 0.4
-LINE = Geometry("line", (Layer(0, (0.0, 1.0, 2.0), 1),))
+LINE = CylindricalGeometry("line", (Layer(0, (0.0, 1.0, 2.0), 1),))
 
 BATCHES, ROWS = 20, 5000
 

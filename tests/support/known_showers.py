@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.showers import Conditions, write_showers
 
 SECTORS = 4
-MESH = Geometry("eight", (Layer(0, (0.0, 1.0), SECTORS), Layer(1, (0.0, 1.0), SECTORS)))
+MESH = CylindricalGeometry("eight", (Layer(0, (0.0, 1.0), SECTORS), Layer(1, (0.0, 1.0), SECTORS)))
 THRESHOLD = 50.0
 _SHARE = np.array([0.7, 0.05, 0.02, 0.05])  # by distance from the hot sector
 

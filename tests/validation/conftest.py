@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Geometry, Layer
 from caloforge.showers import Conditions, Showers, open_showers, write_showers
 from caloforge.source import Source
 from caloforge.validation.judgement import SCHEMA_FILE, Judgement
@@ -36,7 +36,7 @@ THRESHOLD = 0.1
 @pytest.fixture(scope="session")
 def mesh() -> Geometry:
     """Six equal layers of 4 alpha bins and 3 rings: 72 voxels."""
-    return Geometry("toy", tuple(Layer(i, R_EDGES, 4) for i in range(6)))
+    return CylindricalGeometry("toy", tuple(Layer(i, R_EDGES, 4) for i in range(6)))
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def irregular_mesh() -> Geometry:
         Layer(3, (0.0, 30.0), 1),
         Layer(4, (0.0, 10.0, 20.0), 4),
     )
-    return Geometry("unlike", layers)
+    return CylindricalGeometry("unlike", layers)
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.validation.figures.conditioning import response_calibration
 from caloforge.validation.figures.physics import correlation_difference
 from caloforge.validation.observables.histogram import Curve, fractions
 from caloforge.validation.observables.summary import summarise_voxels, voxel_histogram
 from caloforge.validation.plots.panels import _error_bars
 
-PAIR = Geometry("pair", (Layer(0, (0.0, 10.0), 1), Layer(1, (0.0, 10.0), 1)))
+PAIR = CylindricalGeometry("pair", (Layer(0, (0.0, 10.0), 1), Layer(1, (0.0, 10.0), 1)))
 
 
 def correlated(rng, n, r):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.registries import OBSERVABLES
 from caloforge.validation.report.leaderboard import leaderboard
@@ -88,10 +88,10 @@ def test_a_bad_voxel_is_named_with_its_row(value, text, mesh, toy_showers, write
 
 def test_unlike_voxels_and_layers_are_refused(mesh, toy_showers, write, tmp_path):
     reference = write("reference", mesh, *toy_showers(mesh, 200, 1))
-    small = Geometry("small", mesh.layers[:5])
+    small = CylindricalGeometry("small", mesh.layers[:5])
     with pytest.raises(InputError, match=r"60 voxels .*reference .* has 72"):
         validate(reference, {"g": write("small", small, *toy_showers(small, 60, 2))}, tmp_path / "out")
-    other = Geometry("other", (*mesh.layers[:5], Layer(5, (0.0, 5.0, 10.0, 21.0), 4)))
+    other = CylindricalGeometry("other", (*mesh.layers[:5], Layer(5, (0.0, 5.0, 10.0, 21.0), 4)))
     with pytest.raises(InputError, match=r"layer 5 .*21\.0"):
         validate(reference, {"g": write("other", other, *toy_showers(other, 60, 2))}, tmp_path / "out")
 

@@ -44,7 +44,7 @@ class Impact:
 
 def fit_impact(reference: Summary) -> Impact | None:
     """Fit distance and middle to the reference; None where angles or the axes eta and phi are missing."""
-    if reference.theta is None or reference.phi is None or not reference.geometry.alpha_layers:
+    if reference.theta is None or reference.phi is None or not reference.geometry.transverse_layers:
         return None
     forward = bool(np.median(np.abs(np.cos(reference.theta))) > FORWARD)
     x, y = _directions(reference, forward=forward), shower_centre(reference)

@@ -111,5 +111,5 @@ def _mesh(layer: Layer) -> tuple[tuple[float, ...], int]:
 
 def _n_alpha(geometry: Geometry) -> int:
     """Return the number of sectors that most of the layers with several have; 1 if there are none."""
-    numbers = [geometry.active_layers[i].n_alpha for i in geometry.alpha_layers]
+    numbers = [geometry.active_layers[i].n_alpha for i in geometry.transverse_layers]
     return max(sorted(set(numbers), reverse=True), key=numbers.count) if numbers else 1

@@ -124,7 +124,7 @@ def centre_residual(summary: Summary, direction: str) -> FloatArray:
 
 def shower_centre(summary: Summary) -> FloatArray:
     """Return the centre of energy in eta and phi of whole showers, (N, 2) mm, over layers that have both."""
-    layers = alpha_layers(summary.geometry)
+    layers = transverse_layers(summary.geometry)
     return np.stack([over_layers(summary, centre(summary, axis), layers) for axis in ("eta", "phi")], axis=1)
 
 
@@ -135,7 +135,7 @@ def _along(summary: Summary, values: FloatArray) -> FloatArray:
 
 def _where_defined(summary: Summary, values: FloatArray, axis: str) -> FloatArray:
     """Keep the layers that have the axis: eta and phi need more than one alpha bin."""
-    return values if axis == "r" else values[:, summary.geometry.alpha_layers]
+    return values if axis == "r" else values[:, summary.geometry.transverse_layers]
 
 
 def every_layer(geometry: Geometry) -> Sequence[int]:
@@ -148,9 +148,9 @@ def several_layers(geometry: Geometry) -> Sequence[int]:
     return range(geometry.n_layers if geometry.n_layers > 1 else 0)
 
 
-def alpha_layers(geometry: Geometry) -> Sequence[int]:
+def transverse_layers(geometry: Geometry) -> Sequence[int]:
     """Return the layers that have the axes eta and phi: those of more than one alpha bin."""
-    return geometry.alpha_layers
+    return geometry.transverse_layers
 
 
 def over_layers(summary: Summary, values: FloatArray, layers: Sequence[int]) -> FloatArray:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from caloforge.validation.observables.observable import Observable
 from caloforge.validation.observables.per_shower import (
-    alpha_layers,
     centre,
     centre_residual,
     containment_radius,
     every_layer,
+    transverse_layers,
     width,
 )
 
@@ -17,7 +17,7 @@ CENTRE_ETA = Observable(
     "mm",
     "Shape",
     lambda s: centre(s, "eta"),
-    alpha_layers,
+    transverse_layers,
     label=r"Centre of energy in $\eta$",
 )
 CENTRE_PHI = Observable(
@@ -25,7 +25,7 @@ CENTRE_PHI = Observable(
     "mm",
     "Shape",
     lambda s: centre(s, "phi"),
-    alpha_layers,
+    transverse_layers,
     label=r"Centre of energy in $\phi$",
 )
 CENTRE_R = Observable(
@@ -51,8 +51,12 @@ CENTRE_RESIDUAL_OUTWARD = Observable(
     "Shape",
     lambda s: centre_residual(s, "outward"),
 )
-WIDTH_ETA = Observable("Width in eta", "mm", "Shape", lambda s: width(s, "eta"), alpha_layers, label=r"Width in $\eta$")
-WIDTH_PHI = Observable("Width in phi", "mm", "Shape", lambda s: width(s, "phi"), alpha_layers, label=r"Width in $\phi$")
+WIDTH_ETA = Observable(
+    "Width in eta", "mm", "Shape", lambda s: width(s, "eta"), transverse_layers, label=r"Width in $\eta$"
+)
+WIDTH_PHI = Observable(
+    "Width in phi", "mm", "Shape", lambda s: width(s, "phi"), transverse_layers, label=r"Width in $\phi$"
+)
 WIDTH_R = Observable("Width in r", "mm", "Shape", lambda s: width(s, "r"), every_layer, label="Width in $r$")
 RADIUS_90 = Observable(
     "Radius of 90 % of the energy", "mm", "Shape", lambda s: containment_radius(s, 0.9), label="$R_{90}$"

@@ -30,7 +30,9 @@ def showers_option(name: str, kind: str, *, required: bool = False, multiple: bo
 
 
 geometry_option = click.option(
-    "--geometry", metavar="NAME|XML", help="Mesh, by name or as a binning XML; without it the file's own."
+    "--geometry",
+    metavar="NAME|FILE",
+    help="Geometry, by name, as a binning XML or as a CSV of cells; without it the file's own.",
 )
 
 

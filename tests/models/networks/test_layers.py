@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.models.networks.backbone import build_network
 from caloforge.models.networks.layers import LayersConfig, LayerTransformer, _TransformerBlock
 
-MESH = Geometry("mesh", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0, 2.0), 4), Layer(2, (0.0, 1.0, 2.0, 3.0), 1)))
+MESH = CylindricalGeometry(
+    "mesh", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0, 2.0), 4), Layer(2, (0.0, 1.0, 2.0, 3.0), 1))
+)
 CONFIG = LayersConfig(width=16, blocks=2, heads=4)
 WIDTH, TOKENS = 16, 5
 

@@ -13,11 +13,11 @@ from torch.distributions import Independent, Normal
 from zuko.distributions import NormalizingFlow
 from zuko.transforms import ComposedTransform, CouplingTransform, DependentTransform, Transform
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.models.networks.couplings import Couplings, CouplingsConfig, SplineCoupling
 from caloforge.models.objectives.likelihood import Likelihood, LikelihoodConfig
 
-MESH = Geometry("mesh", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 2.0), 4)))
+MESH = CylindricalGeometry("mesh", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 2.0), 4)))
 OBJECTIVE = Likelihood(LikelihoodConfig())
 
 

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from caloforge.draws import Draws
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.models.batch import Batch
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES
@@ -22,7 +22,9 @@ from caloforge.preprocessing.prepared import Prepared, open_split
 from caloforge.showers import Conditions, open_showers, write_showers
 
 SECTORS = 4
-MESH = Geometry("mesh", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 1.0, 2.0), SECTORS), Layer(2, (0.0, 2.0), SECTORS)))
+MESH = CylindricalGeometry(
+    "mesh", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 1.0, 2.0), SECTORS), Layer(2, (0.0, 2.0), SECTORS))
+)
 SIZE = 20
 
 

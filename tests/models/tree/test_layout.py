@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caloforge.geometry import Geometry, Layer, load_geometry
+from caloforge.geometry import CylindricalGeometry, Layer, load_geometry
 from caloforge.models.tree.layout import Layout, Splits
 
-ODD = Geometry(
+ODD = CylindricalGeometry(
     "odd",
     (
         Layer(0, (0.0, 2.0, 5.0), 1),

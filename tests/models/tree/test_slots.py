@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caloforge.geometry import Geometry, Layer, load_geometry
+from caloforge.geometry import CylindricalGeometry, Geometry, Layer, load_geometry
 from caloforge.models.tree.boxes import BoxSplits
 from caloforge.models.tree.layout import Layout
 from caloforge.models.tree.slots import WaveNodes, find_slots
 from caloforge.models.tree.state import TreeState
 
-ODD = Geometry(
+ODD = CylindricalGeometry(
     "odd",
     (Layer(0, (0.0, 2.0, 5.0), 1), Layer(1, (0.0,), 1), Layer(2, (0.0, 1.0, 3.0, 9.0), 10), Layer(3, (1.0, 4.0), 6)),
 )

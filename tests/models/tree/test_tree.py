@@ -13,7 +13,7 @@ from torch import Tensor
 
 from caloforge.conditions import ConditionName
 from caloforge.domain import Domain, Domains
-from caloforge.geometry import Geometry, Layer, load_geometry
+from caloforge.geometry import CylindricalGeometry, Geometry, Layer, load_geometry
 from caloforge.models.families.tree import Tree, TreeConfig, TreeModelConfig
 from caloforge.models.family import DataSpec
 from caloforge.models.tree.rows import Rows, SplitNetworks
@@ -26,14 +26,14 @@ DOMAINS: Domains = {
     "phi": Domain(low=0.0, high=2.0),
     "particle": Domain(values=(11.0, 22.0)),
 }
-ODD = Geometry(
+ODD = CylindricalGeometry(
     "odd",
     (Layer(0, (0.0, 2.0, 5.0), 1), Layer(1, (0.0,), 1), Layer(2, (0.0, 1.0, 3.0, 9.0), 10), Layer(3, (1.0, 4.0), 6)),
 )
 THREE_CELLS = {
-    "layers and cells": Geometry("a", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 1.0), 2))),
-    "layers and rings": Geometry("b", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0, 1.0), 1))),
-    "rings and cells": Geometry("c", (Layer(0, (0.0, 1.0), 3),)),
+    "layers and cells": CylindricalGeometry("a", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 1.0), 2))),
+    "layers and rings": CylindricalGeometry("b", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0, 1.0), 1))),
+    "rings and cells": CylindricalGeometry("c", (Layer(0, (0.0, 1.0), 3),)),
 }
 
 

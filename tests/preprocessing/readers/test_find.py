@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 from caloforge.cli import main
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Geometry, Layer
 from caloforge.preprocessing.convert import convert, inspect
 from caloforge.preprocessing.readers.find import open_sources
 from caloforge.preprocessing.readers.reader import Reader
 from caloforge.preprocessing.registries import READERS
 from caloforge.showers import Conditions, open_showers, write_showers
 
-MESH = Geometry("mesh", tuple(Layer(i, (0.0, 1.0, 2.0), 3) for i in range(4)))
+MESH = CylindricalGeometry("mesh", tuple(Layer(i, (0.0, 1.0, 2.0), 3) for i in range(4)))
 
 
 def sample(path: Path, n: int = 20, *, seed: int = 0, mesh: Geometry = MESH, **attributes: object) -> Path:
@@ -65,7 +65,7 @@ def test_files_and_folders_become_one_file_in_the_order_given(tmp_path: Path) ->
 
 
 def test_memory_does_not_grow_with_the_number_of_showers(tmp_path: Path) -> None:
-    mesh = Geometry("wide", (Layer(0, tuple(range(51)), 40),))  # 2000 voxels: 8 MB are 1048 showers
+    mesh = CylindricalGeometry("wide", (Layer(0, tuple(range(51)), 40),))  # 2000 voxels: 8 MB are 1048 showers
     part = sample(tmp_path / "part.hdf5", 1100, mesh=mesh)
 
     def peak(times: int) -> int:
@@ -89,10 +89,10 @@ def test_an_output_that_is_a_source_is_refused(tmp_path: Path) -> None:
 
 def test_sources_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     first = sample(tmp_path / "a.hdf5")
-    other = Geometry("other", (Layer(0, (0.0, 1.0, 3.0), 12),))
+    other = CylindricalGeometry("other", (Layer(0, (0.0, 1.0, 3.0), 12),))
     output = tmp_path / "out.hdf5"
     text = error_of("convert", first, sample(tmp_path / "b.hdf5", mesh=other), "-o", output)
-    assert "b.hdf5: its mesh is 'other' (1 layers, 24 voxels), but that of" in text
+    assert "b.hdf5: its geometry is not that of" in text
     flat = sample(tmp_path / "c.hdf5")
     with h5py.File(flat, "a") as file:
         del file["incident_theta"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.validation.figures.key_figures import figures_in_bins, in_bins
 from caloforge.validation.observables.conditions import inside, present, ranges
 from caloforge.validation.observables.histogram import mean_in_bins
@@ -63,7 +63,7 @@ def test_ranges_hold_equally_many_showers(mesh, toy_showers):
 
 
 def test_one_layer_has_no_depth():
-    flat = Geometry("flat", (Layer(0, (0.0, 5.0, 10.0), 4),))
+    flat = CylindricalGeometry("flat", (Layer(0, (0.0, 5.0, 10.0), 4),))
     summary = summarise_voxels([np.ones((20, 8), np.float32)], np.full(20, 1e3), flat)
     assert set(figures_in_bins(summary)) == {
         "response", "resolution", "radius_90", "hottest_voxel_share", "number_of_voxels",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.validation.figures.physics import (
     correlation_difference,
     figures,
@@ -17,7 +17,7 @@ from caloforge.validation.observables.summary import summarise_voxels
 from caloforge.validation.registries import FIGURES
 
 N, LAYERS = 6000, 20
-LONG = Geometry("long", tuple(Layer(i, (0.0, 10.0, 20.0), 1) for i in range(LAYERS)))
+LONG = CylindricalGeometry("long", tuple(Layer(i, (0.0, 10.0, 20.0), 1) for i in range(LAYERS)))
 
 
 def showers(seed, stochastic=0.2, constant=0.01, response=0.9, alpha=4.0, beta=0.5):
@@ -72,7 +72,7 @@ def test_a_change_is_seen_in_its_figure(change, sees):
 
 
 def test_one_energy_and_one_layer_leave_out_what_they_do_not_define():
-    flat = Geometry("flat", (Layer(0, (0.0, 10.0), 4),))
+    flat = CylindricalGeometry("flat", (Layer(0, (0.0, 10.0), 4),))
     voxels = np.random.default_rng(0).gamma(4, 50, (100, 4)).astype(np.float32)
     summary = summarise_voxels([voxels], np.full(100, 1000.0), flat)
     found = figures(summary, energy_edges(summary.incident_energy), seed=0)

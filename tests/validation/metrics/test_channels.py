@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.showers import open_showers
 from caloforge.validation.metrics.channels import channel_wasserstein, checkerboard_channels
 from caloforge.validation.metrics.sample import Sample
@@ -43,7 +43,7 @@ def test_layers_are_channels_and_a_flat_mesh_is_a_checkerboard(demo_showers, wri
     sample = Sample(showers, summarise(showers))
     np.testing.assert_array_equal(sample.channels, sample.summary.layer_energy)
 
-    flat = Geometry("flat", (Layer(0, (0.0, 5.0, 10.0, 20.0), 6),))
+    flat = CylindricalGeometry("flat", (Layer(0, (0.0, 5.0, 10.0, 20.0), 6),))
     voxels = np.random.default_rng(2).gamma(0.5, 1, (60, 18)).astype(np.float32)
     written = write("flat", flat, np.full(60, 1e3), voxels)
     sample = Sample(written, summarise(written, threshold=0.3))

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.validation.observables.impact import expect_centres, fit_impact
 from caloforge.validation.observables.per_shower import shower_centre
 from caloforge.validation.observables.summary import summarise_voxels
 from caloforge.validation.registries import OBSERVABLES
 
-PLANE = Geometry("plane", (Layer(0, tuple(np.arange(0.0, 101.0, 2.0)), 64),))
+PLANE = CylindricalGeometry("plane", (Layer(0, tuple(np.arange(0.0, 101.0, 2.0)), 64),))
 
 
 def showers(seed, distance=7000.0, forward=True, n=400, scale=1.0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from caloforge.geometry import Geometry, Layer, load_geometry
+from caloforge.geometry import CylindricalGeometry, Layer, load_geometry
 from caloforge.validation.observables.summary import summarise_voxels
 from caloforge.validation.registries import OBSERVABLES
 
@@ -44,7 +44,7 @@ def plain(voxels, geometry):
     return {"layer_overlap": overlap, "sector_kept": kept, "alpha_correlation": products / square if square else 0}
 
 
-TWO_KINDS = Geometry(
+TWO_KINDS = CylindricalGeometry(
     "two kinds", (Layer(0, (0.0, 5.0), 1), *(Layer(i, (0.0, 5.0, 10.0), 5) for i in (1, 2)), Layer(3, (0.0, 10.0), 5))
 )
 
@@ -63,15 +63,15 @@ def test_they_follow_their_definitions(name, request, toy_showers):
 
 
 def test_hits_of_a_ring_are_spread_by_area():
-    geometry = Geometry("rings", (Layer(0, (0.0, 1.0, 3.0), 1), Layer(1, (0.0, 3.0), 2)))
+    geometry = CylindricalGeometry("rings", (Layer(0, (0.0, 1.0, 3.0), 1), Layer(1, (0.0, 3.0), 2)))
     voxels = np.array([[0, 1, 1, 1], [1, 0, 0, 1]], np.float32)
     found = columns(summarise_voxels([voxels], np.ones(2), geometry))["ring_hits"]
     np.testing.assert_allclose(found, [[2 / 9, 1 + 16 / 9], [1 + 1 / 9, 8 / 9]])
 
 
 def test_meshes_without_neighbours_have_none():
-    plate = Geometry("plate", (Layer(0, (0.0, 1.0, 2.0), 1),))
-    row = Geometry("row", tuple(Layer(i, (0.0, 1.0), 1) for i in range(4)))
+    plate = CylindricalGeometry("plate", (Layer(0, (0.0, 1.0, 2.0), 1),))
+    row = CylindricalGeometry("row", tuple(Layer(i, (0.0, 1.0), 1) for i in range(4)))
     photons = load_geometry("dataset_1_photons")
     numbers = {
         geometry.name: [values.shape[1] for values in columns(

@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer
 from caloforge.validation.figures.key_figures import figures_in_bins
 from caloforge.validation.observables.conditions import present
 from caloforge.validation.observables.histogram import Curve, angle_edges, energy_edges
@@ -63,7 +63,7 @@ def test_ranges_of_an_angle_stand_beside_each_other(mesh, toy_showers):
 
 
 def test_a_single_layer_is_shown_from_the_front(toy_showers):
-    flat = Geometry("flat", (Layer(0, (2.0, 5.0, 10.0), 6),))
+    flat = CylindricalGeometry("flat", (Layer(0, (2.0, 5.0, 10.0), 6),))
     energy, voxels = toy_showers(flat, 1, seed=3)
     shower = voxels[0].astype(float)
     event = Event(energy[0], side_view(shower, flat), front_view(shower, flat), points(shower, flat))

@@ -1,30 +1,18 @@
-"""The calorimeter's read-out mesh: layers of r and alpha bins, as CaloChallenge describes it."""
+"""Layers of r and alpha bins, as CaloChallenge describes them."""
 
 from __future__ import annotations
 
 import math
-import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.resources import files
-from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.errors import InputError, unknown_name
-from caloforge.files import atomic_file
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-MOST_VOXELS = 10_000_000
-"""Of a shower: 250 times CaloChallenge's dataset 3. More is a slip of a zero, and fills the memory."""
-
-MOST_MM = 1e6
-"""A kilometre: no calorimeter is wider."""
+from caloforge.errors import InputError
+from caloforge.geometry.base import MOST_MM, MOST_VOXELS, FloatArray, Geometry, IntArray, difference_of_sizes
 
 
 @dataclass(frozen=True)
@@ -68,8 +56,8 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """The voxels of a shower: order layer, then alpha, then r (r fastest).
+class CylindricalGeometry(Geometry):
+    """Rings around the shower axis, each cut into bins of alpha: order layer, then alpha, then r (r fastest).
 
     Attributes:
         name: what the geometry is called, e.g. ``dataset_2``.
@@ -80,7 +68,9 @@ class Geometry:
             read and written again is the same.
     """
 
-    name: str
+    form: ClassVar[str] = "xml"
+    voxel_order: ClassVar[str] = "layer, then alpha, then r (r fastest)"
+
     layers: tuple[Layer, ...]
     particle: str = ""
     pid: int = 0
@@ -98,26 +88,10 @@ class Geometry:
         """The layers that have voxels; "layer" without more means an index into these."""
         return tuple(layer for layer in self.layers if layer.n_voxels)
 
-    @property
-    def n_layers(self) -> int:
-        """Number of layers that have voxels."""
-        return len(self.active_layers)
-
     @cached_property
-    def n_voxels(self) -> int:
-        """Number of voxels of a shower."""
-        return sum(layer.n_voxels for layer in self.layers)
-
-    @cached_property
-    def layer_slices(self) -> tuple[slice, ...]:
-        """Where the voxels of each active layer stand in a shower."""
-        ends = np.cumsum([layer.n_voxels for layer in self.active_layers]).tolist()
-        return tuple(slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True))
-
-    @cached_property
-    def layer_of_voxel(self) -> IntArray:
-        """Index of the active layer of each voxel, (V,)."""
-        return np.repeat(np.arange(self.n_layers), [layer.n_voxels for layer in self.active_layers])
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Number of voxels of each active layer, (L,)."""
+        return tuple(layer.n_voxels for layer in self.active_layers)
 
     @cached_property
     def r_of_voxel(self) -> FloatArray:
@@ -152,8 +126,8 @@ class Geometry:
         return np.asarray([layer.n_alpha > 1 for layer in self.active_layers])[self.layer_of_voxel]
 
     @cached_property
-    def alpha_layers(self) -> tuple[int, ...]:
-        """Indices of the active layers with more than one alpha bin: only they have eta and phi."""
+    def transverse_layers(self) -> tuple[int, ...]:
+        """The active layers with more than one alpha bin: only they have eta and phi."""
         return tuple(i for i, layer in enumerate(self.active_layers) if layer.n_alpha > 1)
 
     @cached_property
@@ -165,6 +139,77 @@ class Geometry:
         return np.stack([self.rotation(1), self.rotation(-1)], axis=1)
 
     @cached_property
+    def area_of_voxel(self) -> FloatArray:
+        """Area of each piece of a ring in mm^2, (V,)."""
+        areas = [np.pi * np.diff(np.square(layer.r_edges)) / layer.n_alpha for layer in self.active_layers]
+        return np.concatenate(
+            [np.tile(area, layer.n_alpha) for area, layer in zip(areas, self.active_layers, strict=True)]
+        )
+
+    @cached_property
+    def neighbours(self) -> IntArray:
+        """Pairs of voxels of the same layer beside each other in r or in alpha, which is periodic, (P, 2)."""
+        pairs = []
+        for layer, place in zip(self.active_layers, self.layer_slices, strict=True):
+            voxels = np.arange(place.start, place.stop).reshape(layer.n_alpha, layer.n_r)
+            beside = np.roll(voxels, -1, axis=0) if layer.n_alpha > 1 else voxels[:0]
+            pairs += [
+                np.stack([voxels[:, :-1].ravel(), voxels[:, 1:].ravel()], axis=1),
+                np.stack([voxels[: len(beside)].ravel(), beside.ravel()], axis=1),
+            ]
+        return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+
+    @cached_property
+    def symmetries(self) -> IntArray:
+        """Rotations and reflections in alpha as voxel orders, (2 * rotations, V).
+
+        The same angle is a different number of bins in layers that are cut differently; such geometries would need
+        one count per layer, and have the identity only.
+        """
+        if len({self.active_layers[i].n_alpha for i in self.transverse_layers}) != 1:
+            return np.arange(self.n_voxels)[None]
+        return np.stack(
+            [self.rotation(turns, mirror=mirror) for mirror in (False, True) for turns in range(self.n_rotations)]
+        )
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether a rotation in alpha maps voxels onto voxels."""
+        return self.n_rotations > 1
+
+    @cached_property
+    def asymmetries(self) -> FloatArray:
+        """Cosine and sine of alpha, (V, 2)."""
+        return np.stack([np.cos(self.alpha_of_voxel), np.sin(self.alpha_of_voxel)], axis=1)
+
+    @property
+    def layer_depths(self) -> tuple[float, ...] | None:
+        """None: a binning file does not say how deep the layers lie."""
+        return None
+
+    @property
+    def size_in_words(self) -> str:
+        """Numbers of layers, of their bins if they are alike, and of voxels."""
+        if not self.is_regular:
+            return super().size_in_words
+        first = self.active_layers[0]
+        return f"{self.n_layers} layers of {first.n_alpha} x {first.n_r} (alpha x r), {self.n_voxels} voxels"
+
+    def difference(self, other: Geometry) -> str | None:
+        """Say where the rings of another geometry differ from these ones; None if they do not."""
+        if not isinstance(other, CylindricalGeometry):
+            return f"it is {other} of cells, not {self} of rings"
+        if self.n_voxels != other.n_voxels or self.n_layers != other.n_layers:
+            return difference_of_sizes(self, other)
+        for i, (ours, theirs) in enumerate(zip(self.active_layers, other.active_layers, strict=True)):
+            if (ours.r_edges, ours.n_alpha) != (theirs.r_edges, theirs.n_alpha):
+                return (
+                    f"layer {i} has {theirs.n_alpha} alpha bins and r edges {_few(theirs.r_edges)} mm, "
+                    f"not {ours.n_alpha} and {_few(ours.r_edges)}"
+                )
+        return None
+
+    @cached_property
     def is_regular(self) -> bool:
         """Whether all active layers have the same r edges and number of alpha bins."""
         first = self.active_layers[0]
@@ -173,7 +218,7 @@ class Geometry:
     @cached_property
     def n_rotations(self) -> int:
         """Number of rotations in alpha that map voxels onto voxels."""
-        return int(np.gcd.reduce([self.active_layers[i].n_alpha for i in self.alpha_layers] or [1]))
+        return int(np.gcd.reduce([self.active_layers[i].n_alpha for i in self.transverse_layers] or [1]))
 
     def rotation(self, turns: int, *, mirror: bool = False) -> IntArray:
         """Return the voxel order that turns a shower by ``turns`` alpha bins.
@@ -193,7 +238,7 @@ class Geometry:
         return np.concatenate(order)
 
     @classmethod
-    def from_xml(
+    def from_text(
         cls, text: str | bytes, *, name: str, particle: str | None = None, n_voxels: int | None = None
     ) -> Self:
         """Read a CaloChallenge binning file's text.
@@ -230,7 +275,7 @@ class Geometry:
         except TypeError:
             raise InputError(f"{name}: expected the text of a binning file, got {type(text).__name__}") from None
 
-    def to_xml(self) -> str:
+    def to_text(self) -> str:
         """Return the CaloChallenge binning text of this geometry."""
         root = ET.Element("Bins")
         attributes = {"pid": str(self.pid), **dict(self.extra), "name": self.particle}
@@ -240,11 +285,6 @@ class Geometry:
             ET.SubElement(parent, "Layer", {"id": str(layer.id), "r_edges": edges, "n_bin_alpha": str(layer.n_alpha)})
         ET.indent(root)
         return ET.tostring(root, encoding="unicode") + "\n"
-
-    def write(self, path: Path) -> None:
-        """Write the binning file, atomically."""
-        with atomic_file(path) as temporary:
-            temporary.write_text(self.to_xml(), encoding="utf-8")
 
 
 def _few(edges: tuple[float, ...]) -> str:
@@ -288,49 +328,3 @@ def _chosen(bins: list[ET.Element], particle: str | None, n_voxels: int | None) 
     if particle is not None:
         raise InputError(f"{len(found)} of its particles are {particle!r}; there are {here}")
     raise InputError(f"it describes {here}; say which with --particle")
-
-
-def geometry_names() -> list[str]:
-    """Return the names of the geometries that come with the package."""
-    folder = files("caloforge") / "geometries"
-    return sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".xml"))
-
-
-def load_geometry(name_or_path: str | Path, *, particle: str | None = None, n_voxels: int | None = None) -> Geometry:
-    """Return a geometry by the name it has in the package, or from a binning XML file.
-
-    Args:
-        name_or_path: name, or path of the file.
-        particle: see :meth:`Geometry.from_xml`.
-        n_voxels: see :meth:`Geometry.from_xml`.
-
-    Raises:
-        InputError: neither such a name nor such a file, or the file is not a binning file.
-    """
-    path = Path(name_or_path)
-    name = str(name_or_path)
-    if name in geometry_names():
-        text = (files("caloforge") / "geometries" / f"{name}.xml").read_bytes()
-        return Geometry.from_xml(text, name=name, particle=particle)
-    if path.suffix.lower() != ".xml":
-        raise unknown_name("geometry (or path of a binning .xml)", name, geometry_names())
-    return read_mesh(path, name=re.sub(r"^binning_", "", path.stem), particle=particle, n_voxels=n_voxels)
-
-
-def read_mesh(path: Path, *, name: str, particle: str | None = None, n_voxels: int | None = None) -> Geometry:
-    """Return the geometry of a binning XML file under a name.
-
-    Raises:
-        InputError: it cannot be read, or :meth:`Geometry.from_xml` refuses it.
-    """
-    try:
-        return Geometry.from_xml(path.read_bytes(), name=name, particle=particle, n_voxels=n_voxels)
-    except OSError as error:
-        raise InputError(f"{path}: the binning file cannot be read ({error.strerror})") from None
-    except InputError as error:
-        raise InputError(f"{path}: {str(error).removeprefix(f'{name}: ')}") from None
-
-
-def geometries_with(n_voxels: int) -> list[str]:
-    """Return the names of the package's geometries that have so many voxels."""
-    return [name for name in geometry_names() if load_geometry(name).n_voxels == n_voxels]
