@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry, load_geometry
+from caloforge.geometry import CylindricalGeometry, Geometry, load_geometry
 from caloforge.hdf5 import find_dataset, open_hdf5, reading, rows_at_a_time
 from caloforge.hdf5_rows import read_rows
 from caloforge.preprocessing.readers.reader import ShowerStream
@@ -154,8 +154,11 @@ def _geometry(path: Path, shape: tuple[int, ...], geometry: str | None, particle
             )
         geometry = known
     mesh = load_geometry(geometry, particle=particle, n_voxels=n_r * n_phi * n_z)
-    first = mesh.active_layers[0]
-    if not mesh.is_regular or (first.n_r, first.n_alpha, mesh.n_layers) != (n_r, n_phi, n_z):
-        text = f"{first.n_r} x {first.n_alpha} x {mesh.n_layers}" if mesh.is_regular else "layers of different bins"
-        raise InputError(f"{path}: its mesh is {n_r} x {n_phi} x {n_z} (r, phi, z), but {mesh.name!r} has {text}")
-    return mesh
+    if isinstance(mesh, CylindricalGeometry) and mesh.is_regular:
+        first = mesh.active_layers[0]
+        if (first.n_r, first.n_alpha, mesh.n_layers) == (n_r, n_phi, n_z):
+            return mesh
+        text = f"{first.n_r} x {first.n_alpha} x {mesh.n_layers}"
+    else:
+        text = "layers of different bins" if isinstance(mesh, CylindricalGeometry) else "cells"
+    raise InputError(f"{path}: its mesh is {n_r} x {n_phi} x {n_z} (r, phi, z), but {mesh.name!r} has {text}")

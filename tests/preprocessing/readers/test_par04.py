@@ -96,7 +96,7 @@ def test_angles_of_a_folder_become_one_sample_in_our_layout(tmp_path: Path) -> N
 def test_detectors_are_not_mixed(tmp_path: Path) -> None:
     for name in ("SiW", "SciPb"):
         by_energy(tmp_path / f"{name}_angle_90.h5")
-    assert "its mesh is" in error_of("inspect", tmp_path)
+    assert "its geometry is not that of" in error_of("inspect", tmp_path)
 
 
 def test_a_mesh_of_as_many_voxels_is_no_challenge_dataset(tmp_path: Path) -> None:
