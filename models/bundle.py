@@ -30,12 +30,10 @@ from caloforge.models.registries import FAMILIES
 from caloforge.names import inside
 from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared, load_transforms
+from caloforge.result_kinds import BUNDLE
 from caloforge.showers import Conditions
 
 logger = logging.getLogger(__name__)
-
-BUNDLE = "generator bundle"
-"""Kind of result, in the folder's record."""
 
 FORMAT = 4
 FILES = ("weights.safetensors", "training.json", "README.md")
@@ -43,7 +41,7 @@ TRANSFORM = "transform.safetensors"
 """File of the fitted codings, in bundles of families that use them."""
 LIKELIHOOD = "likelihood.json"
 """File of how likely held-out showers are, in bundles of families with a likelihood."""
-KNOWN_FILES = (*FILES, *GEOMETRY_FILES, TRANSFORM, LIKELIHOOD, "generator.onnx", "onnx.json")
+KNOWN_FILES = tuple(name for name in BUNDLE.files if name != "config.json")
 """All that a bundle may hold beside ``config.json``; others are not read and not copied."""
 
 

@@ -18,9 +18,9 @@ from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared
+from caloforge.result_kinds import ENERGIES
 
 FORMAT = 3
-KIND = "layer energies"
 WEIGHTS = "weights.safetensors"
 
 
@@ -74,10 +74,15 @@ def save_energies(
     Raises:
         InputError: the folder may not be written.
     """
-    with result_folder(output, KIND, inputs=[prepared.path], overwrite=overwrite) as folder:
+    with result_folder(output, ENERGIES, inputs=[prepared.path], overwrite=overwrite) as folder:
         (folder / WEIGHTS).write_bytes(_bytes(model))
         write_json(folder / "training.json", record)
-        content = {"format": FORMAT, "kind": KIND, "data": _data_of(prepared), "sha256": sha256(folder / WEIGHTS)}
+        content = {
+            "format": FORMAT,
+            "kind": ENERGIES.name,
+            "data": _data_of(prepared),
+            "sha256": sha256(folder / WEIGHTS),
+        }
         write_json(folder / "config.json", content)
 
 
@@ -94,7 +99,7 @@ def load_energies(path: Path) -> EnergiesModel:
         config = read_json(file)
     except json.JSONDecodeError:
         config = None
-    if not isinstance(config, dict) or config.get("kind") != KIND or config.get("format") != FORMAT:
+    if not isinstance(config, dict) or config.get("kind") != ENERGIES.name or config.get("format") != FORMAT:
         raise InputError(f"{file}: not layer energies of format {FORMAT}; train them again with this version")
     digest = sha256(path / WEIGHTS)
     if digest != config["sha256"]:

@@ -16,7 +16,6 @@ from caloforge.errors import InputError
 from caloforge.files import write_json
 from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
 from caloforge.models.bundle import (
-    BUNDLE,
     Generator,
     NoiseStream,
     bundle_folder,
@@ -27,6 +26,7 @@ from caloforge.models.bundle import (
 )
 from caloforge.models.family import OPSET
 from caloforge.outputs import check_folder, result_folder
+from caloforge.result_kinds import BUNDLE
 from caloforge.showers import Conditions
 from caloforge.steps import step
 

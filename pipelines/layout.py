@@ -10,12 +10,10 @@ from pathlib import Path
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, atomic_file, digest
 from caloforge.outputs import RECORD, Written
+from caloforge.result_kinds import RUN
 from caloforge.temporary import scratch_folder
 
-__all__ = ["PLACES", "RECORD", "RUN", "Place", "ResultFolder", "link_file", "link_folder", "names"]
-
-RUN = "run"
-"""Kind of result in the folder's record."""
+__all__ = ["PLACES", "RECORD", "Place", "ResultFolder", "link_file", "link_folder", "names"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class ResultFolder:
         self.path = path
         self._run = run
         self._written = Written(path)
-        if self._written.kind not in ("", RUN):
+        if self._written.kind not in ("", RUN.name):
             raise InputError(f"{path}: holds {self._written.kind}, not a run; choose another folder")
         if self._written.kind and self._written.run != run:
             whose = f"run {self._written.run}" if self._written.run else "a run on this machine"

@@ -23,6 +23,7 @@ from caloforge.preprocessing.quality import Quality, check_quality, unit_faults
 from caloforge.preprocessing.units import LEAST_RESPONSE, LOW_ENERGY
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
+from caloforge.result_kinds import PREPARED
 from caloforge.showers import Showers
 from caloforge.source import Source
 from caloforge.steps import step
@@ -36,9 +37,6 @@ _NOMINAL_THRESHOLDS = {
     "dataset_3": 0.5e-3 / 0.033,
 }
 """MeV, of the CaloChallenge evaluation (arXiv:2410.21611): for files that state none."""
-
-PREPARED = "prepared data"
-"""Kind of result, in the folder's record."""
 
 FEWEST_JUDGED = 50
 """Fewer showers than this in the test or the validation split say nothing about a generator."""

@@ -16,6 +16,8 @@ from caloforge import cli
 from caloforge.cli.group import Command
 from caloforge.files import read_json
 from caloforge.logs import LINE
+from caloforge.outputs import Written
+from caloforge.result_kinds import REPORT
 from caloforge.showers import open_showers
 
 
@@ -308,6 +310,7 @@ def test_steps_by_hand(small_showers: Path, tmp_path: Path) -> None:
     metrics = read_json(tmp_path / "judged" / "metrics.json")
     assert set(metrics["generators"]) == {"vae"}
     assert (tmp_path / "judged" / "report.html").is_file()
+    assert [name for name in Written(tmp_path / "judged").laid if not REPORT.has(name)] == []
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ PRIMARY_CONTAINER = "trial"
 SCRATCH = TEMPORARY
 """Where a trial writes on a cluster: an empty folder of its pod, whose root is read-only."""
 
-TRIAL = "trial"
 """Kind of work, in the record of a trial's folder."""
 
 MEDIAN_STOP = [{"name": "min_trials_required", "value": "3"}, {"name": "start_step", "value": "4"}]

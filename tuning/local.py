@@ -19,7 +19,8 @@ from caloforge.child import Child
 from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
 from caloforge.outputs import claim_folder
-from caloforge.tuning.experiment import TRIAL, parameter_path
+from caloforge.result_kinds import TRIAL
+from caloforge.tuning.experiment import parameter_path
 from caloforge.tuning.printed import extract, printed_values
 from caloforge.tuning.result import Trial, Tuning
 from caloforge.tuning.rules import check_experiment

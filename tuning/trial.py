@@ -15,15 +15,13 @@ from caloforge.models.generate import generate
 from caloforge.models.training.train import train
 from caloforge.outputs import claim_folder
 from caloforge.preprocessing.prepared import load_prepared, open_split
+from caloforge.result_kinds import TRIAL
 from caloforge.showers import Showers, open_showers, write_showers
 from caloforge.steps import step
 from caloforge.temporary import scratch_folder
-from caloforge.tuning.experiment import TRIAL
 from caloforge.tuning.objective import TrialFailed, check_objective, measure
 
 logger = logging.getLogger(__name__)
-
-TRIAL_FILES = ("bundle", "data", "prepared", "trial.json")
 
 LOOK_SHOWERS = 500
 """So many showers are judged while the training goes on: enough to tell a hopeless trial."""
@@ -56,7 +54,7 @@ def run_trial(
     check_objective(objective)
     reference = open_split(Path(request.showers), request.prepared, "validation")
     threshold = load_prepared(request.prepared).threshold
-    claim_folder(output, TRIAL, names=TRIAL_FILES)
+    claim_folder(output, TRIAL)
     few = reference.select(np.linspace(0, len(reference) - 1, min(len(reference), LOOK_SHOWERS), dtype=np.int64))
 
     def watch(generator: Generator) -> None:

@@ -19,6 +19,7 @@ from caloforge.place import TUNE_BACKENDS, TuneBackend, place
 from caloforge.pods import digest_of
 from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import load_prepared
+from caloforge.result_kinds import TUNING
 from caloforge.showers import open_showers
 from caloforge.steps import step
 from caloforge.tuning.algorithms import check_algorithm
@@ -27,7 +28,7 @@ from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import TrialFailed, check_objective, objective_names
 from caloforge.tuning.result import Tuning
 from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space, nest
-from caloforge.tuning.write import FILES, TUNING, write_tuning
+from caloforge.tuning.write import FILES, write_tuning
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +120,7 @@ def tune(
         if not path.resolve().is_relative_to(output.resolve())
     ]
     inputs += [space] if isinstance(space, Path) else []
-    names = (*FILES, "experiment.json", "optimization_job.json", "study.db", "trials", "prepared", "data", ENERGIES)
-    with step(f"tune {family}"), own_folder(output, TUNING, inputs=inputs, overwrite=overwrite, names=names):
+    with step(f"tune {family}"), own_folder(output, TUNING, inputs=inputs, overwrite=overwrite):
         refuse_changed(output, FILES)
         # -P: a folder called caloforge in the current directory is not the package.
         command = ["python", "-P", "-m", "caloforge", "trial", f"--family={family}", f"--preset={preset}"]

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from caloforge.files import write_json
 from caloforge.outputs import put_files
+from caloforge.result_kinds import TUNING
 from caloforge.tuning.plots import write_plots
 from caloforge.tuning.result import Tuning, tuning_markdown
-
-TUNING = "tuning"
-"""Kind of result, in the folder's record."""
 
 FILES = ("overrides.json", "trials.json", "tuning.md", "history.png", "parallel_coordinates.png")
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from caloforge.errors import InputError
 from caloforge.outputs import check_folder, result_folder
 from caloforge.provenance import provenance
+from caloforge.result_kinds import REPORT
 from caloforge.showers import Showers
 from caloforge.source import Source
 from caloforge.steps import step
@@ -57,9 +58,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float64]
-
-REPORT = "validation report"
-"""Kind of result, in the folder's record."""
 
 
 def validate(

@@ -12,7 +12,6 @@ from pathlib import Path
 from caloforge.errors import InputError
 from caloforge.fetch import is_remote, local_copy
 from caloforge.files import atomic_directory, atomic_file, read_json, sha256
-from caloforge.models.bundle import BUNDLE
 from caloforge.models.configuration import TrainingConfig, TrainingRequest
 from caloforge.models.presets import resolve
 from caloforge.models.training.command import launch_command, train_arguments
@@ -24,6 +23,7 @@ from caloforge.outputs import check_folder, result_folder
 from caloforge.place import TRAIN_BACKENDS, place
 from caloforge.pods import in_pod
 from caloforge.preprocessing.prepared import load_prepared
+from caloforge.result_kinds import BUNDLE
 from caloforge.steps import step
 from caloforge.temporary import scratch_folder
 

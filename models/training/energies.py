@@ -14,7 +14,7 @@ from torch import nn
 from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.conditions import ConditionEncoder
-from caloforge.models.energies import KIND, save_energies, state_digest
+from caloforge.models.energies import save_energies, state_digest
 from caloforge.models.family import Stage
 from caloforge.models.layer_energies import LayerEnergies, layer_batch
 from caloforge.models.presets import energies_training
@@ -25,6 +25,7 @@ from caloforge.models.training.train import check_minutes, data_spec, fingerprin
 from caloforge.outputs import check_folder
 from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.provenance import provenance
+from caloforge.result_kinds import ENERGIES
 from caloforge.steps import step
 
 
@@ -64,7 +65,7 @@ def train_energies(
     """
     training = energies_training(preset, overrides)
     check_minutes(max_minutes)
-    target = check_folder(output, KIND, inputs=[showers, prepared], overwrite=overwrite)
+    target = check_folder(output, ENERGIES, inputs=[showers, prepared], overwrite=overwrite)
     with step("train layer energies"):
         started = time.monotonic()
         found = load_prepared(prepared)
@@ -88,7 +89,7 @@ def train_energies(
         data = TrainingData(split, found, folder, seed=seed, fabric=fabric)
         limit = None if max_minutes is None else 60 * max_minutes - (time.monotonic() - started)
         stages = fit_stages(
-            owner, {"energies": Stage(training, batch, title=KIND)}, data, folder, fabric,
+            owner, {"energies": Stage(training, batch, title=ENERGIES.name)}, data, folder, fabric,
             name="all families", seed=seed, limit=fabric.broadcast(limit),
         )  # fmt: skip
         energies = owner["energies"]

@@ -19,7 +19,7 @@ from torch import nn
 from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.files import sha256
-from caloforge.models.bundle import BUNDLE, Generator, bundle_config, save_bundle
+from caloforge.models.bundle import Generator, bundle_config, save_bundle
 from caloforge.models.configuration import TrainingConfig, TrainingRequest
 from caloforge.models.energies import EnergiesModel, load_energies, state_digest
 from caloforge.models.family import DataSpec, Family, Stage
@@ -33,6 +33,7 @@ from caloforge.models.training.record import training_figures
 from caloforge.outputs import check_folder
 from caloforge.preprocessing.prepared import Prepared, load_prepared, open_split
 from caloforge.provenance import provenance
+from caloforge.result_kinds import BUNDLE
 from caloforge.steps import step
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,6 @@ from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry, geometry_attributes
 from caloforge.outputs import check_claim, claim_folder
-from caloforge.pipelines.layout import PLACES, RUN
 from caloforge.pipelines.local.collect import collect
 from caloforge.pipelines.local.logs import RunLog
 from caloforge.pipelines.local.timings import timings
@@ -28,6 +27,7 @@ from caloforge.pipelines.settings import PipelineSettings
 from caloforge.pipelines.version import code_version
 from caloforge.pods import SecretKey
 from caloforge.preprocessing.prepare import check_showers
+from caloforge.result_kinds import RUN
 from caloforge.showers import open_showers
 from caloforge.space import space_told, tells_of_space
 from caloforge.steps import STEP_LOG
@@ -37,12 +37,6 @@ from caloforge.validation.report.leaderboard import Leaderboard
 from caloforge.webhook import WEBHOOK
 
 logger = logging.getLogger(__name__)
-
-_NAMES = sorted(
-    {place.name.partition("/")[0] for place in PLACES}
-    | {"checkpoints", "data", "pipeline.yaml", "run.log", "steps", "timings.json"}
-)
-"""What a run writes into its folder."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SIDE_BY_SIDE = 2  # kfp.local runs at most so many iterations of a loop at a time
@@ -146,7 +140,7 @@ def claim(output: Path, *, inputs: Iterable[Path], overwrite: bool = False, mark
     fetched = output.absolute() / "data"
     given = [path for path in inputs if fetched not in path.absolute().parents]
     take = claim_folder if mark else check_claim
-    return take(output, RUN, inputs=given, overwrite=overwrite, names=_NAMES)
+    return take(output, RUN, inputs=given, overwrite=overwrite)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from caloforge.pipelines.manifests.products import PARTS, Part
 from caloforge.pipelines.manifests.rights import RIGHTS, Use, role_rules
 from caloforge.pipelines.manifests.text import Object, component_of, folder_of, is_manifest, new_object
 from caloforge.pipelines.settings import PipelineSettings
+from caloforge.result_kinds import MANIFESTS
 from caloforge.serving.inference_service import MODEL_FORMAT, serving_runtime
 
 OVERLAYS = ("standalone", "profile", "cern")
@@ -72,7 +73,7 @@ def write_manifests(
         raise unknown_name("overlay", overlay, OVERLAYS)
     left_out = parts(without)
     texts = manifests(settings or PipelineSettings(), overlay=overlay, without=left_out)
-    with put_files(output, "manifests", known=is_manifest if overwrite else lambda _: False) as folder:
+    with put_files(output, MANIFESTS, known=is_manifest if overwrite else lambda _: False) as folder:
         for path, text in texts.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")

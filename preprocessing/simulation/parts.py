@@ -28,8 +28,6 @@ _AT_WORK, _RUN = ".at-work", ".run"
 DESCRIPTION = "simulation.json"
 """What is simulated, so that a later run goes on with nothing else."""
 
-OF_A_SIMULATION = (DESCRIPTION, _AT_WORK, _RUN)
-
 EXTRA = ("cpu_seconds", "edep_active_total", "edep_active_in_mesh", "n_active_hits")
 """What is kept of each shower beside its voxels: CPU time in s, deposits in the sensitive volumes in all and within the
 mesh in MeV, before scale and threshold, and the number of steps that made them."""
@@ -130,7 +128,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 def remove(folder: Path) -> None:
     """Remove the parts and what else a simulation has in its folder, and the folder if nothing else is there."""
-    for name in (*OF_A_SIMULATION, RECORD, *(part.path.name for part in parts_of(folder))):
+    for name in (DESCRIPTION, _AT_WORK, _RUN, RECORD, *(part.path.name for part in parts_of(folder))):
         (folder / name).unlink(missing_ok=True)
     for log in folder.glob("geant4-*.log"):
         log.unlink()

@@ -24,7 +24,6 @@ from caloforge.preprocessing.simulation.geant4 import check_binding, data_enviro
 from caloforge.preprocessing.simulation.parts import (
     DESCRIPTION,
     EXTRA,
-    OF_A_SIMULATION,
     Part,
     alone,
     missing,
@@ -34,6 +33,7 @@ from caloforge.preprocessing.simulation.parts import (
 from caloforge.preprocessing.simulation.worker import STOPPED, WRONG_INPUT, Work
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
+from caloforge.result_kinds import SIMULATION
 from caloforge.showers import write_showers
 from caloforge.steps import step
 from caloforge.temporary import scratch_folder
@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = ".parts"
 """Ends the name of the folder beside the output that holds the finished showers while a simulation goes on."""
-
-SIMULATION = "simulation"
 
 _LOOK_SECONDS = 0.5
 
@@ -114,10 +112,10 @@ def simulate(simulation: Simulation, output: Path, *, processes: int = 1, name: 
     simulation.check()
     binding = check_binding()
     folder = output.with_name(output.name + FOLDER)
-    check_claim(folder, SIMULATION, names=OF_A_SIMULATION)
+    check_claim(folder, SIMULATION)
     with step("simulate"), scratch_folder() as nothing:
         environment = data_environment(simulation.list, nothing)
-        with own_folder(folder, SIMULATION, names=OF_A_SIMULATION) as folder:
+        with own_folder(folder, SIMULATION) as folder:
             try:
                 with alone(folder):
                     _begin_or_go_on(folder, simulation)

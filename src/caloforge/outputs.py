@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from caloforge.errors import InputError
 from caloforge.files import digest, read_json, sha256, write_json
 from caloforge.names import relative_name
+from caloforge.result_kinds import ResultKind, with_article
 from caloforge.space import NoSpace, for_want_of_space, space_told
 from caloforge.temporary import OLD, is_temporary, let_read, scratch_folder, temporary_beside
 
@@ -40,7 +41,7 @@ class Written:
 
     Attributes:
         folder: the folder.
-        kind: what kind of result it is; empty: there is no record.
+        kind: name of its kind of result; empty: there is no record.
         run: identifier of the run on Kubeflow that it is of; empty: none.
         laid: each file or folder that was written, by its name in the folder, and the digests it may have.
     """
@@ -90,10 +91,16 @@ class Written:
                 if self.is_others(name):
                     yield name
 
-    def note(self, kind: str, laid: Mapping[str, list[str]], *, run: str = "") -> None:
+    def in_the_way(self, kind: ResultKind) -> str:
+        """Return the name of something that is not ours and lies where a file of a kind goes; empty: there is none."""
+        # A folder without files is in the way, too.
+        taken = (name for name in kind.files if "*" not in name and self.is_others(name))
+        return next(taken, "") or next((name for name in self.others() if kind.has(name)), "")
+
+    def note(self, kind: ResultKind, laid: Mapping[str, list[str]], *, run: str = "") -> None:
         """Write the record anew."""
-        self.kind, self.run, self.laid = kind, run, dict(laid)
-        write_json(self.folder / RECORD, {"kind": kind, "run": run, "laid": self.laid})
+        self.kind, self.run, self.laid = kind.name, run, dict(laid)
+        write_json(self.folder / RECORD, {"kind": kind.name, "run": run, "laid": self.laid})
 
     def begin(self, fresh: Mapping[str, str]) -> dict[str, list[str]]:
         """Return the record for while things are being replaced: a run that is killed then knows its own again."""
@@ -105,12 +112,12 @@ class Written:
             yield path
 
 
-def check_folder(path: Path, kind: str, *, inputs: Iterable[Path] = (), overwrite: bool = False) -> Path:
+def check_folder(path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), overwrite: bool = False) -> Path:
     """Make sure, before any work, that results may go into a folder in place of what is there.
 
     Args:
         path: the folder; links are followed.
-        kind: of result, e.g. ``generator bundle``.
+        kind: of result.
         inputs: files and folders that the results are made of.
         overwrite: what is there may be of another kind, and files of others may lie beside; they stay.
 
@@ -118,25 +125,30 @@ def check_folder(path: Path, kind: str, *, inputs: Iterable[Path] = (), overwrit
         The folder that the path leads to.
 
     Raises:
-        InputError: it holds what caloforge did not write, it is or holds an input, or it cannot be written.
+        InputError: it holds what caloforge did not write (with ``overwrite``, where this kind has a file), it is,
+            holds or lies in an input, or it cannot be written.
     """
     target = _folder(path)
     _refuse_inputs(path, target, inputs)
     if target.is_dir():
         written = Written(target)
-        if written.kind not in ("", kind) and not overwrite:
+        if written.kind not in ("", kind.name) and not overwrite:
             example = f" ({next(iter(written.laid))})" if written.laid else ""
             raise InputError(
-                f"{path}: holds {_article(written.kind)}{example}, not {_article(kind)}; choose another folder, or "
+                f"{path}: holds {with_article(written.kind)}{example}, not {with_article(kind.name)}; choose another folder, or "
                 "give --overwrite"
             )
         if not overwrite:
             _refuse_others(path, written)
+        elif name := written.in_the_way(kind):
+            raise _changed(path, name)
     return target
 
 
 @contextmanager
-def result_folder(path: Path, kind: str, *, inputs: Iterable[Path] = (), overwrite: bool = False) -> Iterator[Path]:
+def result_folder(
+    path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), overwrite: bool = False
+) -> Iterator[Path]:
     """Yield a temporary folder whose files are put at ``path`` when the block ends well; see :func:`check_folder`.
 
     The folder is exchanged as a whole where that can be; into a mount point the files are put one by one, each whole
@@ -165,63 +177,59 @@ def result_folder(path: Path, kind: str, *, inputs: Iterable[Path] = (), overwri
 
 
 @contextmanager
-def own_folder(
-    path: Path, kind: str, *, inputs: Iterable[Path] = (), overwrite: bool = False, names: Collection[str] = ()
-) -> Iterator[Path]:
+def own_folder(path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), overwrite: bool = False) -> Iterator[Path]:
     """Yield a folder that a work goes on in when it is called again, marked as that work's.
 
     What others put beside later is left alone.
 
     Args:
         path: the folder, made if it is not there; links are followed.
-        kind: of work, e.g. ``tuning``.
+        kind: of work.
         inputs: files and folders that the results are made of.
         overwrite: it may hold files of others, as long as they have none of our names.
-        names: of the files and folders that will be written there.
 
     Raises:
-        InputError: it holds what caloforge did not write, or the work of another kind, it is or holds an input,
-            or it cannot be written.
+        InputError: it holds what caloforge did not write, or the work of another kind, it is, holds or lies in an
+            input, or it cannot be written.
         NoSpace: the disk is full.
     """
-    target = claim_folder(path, kind, inputs=inputs, overwrite=overwrite, names=names)
+    target = claim_folder(path, kind, inputs=inputs, overwrite=overwrite)
     with space_told(target):
         yield target
 
 
-def claim_folder(
-    path: Path, kind: str, *, inputs: Iterable[Path] = (), overwrite: bool = False, names: Collection[str] = ()
-) -> Path:
+def claim_folder(path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), overwrite: bool = False) -> Path:
     """Make and mark a folder; see :func:`own_folder`."""
-    target = check_claim(path, kind, inputs=inputs, overwrite=overwrite, names=names)
+    target = check_claim(path, kind, inputs=inputs, overwrite=overwrite)
     written = Written(target)
-    if written.kind != kind:
+    if written.kind != kind.name:
         with _refusals_told(path):
             target.mkdir(parents=True, exist_ok=True)
             written.note(kind, written.begin({}))
     return target
 
 
-def check_claim(
-    path: Path, kind: str, *, inputs: Iterable[Path] = (), overwrite: bool = False, names: Collection[str] = ()
-) -> Path:
+def check_claim(path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), overwrite: bool = False) -> Path:
     """Make sure that a folder may be claimed, and leave it as it is; see :func:`own_folder`."""
     target = _folder(path)
     _refuse_inputs(path, target, inputs)
     written = Written(target)
-    if written.kind != kind:
+    if written.kind != kind.name:
         if written.kind and not overwrite:
-            raise InputError(f"{path}: holds {_article(written.kind)}, not {_article(kind)}; choose another folder")
+            raise InputError(
+                f"{path}: holds {with_article(written.kind)}, not {with_article(kind.name)}; choose another folder"
+            )
         if not overwrite:
             _refuse_others(path, written)
-        if in_the_way := [name for name in names if os.path.lexists(target / name) and name not in written.laid]:
-            text = f"{path}: {in_the_way[0]}: there already, and not of caloforge; move it away"
+        taken = sorted(name for name in kind.uppermost if os.path.lexists(target / name) and name not in written.laid)
+        if taken:
+            text = f"{path}: {taken[0]}: there already, and not of caloforge; move it away"
             raise InputError(f"{text} or choose another folder")
     return target
 
 
 @contextmanager
-def put_files(path: Path, kind: str, *, known: Callable[[Path], bool] = lambda _: False) -> Iterator[Path]:
+def put_files(path: Path, kind: ResultKind, *, known: Callable[[Path], bool] = lambda _: False) -> Iterator[Path]:
     """Yield a temporary folder whose files are put into the folder ``path``, beside what is there.
 
     Args:
@@ -249,8 +257,12 @@ def refuse_changed(path: Path, names: Iterable[str]) -> None:
     """Refuse before the work what :func:`put_files` would refuse after it."""
     written = Written(path)
     if in_the_way := [name for name in names if written.is_others(name)]:
-        text = f"{path}: {in_the_way[0]}: there already, and not as caloforge left it"
-        raise InputError(f"{text}; move it away or choose another folder")
+        raise _changed(path, in_the_way[0])
+
+
+def _changed(path: Path, name: str) -> InputError:
+    text = f"{path}: {name}: there already, and not as caloforge left it"
+    return InputError(f"{text}; move it away or choose another folder")
 
 
 def check_file(path: Path, *, inputs: Iterable[Path] = ()) -> None:
@@ -268,7 +280,7 @@ def check_file(path: Path, *, inputs: Iterable[Path] = ()) -> None:
     if mode is not None and (stat.S_ISBLK(mode) or stat.S_ISSOCK(mode)):
         raise InputError(f"{path}: is a disk or a socket; give the name of a file")
     target = Path(os.path.realpath(path))
-    _refuse_inputs(path, target, inputs)
+    _refuse_inputs(path, target, inputs, folder=False)
     if mode is None or stat.S_ISREG(mode):
         _check_parent(path, target)
 
@@ -402,13 +414,15 @@ def _check_parent(path: Path, target: Path) -> None:
         raise InputError(f"{path}: cannot write here (Permission denied); choose another output folder")
 
 
-def _refuse_inputs(path: Path, target: Path, inputs: Iterable[Path]) -> None:
+def _refuse_inputs(path: Path, target: Path, inputs: Iterable[Path], *, folder: bool = True) -> None:
     for one in inputs:
         source = Path(os.path.realpath(one))
         if _same(target, source):
             raise InputError(f"{path}: is the input {one}; give another output")
         if any(_same(target, above) for above in source.parents):
             raise InputError(f"{path}: holds the input {one}; give another output")
+        if folder and source.is_dir() and any(_same(source, above) for above in target.parents):
+            raise InputError(f"{path}: lies in the input {one}; give another output")
         if source.is_dir() and target.is_file() and any(_same(target, file) for file in source.rglob("*")):
             raise InputError(f"{path}: is a file of the input {one}; give another output")
 
@@ -428,7 +442,7 @@ def _must_be_within(target: Path) -> bool:
     )
 
 
-def _exchange(temporary: Path, target: Path, kind: str, fresh: Mapping[str, str]) -> bool:
+def _exchange(temporary: Path, target: Path, kind: ResultKind, fresh: Mapping[str, str]) -> bool:
     """Put a whole folder in the place of an older one, if all of that is ours; return whether it was done."""
     if target.is_dir() and (next(Written(target).others(), None) is not None or _holds_temporaries(target)):
         return False
@@ -472,7 +486,7 @@ def _keep_access(target: Path, temporary: Path) -> None:
         temporary.chmod(stat.S_IMODE(state.st_mode))
 
 
-def _pour(temporary: Path, target: Path, kind: str, fresh: Mapping[str, str]) -> None:
+def _pour(temporary: Path, target: Path, kind: ResultKind, fresh: Mapping[str, str]) -> None:
     """Put files into a folder one by one, and take away what an older result of ours had besides."""
     written = Written(target)
     gone = [name for name in written.laid if name not in fresh and not written.is_others(name)]
@@ -485,7 +499,11 @@ def _pour(temporary: Path, target: Path, kind: str, fresh: Mapping[str, str]) ->
 
 
 def _put(
-    temporary: Path, target: Path, kind: str, fresh: Mapping[str, str], known: Callable[[Path], bool] = lambda _: False
+    temporary: Path,
+    target: Path,
+    kind: ResultKind,
+    fresh: Mapping[str, str],
+    known: Callable[[Path], bool] = lambda _: False,
 ) -> None:
     """Put files into a folder one by one."""
     written = Written(target)
@@ -525,10 +543,6 @@ def _refuse_others(path: Path, written: Written) -> None:
         changed = " as it is now" if other in written.laid else ""
         text = f"{path}: holds {other}, which caloforge did not write{changed}; choose another folder"
         raise InputError(f"{text} (--overwrite keeps such files and writes beside them)")
-
-
-def _article(kind: str) -> str:
-    return kind if kind in ("prepared data", "layer energies") else f"a {kind}"
 
 
 @contextmanager

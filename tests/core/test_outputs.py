@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from caloforge.errors import InputError
 from caloforge.outputs import (
     RECORD,
+    check_claim,
     check_file,
     check_folder,
     claim_folder,
@@ -22,8 +24,11 @@ from caloforge.outputs import (
     result_file,
     result_folder,
 )
+from caloforge.result_kinds import MANIFESTS, PREPARED, ResultKind
 
-REPORT = "report"
+REPORT = ResultKind("report", ("a", "b", "plots/*.png"))
+BUNDLE = ResultKind("generator bundle", ("a", "weights/*"))
+WORK = ResultKind("work", ("steps/*",))
 
 
 def _tree(folder: Path) -> dict[str, str]:
@@ -32,7 +37,7 @@ def _tree(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
 
-def _lay(path: Path, *, kind: str = REPORT, overwrite: bool = False, **files: str) -> None:
+def _lay(path: Path, *, kind: ResultKind = REPORT, overwrite: bool = False, **files: str) -> None:
     with result_folder(path, kind, overwrite=overwrite) as folder:
         for name, text in files.items():
             file = folder / name.replace("__", "/")
@@ -77,8 +82,36 @@ def test_overwriting_keeps_what_is_not_ours(tmp_path: Path) -> None:
     assert (target / "a").read_text(encoding="utf-8") == "with my remarks"
 
 
+@pytest.mark.parametrize("name", ["a", "a/", "plots", "plots/mine.png", "a/deep/mine", "link"])
+def test_what_lies_where_a_file_of_ours_goes_is_named_before_the_work(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    place = target / ("plots/mine.png" if name == "link" else name)
+    place.parent.mkdir(parents=True)
+    if name == "link":
+        place.symlink_to(tmp_path / "nowhere")
+    else:
+        place.mkdir() if name.endswith("/") else place.write_text("mine", encoding="utf-8")
+    began = False
+    shown = "plots/mine.png" if name == "link" else name.partition("/")[0] if name.startswith("a") else name
+    with (
+        pytest.raises(InputError, match=rf"out: {shown}: there already, and not as caloforge left it"),
+        result_folder(target, REPORT, overwrite=True),
+    ):
+        began = True
+    assert not began
+    assert place.is_symlink() or place.exists()
+
+
+def test_what_lies_beside_the_files_of_ours_is_not_in_the_way(tmp_path: Path) -> None:
+    for name in ("plots/mine.tex", "c", "plots.old"):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text("mine", encoding="utf-8")
+    _lay(tmp_path / "out", overwrite=True, a="1")
+    assert _tree(tmp_path / "out") == {"a": "1", "plots/mine.tex": "mine", "c": "mine", "plots.old": "mine"}
+
+
 def test_a_result_of_another_kind_stays(tmp_path: Path) -> None:
-    _lay(tmp_path / "out", kind="generator bundle", a="weights")
+    _lay(tmp_path / "out", kind=BUNDLE, a="weights")
     with pytest.raises(InputError, match=r"out: holds a generator bundle \(a\), not a report; choose another folder"):
         _lay(tmp_path / "out", b="page")
     assert _tree(tmp_path / "out") == {"a": "weights"}
@@ -132,6 +165,17 @@ def test_a_file_of_an_input_folder_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"weights: is a file of the input .*bundle"):
         check_file(tmp_path / "bundle" / "weights", inputs=[tmp_path / "bundle"])
     check_file(tmp_path / "bundle" / "showers", inputs=[tmp_path / "bundle"])
+
+
+@pytest.mark.parametrize("check", [check_folder, check_claim])
+@pytest.mark.parametrize("way", ["below", "far/below", "link"])
+def test_no_folder_of_results_lies_in_an_input(check: Callable[..., Path], way: str, tmp_path: Path) -> None:
+    _lay(tmp_path / "prepared", a="w")
+    (tmp_path / "link").symlink_to(tmp_path / "prepared")
+    output = tmp_path / "link" / "out" if way == "link" else tmp_path / "prepared" / way
+    with pytest.raises(InputError, match=r"lies in the input .*prepared; give another output"):
+        check(output, BUNDLE, inputs=[tmp_path / "prepared"])
+    check(tmp_path / "prepared.old", BUNDLE, inputs=[tmp_path / "prepared"])
 
 
 def test_links_to_folders_are_followed(tmp_path: Path) -> None:
@@ -238,20 +282,20 @@ def test_a_minus_is_standard_output(path: str, tmp_path: Path) -> None:
 
 def test_a_work_goes_on_in_its_own_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    claim_folder(folder, "run", names=["steps"])
+    claim_folder(folder, WORK)
     (folder / "steps").mkdir()
     (folder / "steps" / "a").touch()
     (folder / "notes").write_text("mine", encoding="utf-8")
-    claim_folder(folder, "run", names=["steps"])
-    with pytest.raises(InputError, match="run: holds a run, not a tuning"):
-        claim_folder(folder, "tuning")
+    claim_folder(folder, WORK)
+    with pytest.raises(InputError, match="run: holds a work, not prepared data"):
+        claim_folder(folder, PREPARED)
     (tmp_path / "other" / "steps").mkdir(parents=True)
     (tmp_path / "other" / "steps" / "mine").touch()
     with pytest.raises(InputError, match="holds steps/mine, which caloforge did not write"):
-        claim_folder(tmp_path / "other", "run", names=["steps"])
+        claim_folder(tmp_path / "other", WORK)
     with pytest.raises(InputError, match="steps: there already, and not of caloforge"):
-        claim_folder(tmp_path / "other", "run", names=["steps"], overwrite=True)
-    assert claim_folder(tmp_path / "other", "run", names=["else"], overwrite=True) == tmp_path / "other"
+        claim_folder(tmp_path / "other", WORK, overwrite=True)
+    assert claim_folder(tmp_path / "other", PREPARED, overwrite=True) == tmp_path / "other"
     assert _tree(tmp_path / "other") == {"steps/mine": ""}
 
 
@@ -259,7 +303,7 @@ def test_files_are_put_beside_those_of_others(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine", encoding="utf-8")
 
     def put(text: str) -> None:
-        with put_files(tmp_path, "manifests") as folder:
+        with put_files(tmp_path, MANIFESTS) as folder:
             (folder / "base").mkdir()
             (folder / "base" / "a").write_text(text, encoding="utf-8")
 

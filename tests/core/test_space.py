@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from caloforge.files import write_json
 from caloforge.geometry import load_geometry
 from caloforge.outputs import result_file, result_folder
+from caloforge.result_kinds import REPORT
 from caloforge.showers import Conditions, write_showers
 from caloforge.space import NoSpace, space_told
 
@@ -74,7 +75,7 @@ def _plain(path: Path) -> None:
 
 
 def _array(path: Path) -> None:
-    with result_folder(path, "report") as folder:
+    with result_folder(path, REPORT) as folder:
         np.savez(folder / "a.npz", a=np.zeros(100_000))
 
 

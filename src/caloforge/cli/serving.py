@@ -22,6 +22,7 @@ from caloforge.cli.options import (
 )
 from caloforge.outputs import check_file, check_folder
 from caloforge.place import DEPLOY_BACKENDS
+from caloforge.result_kinds import BUNDLE
 
 
 @main.command(example="caloforge export --bundle bundle -o exported")
@@ -31,8 +32,6 @@ from caloforge.place import DEPLOY_BACKENDS
 @overwrite_option
 def export(bundle: Path, steps: int | None, output: Path, overwrite: bool) -> None:
     """Copy a generator and add generator.onnx: conditions and noise in, MeV out."""
-    from caloforge.models.bundle import BUNDLE
-
     check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
     from caloforge.models.export import export as export_bundle
 

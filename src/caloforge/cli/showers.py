@@ -28,6 +28,7 @@ from caloforge.cli.options import (
 from caloforge.errors import InputError
 from caloforge.fetch import paths_of
 from caloforge.outputs import check_file, check_folder
+from caloforge.result_kinds import PREPARED, REPORT
 from caloforge.validation.registries import PROTOCOLS
 
 
@@ -53,7 +54,7 @@ def preprocess(
     overwrite: bool,
 ) -> None:
     """Clean and split a shower file and fit the scaling."""
-    from caloforge.preprocessing.prepare import PREPARED, PrepareSettings, prepare
+    from caloforge.preprocessing.prepare import PrepareSettings, prepare
     from caloforge.showers import open_showers
 
     settings = PrepareSettings.from_yaml(settings_file) if settings_file else PrepareSettings()
@@ -151,7 +152,6 @@ def validate(
     from caloforge.fetch import Fetched, is_remote
     from caloforge.secrets import without_secrets
     from caloforge.showers import open_showers
-    from caloforge.validation.validate import REPORT
     from caloforge.validation.validate import validate as validate_showers
 
     check_folder(

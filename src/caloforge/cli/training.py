@@ -29,6 +29,7 @@ from caloforge.fetch import paths_of
 from caloforge.logs import first_process
 from caloforge.outputs import check_folder, claim_folder
 from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS, place
+from caloforge.result_kinds import BUNDLE, ENERGIES, TRIAL
 
 
 @main.command(example="caloforge train --data showers.hdf5 --prepared prepared --family vae --max-minutes 5 -o vae")
@@ -71,7 +72,7 @@ def train(
 
     check_names(family, preset)  # before the seconds that importing torch takes
     inputs = paths_of(*data, *test, prepared, energies, overrides, pod_file)
-    check_folder(output, "generator bundle", inputs=inputs, overwrite=overwrite)
+    check_folder(output, BUNDLE, inputs=inputs, overwrite=overwrite)
     from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.distributed import train_distributed
     from caloforge.models.training.pod import TrainingPod
@@ -112,7 +113,7 @@ def train_energies_(
     overwrite: bool,
 ) -> None:
     """Train the layer energies once, for all families that draw them first."""
-    check_folder(output, "layer energies", inputs=paths_of(*data, *test, prepared, overrides), overwrite=overwrite)
+    check_folder(output, ENERGIES, inputs=paths_of(*data, *test, prepared, overrides), overwrite=overwrite)
     from caloforge.models.training.energies import train_energies
 
     stop_on_sigterm()
@@ -248,10 +249,9 @@ def trial(
     from caloforge.models.presets import resolve
     from caloforge.preprocessing.sample import one_file
     from caloforge.runner import end_with_runner
-    from caloforge.tuning.experiment import TRIAL
     from caloforge.tuning.optimization_job import assigned
     from caloforge.tuning.space import nest, parse_value
-    from caloforge.tuning.trial import TRIAL_FILES, run_trial
+    from caloforge.tuning.trial import run_trial
     from caloforge.tuning.tune import prepare_once
 
     end_with_runner()
@@ -267,7 +267,7 @@ def trial(
     inputs = [
         path for path in paths_of(*data, *test, prepared, geometry) if output.resolve() not in path.resolve().parents
     ]
-    claim_folder(output, TRIAL, inputs=inputs, overwrite=overwrite, names=TRIAL_FILES)
+    claim_folder(output, TRIAL, inputs=inputs, overwrite=overwrite)
     showers = one_file(data, output / "data", test=test, geometry=geometry, particle=particle).path
     folder = (
         local_copy(prepared, output / "data")
