@@ -102,11 +102,52 @@ _PLACES = frozenset(
         "length",
         "count",
         "size",
+        "limit",
+        "limits",
+        "budget",
+        "prefix",
+        "suffix",
+        "format",
+        "column",
+        "columns",
+        "field",
+        "fields",
+        "domain",
+        "region",
+        "scheme",
+        "algorithm",
+        "version",
+        "enabled",
+        "required",
+        "timeout",
+        "rotation",
+        "through",
+        "ratio",
     ]
 )
 """A name that ends so says where a secret is, or something about it: AWS_WEB_IDENTITY_TOKEN_FILE."""
 
-_NO_SECRETS = frozenset({"pwd", "oldpwd", "google_application_credentials"})
+_KEYS_OF_DATA = frozenset(
+    [
+        "sort", "sorting", "order", "partition", "partitioning", "shard", "primary", "foreign", "unique", "composite",
+        "group", "grouping", "join", "merge", "index", "lookup", "cache", "state", "dict", "map", "mapping", "dataset",
+        "data", "feature", "column", "row", "sample", "batch", "shower", "showers", "energy", "layer", "hdf5", "h5",
+        "config", "setting", "settings", "metric", "label", "annotation", "node", "topology", "routing", "message",
+        "n", "num", "number", "max", "min", "first", "last",
+    ]
+)  # fmt: skip
+"""A ``key`` after one of these is a name among data: SORT_KEY."""
+
+_PASSES = frozenset(
+    [
+        "n", "num", "number", "max", "min", "first", "second", "third", "last", "one", "two", "single", "multi",
+        "forward", "backward", "training", "warmup", "optimizer", "compiler", "filter", "by", "com", "band", "low",
+        "high",
+    ]
+)  # fmt: skip
+"""A ``pass`` after one of these lets nobody in: N_PASS."""
+
+_NO_SECRETS = frozenset({"PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS"})
 _HARMLESS = re.compile(r"(?:true|false|yes|no|on|off|none|null|0|1|\.\.\.|\*+|<[^<>]*>|\$\{?\w+\}?|)", re.IGNORECASE)
 """Values that tell nobody anything, whatever they are called."""
 
@@ -142,7 +183,17 @@ _LOOKS = (
         r"|(?P<bearer>\b[Bb]earer +)(?=[\w.~+/=-]*[\d.=_~+/-])[\w.~+/=-]{6,}"
         r"|(?P<basic>\bBasic +)(?=\S*[\d=+/])[A-Za-z0-9+/]{6,}={0,2}"
     )),
-    ("an address with a password", re.compile(r"(?<![\w/.@-])(?!\d+:)[\w.+%~-]+:[^\s@/'\"]+@(?!sha\d+:)[\w.-]+")),
+    ("an address with a password", re.compile(
+        r"(?<![\w/.@%+~-])(?!\d+:)[\w.+%~-]++:[^\s@/'\"]{1,500}+@(?!sha\d+:)[\w.-]+"
+        r"|(?P<slashes>(?:\\{0,4}+/){2})[^\s/@'\"\\\[\]*]*:[^\s@/'\"\\]+(?=@[\w.\[-])"  # //me:word@host
+    )),
+    ("a password", re.compile(
+        r"(?P<curl>(?<!\S)(?:-[uU] ?|--(?:proxy-)?user[ =])['\"]?(?!\d+:\d+\b)[^\s:'\"]+:)(?!\*\*\*)[^\s'\"]+"
+        r"|(?P<sshpass>\bsshpass +-p ?['\"]?)(?!\*\*\*)[^\s'\"]+"
+        r"|(?P<mysql>\bmysql\w*\b[^\n]{0,200}? -p)(?![\s*])[^\s'\"]+"
+        r"|(?P<tag><[\w:.-]*(?i:password|passwd|passphrase|secret|token|apikey)>)(?!\*\*\*)[^<>]+(?=</)"
+        r"|(?P<said>\b(?i:password|passwd|passphrase|passcode|pwd)(?: is| was)? +)(?=[^\s'\"]*\d)(?=[^\s'\"]*[A-Za-z])(?=[^\s'\"]{6})[^\s'\"]+"
+    )),
 )  # fmt: skip
 
 _ASSIGNED = re.compile(
@@ -151,7 +202,69 @@ _ASSIGNED = re.compile(
 _QUOTED = re.compile(
     r"(?P<quote>['\"])(?P<name>[\w./-]+)(?P=quote)(?P<is>\s*:\s*)(?P<value>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')"
 )
-_LONG_OPTION = re.compile(r"(?P<name>--[a-z][\w-]*)(?P<is>[ =])(?P<value>[^\s'\"]+)")
+_LONG_OPTION = re.compile(
+    r"(?P<name>(?<![\w-])--[a-z][\w-]*+)(?P<is> +|=|['\"], *)(?P<value>\"[^\"]*\"|'[^']*'|[^\s'\"-][^\s'\"]*)"
+)
+_TOLD = re.compile(
+    r"(?P<name>(?<![\w./:-])[\w.-]++)(?P<is> ?: *+)(?=(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;&'\"<>()\[\]{}#]+))"
+)
+"""``password: WORD``, as YAML has it, and sentences do: there are sentences, too, that say what is wrong with one."""
+
+_ENTRY = re.compile(
+    r"name['\"]?\s*:\s*['\"]?(?P<name>[\w.-]+)['\"]?(?:\s|\\n|,)*['\"]?value['\"]?(?P<is>\s*:\s*)"
+    r"(?P<value>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s,'\"{}]+)"
+)
+"""A variable of a container: its name stands beside ``name``."""
+
+_PASSWORD = re.compile(r"(?:password|passwd|passphrase|passcode|pwd|psw)s?\d*$", re.IGNORECASE)
+_SAYS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "cannot",
+        "does",
+        "empty",
+        "expected",
+        "for",
+        "from",
+        "has",
+        "in",
+        "is",
+        "invalid",
+        "it",
+        "missing",
+        "must",
+        "no",
+        "none",
+        "not",
+        "of",
+        "on",
+        "or",
+        "please",
+        "required",
+        "should",
+        "the",
+        "to",
+        "unknown",
+        "wrong",
+        "was",
+        "with",
+    ]
+)
+"""What a sentence goes on with behind the name of a secret and a colon."""
+
+_ESCAPED = re.compile(r'\\{1,4}"(?P<name>[\w./-]+)\\{1,4}"(?P<is>\s*:\s*)(?P<value>\\{1,4}"[^"\\]*\\{1,4}")')
+_NAMED = (_QUOTED, _ESCAPED, _ENTRY, _ASSIGNED, _LONG_OPTION)
+_ADDRESS = re.compile(r":(?:\\{0,4}+/){2}")
+"""Also as JSON may have it."""
+
 _SHORTEST = 6
 """Of a value that is masked wherever it stands: shorter ones are words."""
 
@@ -166,7 +279,7 @@ def is_secret_name(name: str) -> bool:
 @lru_cache(maxsize=4096)
 def _is_secret_name(name: str) -> bool:
     name = name.rpartition("/")[2]  # of an annotation
-    if name.lower() in _NO_SECRETS:
+    if name in _NO_SECRETS:
         return False
     words = [word for word in re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) if word]
     if not words or "public" in words:
@@ -175,12 +288,14 @@ def _is_secret_name(name: str) -> bool:
     webhook = any(word.startswith("webhook") for word in words)
     if words[-1] in _PLACES and not webhook:
         return False
+    if words[-1] in ("key", "keys", "pass") and words[-2:-1] and not any(word in _WORDS for word in words[:-1]):
+        return words[-2] not in (_PASSES if words[-1] == "pass" else _KEYS_OF_DATA)
     return webhook or any(word in _WORDS or _ENDS.search(word) for word in words)
 
 
 def secret_in(text: str) -> str:
     """Return what kind of secret a text holds, e.g. ``an address with a password``; empty: none that can be seen."""
-    for match in re.finditer(r"://", text):
+    for match in _ADDRESS.finditer(text):
         if _user_information(text[match.end() :].split(maxsplit=1)[0] if text[match.end() :].strip() else ""):
             return "an address with a password"
     if _masked_queries(text) != text:
@@ -188,9 +303,10 @@ def secret_in(text: str) -> str:
     for kind, pattern in _LOOKS:
         if pattern.search(text):
             return kind
-    for match in (*_ASSIGNED.finditer(text), *_QUOTED.finditer(text)):
-        if _gives_away(match["name"], match["value"]):
-            return f"a secret, {match['name']}"
+    for pattern in (*_NAMED, _TOLD):
+        for match in pattern.finditer(text):
+            if _gives_away(match["name"].lstrip("-"), match["value"], told=pattern is _TOLD):
+                return f"a secret, {match['name']}"
     return ""
 
 
@@ -233,13 +349,13 @@ def masked(text: str) -> str:
     for value in _values():
         if value in text:
             text = text.replace(value, MASK)
-    if "://" in text:
+    if _ADDRESS.search(text):
         text = _masked_queries(_masked_users(text))
     for _, pattern in _LOOKS:
         text = pattern.sub(_look, text)
-    for pattern in (_QUOTED, _ASSIGNED, _LONG_OPTION):
+    for pattern in _NAMED:
         text = pattern.sub(_value, text)
-    return text
+    return _without_told(text)
 
 
 def remember(secret: str) -> None:
@@ -321,16 +437,16 @@ def _user_information(rest: str) -> int:
 
 
 def _masked_users(text: str) -> str:
-    parts = re.split(r"(?<=://)", text)
-    for number, part in enumerate(parts[1:], 1):
-        run = re.match(r"\S*", part)[0]  # type: ignore[index]
+    parts = re.split(rf"({_ADDRESS.pattern})", text)
+    for number in range(2, len(parts), 2):  # what is between is the slashes
+        run = re.match(r"\S*", parts[number])[0]  # type: ignore[index]
         if length := _user_information(run):
-            parts[number] = f"{MASK}@{part[length:]}"
+            parts[number] = f"{MASK}@{parts[number][length:]}"
     return "".join(parts)
 
 
 def _masked_queries(text: str) -> str:
-    if "://" not in text:
+    if not _ADDRESS.search(text):
         return text
     pattern = r"([?&;#])([\w.%~-]+)=([^\s&#;'\"<>)\]]+)"
 
@@ -340,6 +456,18 @@ def _masked_queries(text: str) -> str:
         return f"{match[1]}{match[2]}={MASK}" if secret and not _HARMLESS.fullmatch(match[3]) else match[0]
 
     return re.sub(pattern, shown, text)
+
+
+def _without_told(text: str) -> str:
+    """Cover what is told; a value may be a name itself: ``OSError: password: ...``."""
+    parts, end = [], 0
+    for match in _TOLD.finditer(text):
+        start = match.start("value")
+        if start >= end and _gives_away(match["name"], match["value"], told=True):
+            quote = match["value"][0] if match["value"][0] in "'\"" else ""
+            parts += [text[end:start], f"{quote}{MASK}{quote}"]
+            end = match.end("value")
+    return "".join([*parts, text[end:]])
 
 
 def _look(match: re.Match[str]) -> str:
@@ -356,14 +484,23 @@ def _value(match: re.Match[str]) -> str:
     return head + quote + match.re.sub(_value, value[1:-1]) + quote if quote else match[0]  # a text within a text
 
 
-def _gives_away(name: str, value: str) -> bool:
+def _gives_away(name: str, value: str, *, told: bool = False) -> bool:
+    """Return whether a value is a secret by its name; ``told``: it may be the beginning of a sentence instead."""
     plain = value.strip("'\"").rstrip(".,")
-    return name != "key" and is_secret_name(name) and not _HARMLESS.fullmatch(plain) and not _counts(name, plain)
+    if name == "key" or not is_secret_name(name) or _HARMLESS.fullmatch(plain) or _counts(name, plain):
+        return False
+    if not told:
+        return True
+    if _PASSWORD.search(name):
+        return plain.lower() not in _SAYS
+    if name.lower() in ("secret", "secrets") or plain.startswith(("/", "~", "./")):  # of Kubernetes; and a place
+        return False
+    return len(plain) >= _SHORTEST and re.search(r"[a-z][A-Z]|[^\d,.]\d|\d[^\d,.]", plain) is not None
 
 
 def _counts(name: str, value: str) -> bool:
-    """Whether a value is a number of tokens, of a language or of a transformer: MAX_TOKENS."""
-    return name.lower().endswith("tokens") and value.isdecimal()
+    """Whether a value is a number of something that has the name of a secret: MAX_TOKENS, of a transformer."""
+    return re.search(r"tokens$|(^|_)num_|(^|_)n_", name, re.IGNORECASE) is not None and value.isdecimal()
 
 
 def _values() -> list[str]:

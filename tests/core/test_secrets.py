@@ -40,13 +40,15 @@ CALOFORGE_AUTHORIZATION CALOFORGE_KFP_COOKIES CALOFORGE_KFP_TOKEN CALOFORGE_WEBH
 HF_KEY HF_TOKEN HUGGING_FACE_HUB_TOKEN WANDB_API_KEY wandb_api_key MLFLOW_TRACKING_PASSWORD AWS_ACCESS_KEY_ID
 AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN S3_SECRET SECRET_KEY_BASE apiKey clientSecret authToken db.password X-Api-Key
 GITHUB_PAT SLACK_WEBHOOK_URL AZURE_STORAGE_SAS ACCOUNTKEY XSRFTOKEN REGISTRY_AUTH JWT SIGNING_KEYS SSH_PRIVATE_KEY
-KRB5_PASSPHRASE PASSWORD2 TOKEN1 API_KEY_1 NEXUS_PSW LDAP_BINDPW PASSKEY OIDC_CREDENTIALS SESSION_COOKIE
+KRB5_PASSPHRASE PASSWORD2 TOKEN1 API_KEY_1 NEXUS_PSW LDAP_BINDPW PASSKEY OIDC_CREDENTIALS SESSION_COOKIE FIRST_API_KEY DATA_ACCESS_KEY SECOND_PASSWORD
+adminPass KEY PASS TOKEN_PASS
 """.split()  # noqa: SIM905 - names are read in lines
 
 PLACES_AND_MORE = """
 AWS_WEB_IDENTITY_TOKEN_FILE AWS_SHARED_CREDENTIALS_FILE GOOGLE_APPLICATION_CREDENTIALS AWS_REGION AWS_ENDPOINT_URL
 SSL_CERT_FILE HTTPS_PROXY TOKENIZERS_PARALLELISM SECRET_NAME PUBLIC_KEY KUBECONFIG KEYBOARD BYPASS COMPASS PASSIVE
-SSH_AUTH_SOCK OMP_NUM_THREADS CALOFORGE_FETCH_CACHE PWD AUTHOR KEYTAB_PATH
+SSH_AUTH_SOCK OMP_NUM_THREADS CALOFORGE_FETCH_CACHE PWD AUTHOR KEYTAB_PATH SORT_KEY PARTITION_KEY CACHE_KEY NUM_KEYS
+sortKey KEY_COLUMN N_PASS MAX_PASS FORWARD_PASS PASS_THROUGH TOKEN_LIMIT COOKIE_DOMAIN CACHE_KEY_PREFIX PW_RATIO
 """.split()  # noqa: SIM905
 
 JWT = f"eyJhbGciOiJIUzI1NiJ9.{PLANT}eyJzdWIiOiIx.{PLANT}Sig"
@@ -94,6 +96,29 @@ TEXTS = (
     f"AIza{PLANT}0123456789abcdefghijklmnop",
     f"sha256~{PLANT}0123456789abcdefghijklmnopq",
     f"dckr_pat_{PLANT}0123456789",
+    f"password: {PLANT}",
+    f"the password is {PLANT}",
+    f"Passphrase : {PLANT}",
+    f"machine host login me password {PLANT}",
+    f"x-api-key: {PLANT}",
+    f"PRIVATE-TOKEN: {PLANT}",
+    f"AWS_SECRET_ACCESS_KEY: {PLANT}",
+    f"curl -u me:{PLANT} http://host/x",
+    f"curl -ume:{PLANT} http://host/x",
+    f"curl --user=me:{PLANT} http://host/x",
+    f"sshpass -p {PLANT} ssh host",
+    f"mysql -h host -p{PLANT}",
+    f"--password {PLANT}",
+    f"--http-password={PLANT}",
+    f"//me:{PLANT}@host/x",
+    rf"https:\/\/me:{PLANT}@host\/x",
+    rf"https:\/\/{PLANT}@host\/x",
+    rf"https:\/\/host\/x?token={PLANT}",
+    rf"{{\"password\": \"{PLANT}\"}}",
+    f"Server=host;Uid=me;Pwd={PLANT};",
+    f"<password>{PLANT}</password>",
+    f"name: DB_PASSWORD\n  value: {PLANT}",
+    f'{{"name": "DB_PASSWORD", "value": "{PLANT}"}}',
 )
 
 GOOD_TEXTS = (
@@ -108,6 +133,17 @@ GOOD_TEXTS = (
     "webhook: give the entry of a Secret: {secret: chat, key: url}",
     "step train: token=true, tokens=48, key=vae",
     "10:20:30 mail@example.org",
+    "password: cannot be read",
+    "token: expected ASCII without spaces",
+    "the token: 3 of 5",
+    "pass: 10 of 12",
+    "cookie: missing; auth: none",
+    "docker run --user 1000:1000 -u 0:0 image",
+    "signature: (N,) int64",
+    "//host:8080/p@th",
+    "<token></token>",
+    "sort_key: energy2",
+    "AWS_SHARED_CREDENTIALS_FILE: /home/me2/credentials",
 )
 
 
@@ -250,3 +286,4 @@ def test_a_number_of_tokens_is_no_secret() -> None:
     """MAX_TOKENS is a setting of many a program; a token under such a name is one."""
     assert list(check_names("env", {"MAX_TOKENS": "512"})) == []
     assert list(check_names("env", {"MAX_TOKENS": PLANT})) != []
+    assert list(check_names("env", {"N_AUTH": "3", "NUM_COOKIES": "5"})) == []
