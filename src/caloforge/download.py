@@ -13,7 +13,7 @@ from typing import BinaryIO
 from caloforge.errors import InputError
 from caloforge.patience import PATIENCE_SECONDS, Patience
 from caloforge.progress import Progress
-from caloforge.store import Away, Found, Store, Unreachable
+from caloforge.store import BLOCK_BYTES, Away, Found, Store, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,9 @@ class Downloaded:
     seconds: float
 
 
-def download(store: Store, found: Found, target: Path, *, patience: float = PATIENCE_SECONDS) -> Downloaded:
+def download(
+    store: Store, found: Found, target: Path, *, patience: float = PATIENCE_SECONDS, resume: bool = False
+) -> Downloaded:
     """Write a file.
 
     Args:
@@ -72,6 +74,7 @@ def download(store: Store, found: Found, target: Path, *, patience: float = PATI
         found: what was seen there.
         target: file to write.
         patience: seconds without a further byte that are borne.
+        resume: go on after what the target holds, which is the beginning of the same file.
 
     Raises:
         InputError: it is gone, may not be read, or is not what its name says.
@@ -83,7 +86,13 @@ def download(store: Store, found: Found, target: Path, *, patience: float = PATI
     progress = _progress(found)
     digest, done, furthest, broken = hashlib.sha256(), 0, 0, False
     head = bytearray()
-    with target.open("wb") as file:
+    with target.open("r+b" if resume and target.exists() else "w+b") as file:
+        if found.size is not None and target.stat().st_size > found.size:
+            file.truncate()
+        while block := file.read(BLOCK_BYTES):
+            head += block[: max(0, _HEAD_BYTES - done)]
+            digest.update(block)
+            done += len(block)
         while True:
             try:
                 if broken:  # another file may stand there now

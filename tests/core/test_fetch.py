@@ -167,9 +167,9 @@ def test_names_of_keys(store: ObjectStore, tmp_path: Path) -> None:
 
 def test_over_http(store: ObjectStore, tmp_path: Path) -> None:
     store.keys = None
-    address = f"{store.url}/physics/a/showers.hdf5?signature=abc"
+    address = f"{store.url}/physics/a/showers.hdf5?signature=planted"
     assert local_copy(address, tmp_path).read_bytes() == SHOWERS
-    assert "abc" not in (tmp_path / ".showers.hdf5.source.json").read_text()
+    assert "planted" not in (tmp_path / ".showers.hdf5.source.json").read_text()
     assert fetch(address, tmp_path).source.address == f"{store.url}/physics/a/showers.hdf5"
     store.objects["physics/my showers.bin"] = b"1"
     assert local_copy(f"{store.url}/physics/my%20showers.bin", tmp_path).name == "my showers.bin"
