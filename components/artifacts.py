@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caloforge import __version__
+from caloforge.fetch import Fetched, fetch
 from caloforge.files import digest, write_json
 from caloforge.index import Artifact, Record
 from caloforge.provenance import git_revision
@@ -57,6 +58,21 @@ def headline(board: "Leaderboard") -> dict[str, float]:
         for metric in ("auc", "fpd", "mean_separation"):
             values[f"{row.generator}_{metric}"], _, values[f"floor_{metric}"] = row.figure(metric)
     return values
+
+
+def showers_here(data: str, showers: Any, folder: Path, *, checksum: str) -> Fetched:
+    """Return the shower file of a run: that of the step convert, or what the address names, fetched if it is elsewhere.
+
+    Args:
+        data: the address.
+        showers: artifact of the step convert, None if the pipeline has none.
+        folder: for what is fetched.
+        checksum: SHA-256 of what the address names; empty: not checked.
+    """
+    if showers is None:
+        return fetch(data, folder, checksum=checksum)
+    said = {key.removeprefix("data_"): value for key, value in showers.metadata.items() if key.startswith("data_")}
+    return Fetched(Path(showers.path), Source.of({"address": data, "size": 0, **said}))
 
 
 def describe(artifact: Any, **metadata: str | float) -> None:

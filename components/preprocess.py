@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Dataset, Markdown, Metrics, Model, Output
+from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
 from caloforge.components.image import IMAGE
 
@@ -22,6 +22,7 @@ def preprocess(
     with_energies: bool = True,
     seed: int = 0,
     data_sha256: str = "",
+    showers: Input[Dataset] = None,
     code_version: str = "",
 ) -> NamedTuple("Outputs", [("record", str)]):  # type: ignore[valid-type]
     """Clean and split the showers, fit the scaling, and train the layer energies once for all families.
@@ -39,6 +40,7 @@ def preprocess(
         with_energies: whether any family needs the layer energies.
         seed: seed of the splits and of the training.
         data_sha256: checksum of the file; another checksum makes another cache entry.
+        showers: the file that the step convert wrote, in place of data; none without that step.
         code_version: another version makes another cache entry.
 
     Returns:
@@ -48,9 +50,8 @@ def preprocess(
     import shutil
     from pathlib import Path
 
-    from caloforge.components.artifacts import describe, log_scalars, record
+    from caloforge.components.artifacts import describe, log_scalars, record, showers_here
     from caloforge.components.task import task
-    from caloforge.fetch import fetch
     from caloforge.files import write_json
     from caloforge.geometry import geometry_of
     from caloforge.preprocessing.prepare import PrepareSettings, prepare
@@ -58,7 +59,7 @@ def preprocess(
     from caloforge.temporary import scratch_folder
 
     with task("preprocess"), scratch_folder() as scratch:
-        fetched = fetch(data, scratch, checksum=data_sha256)
+        fetched = showers_here(data, showers, scratch, checksum=data_sha256)
         mesh = geometry_of(json.loads(geometry), name="") if geometry.startswith("{") else geometry or None
         parsed = PrepareSettings.parse(json.loads(settings), where="prepare")
         folder = Path(prepared.path)

@@ -30,6 +30,7 @@ def train(
     standing: str = "[]",
     strict: bool = False,
     data_sha256: str = "",
+    showers: Input[Dataset] = None,
     code_version: str = "",
 ) -> NamedTuple("Outputs", [("record", str)]):  # type: ignore[valid-type]
     """Train one family and write its generator bundle, or why there is none.
@@ -55,6 +56,7 @@ def train(
         standing: JSON of the families that stand on the layer energies.
         strict: fail where the family fails, in place of going on without it.
         data_sha256: checksum of the file.
+        showers: the file that the step convert wrote, in place of data; none without that step.
         code_version: another version makes another cache entry.
 
     Returns:
@@ -64,10 +66,9 @@ def train(
     import time
     from pathlib import Path
 
-    from caloforge.components.artifacts import describe, log_scalars, record
+    from caloforge.components.artifacts import describe, log_scalars, record, showers_here
     from caloforge.components.family import family_of
     from caloforge.components.task import task
-    from caloforge.fetch import local_copy
     from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.apart import train_apart
     from caloforge.models.training.pod import TrainingPod
@@ -75,14 +76,14 @@ def train(
 
     began = time.monotonic()
     with task("train", family) as ending, scratch_folder() as scratch:
-        showers = local_copy(data, scratch, checksum=data_sha256)
+        path = showers_here(data, showers, scratch, checksum=data_sha256).path
         pod = TrainingPod.parse({**json.loads(training_pod), **json.loads(training_resources)}, where="training_pod")
         changes = json.loads(overrides).get(family) or {}
         # Settings of its own for the layer energies mean that it trains its own.
         shared = family in json.loads(standing) and "energies" not in changes
         with family_of(bundle, family, ending, strict=strict) as outcome:
             request = TrainingRequest(
-                showers=showers, prepared=Path(prepared.path), output=Path(bundle.path),
+                showers=path, prepared=Path(prepared.path), output=Path(bundle.path),
                 energies=Path(energies.path) if shared else None,
                 family=family, preset=preset, overrides=changes, seed=seed,
                 max_minutes=max_minutes or None, checkpoints=Path(checkpoints) / family if checkpoints else None,

@@ -28,6 +28,7 @@ def tune(
     seed: int = 0,
     checkpoints: str = "",
     data_sha256: str = "",
+    showers: Input[Dataset] = None,
     code_version: str = "",
 ) -> NamedTuple("Outputs", [("overrides", str), ("record", str)]):  # type: ignore[valid-type]
     """Search on the training and validation splits; the test split stays unseen.
@@ -51,6 +52,7 @@ def tune(
         seed: seed of the search and of every training.
         checkpoints: folder that outlives the task; empty: none.
         data_sha256: checksum of the file.
+        showers: the file that the step convert wrote, in place of data; none without that step.
         code_version: digest of the code; another version makes another cache entry.
 
     Returns:
@@ -79,7 +81,7 @@ def tune(
             result = Tuning(chosen.objective, maximize=False, trials=[], fixed=flatten(mine or {}))
         else:
             result = tune_family(
-                data,
+                data if showers is None else showers.uri if afar else showers.path,
                 Path(checkpoints) / "tuning" / family if checkpoints else scratch,
                 prepared=prepared.uri if afar else prepared.path,
                 energies=(energies.uri if afar else energies.path) if family in json.loads(standing) else None,

@@ -23,6 +23,7 @@ def validate(
     protocol: str = "quick",
     seed: int = 0,
     data_sha256: str = "",
+    showers: Input[Dataset] = None,
     code_version: str = "",
 ) -> NamedTuple("Outputs", [("record", str)]):  # type: ignore[valid-type]
     """Compare every generator with held-out Geant4 showers, beside the Geant4-Geant4 floor, and rank them.
@@ -41,6 +42,7 @@ def validate(
         protocol: quick on any geometry, challenge as CaloChallenge does.
         seed: seed of the classifiers.
         data_sha256: checksum of the file.
+        showers: the file that the step convert wrote, in place of data; none without that step.
         code_version: another version makes another cache entry.
 
     Returns:
@@ -49,10 +51,9 @@ def validate(
     import shutil
     from pathlib import Path
 
-    from caloforge.components.artifacts import describe, headline, log_roc, log_scalars, record
+    from caloforge.components.artifacts import describe, headline, log_roc, log_scalars, record, showers_here
     from caloforge.components.family import why_failed
     from caloforge.components.task import task
-    from caloforge.fetch import local_copy
     from caloforge.preprocessing.prepared import load_prepared, open_split
     from caloforge.showers import open_showers
     from caloforge.temporary import scratch_folder
@@ -65,10 +66,10 @@ def validate(
         judged = {sample.metadata["family"]: sample for sample in generated if not why_failed(sample)}
         if not judged:
             raise none_is_left(failures)
-        showers = local_copy(data, scratch, checksum=data_sha256)
+        path = showers_here(data, showers, scratch, checksum=data_sha256).path
         output = Path(judgement.path)
         reference, floor, training = (
-            open_split(showers, Path(prepared.path), split) for split in ("test", "validation", "train")
+            open_split(path, Path(prepared.path), split) for split in ("test", "validation", "train")
         )
         figures = validate_showers(
             reference,

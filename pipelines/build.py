@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Dataset
 
+from caloforge.components.convert import convert as convert_showers
 from caloforge.components.deploy import deploy as deploy_winner
 from caloforge.components.export import export
 from caloforge.components.generate import generate
@@ -55,7 +56,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         return place(task, settings, step, resources=resources)
 
     def steps(
-        data: str = settings.data,
+        data: str = settings.data if isinstance(settings.data, str) else json.dumps(settings.data),
         data_sha256: str = "",
         geometry: str = "",
         families: list[str] = list(settings.families),  # noqa: B006 - kfp takes it as the default
@@ -71,7 +72,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         """Train the families side by side on one shower file, judge them and export the best.
 
         Args:
-            data: address of the CaloChallenge HDF5 file.
+            data: address of the showers; with the step convert also JSON of a list of them.
             data_sha256: its checksum; a new one makes the pipeline run anew.
             geometry: name of the mesh, or JSON of {"geometry_name", "geometry_xml" or "geometry_csv"}; empty: the file's own.
             families: generator families to train.
@@ -86,7 +87,19 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         """
         # What every step is told, and what a step is told that fetches the showers.
         common = {"seed": seed, "code_version": version}
-        showers = {"data": data, "data_sha256": data_sha256}
+        showers: dict[str, Any] = {"data": data, "data_sha256": data_sha256}
+        if settings.converts:
+            converted = placed(
+                convert_showers(
+                    data=data,
+                    data_sha256=data_sha256,
+                    test=json.dumps(settings.test),
+                    geometry=geometry,
+                    code_version=version,
+                ),
+                "convert",
+            )
+            showers = {"data": data, "showers": converted.outputs["showers"]}
         prepare = settings.prepare.model_dump_json(exclude_defaults=True)
         preprocessed = placed(
             preprocess(

@@ -22,7 +22,9 @@ from caloforge.serving.inference_service import ServiceSettings, check_service_n
 from caloforge.tuning.settings import TuneSettings
 from caloforge.validation.registries import PROTOCOLS
 
-Step = Literal["preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify"]
+Step = Literal[
+    "convert", "preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify"
+]
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
@@ -34,7 +36,7 @@ side by side end together."""
 _SMALL: Mapping[Step, Mapping[str, str]] = {"notify": {"cpu": "100m", "memory": "512M"}}
 """Steps that need next to nothing, whatever the others get."""
 
-_FETCHING: tuple[Step, ...] = ("preprocess", "tune", "train", "validate")
+_FETCHING: tuple[Step, ...] = ("convert", "preprocess", "tune", "train", "validate")
 """Steps that need the showers."""
 
 _WAITING: dict[str, Any] = {
@@ -102,7 +104,10 @@ class PipelineSettings(Config):
         image: container image of all steps; never tag it ``latest``, Kubeflow caches by its name.
         image_pull_policy: when a node fetches the image.
         code_version: part of the cache key of every step; empty: version and digest of the installed package.
-        data: default of the pipeline's parameter ``data``, the address of the shower file.
+        data: default of the pipeline's parameter ``data``, the address of the shower file; or addresses of several
+            files, which the step ``convert`` makes one of.
+        test: addresses of showers that generators are judged on, in place of a part of ``data``; ``convert`` adds them.
+        convert: whether there is that step for one file too: showers of any format (docs/formats.md), or a pattern.
         fetch_cache: claim on which fetched shower files are kept, e.g. ``{claim: caloforge-fetched}``; none without it.
         families: generator families to train.
         preset: size of the generators and of their training.
@@ -137,7 +142,9 @@ class PipelineSettings(Config):
     image: Image = IMAGE
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     code_version: str = ""
-    data: str = ""
+    data: str | tuple[str, ...] = ""
+    test: tuple[str, ...] = ()
+    convert: bool = False
     fetch_cache: FetchCache | None = None
     families: tuple[str, ...] = Field(default=DEFAULT_FAMILIES, min_length=1)
     preset: str = "demo"
@@ -171,7 +178,7 @@ class PipelineSettings(Config):
         for path, text in _texts(values):
             if "{{" in text:
                 raise _refused(f"{path}: {text[:80]!r} holds '{{{{', which Kubeflow takes for a placeholder of its own")
-            if path.split(".")[-1] in ("data", "checkpoints", "shared") and _TO_FILL_IN.search(text):
+            if path.split(".")[-1] in ("data", "test", "checkpoints", "shared") and _TO_FILL_IN.search(text):
                 raise _refused(f"{path}: {text[:80]!r} is yet to be filled in")
         return values
 
@@ -255,6 +262,11 @@ class PipelineSettings(Config):
         except InputError as error:
             raise PydanticCustomError("refused_later", "{text}", {"text": str(error)}) from None
         return self
+
+    @property
+    def converts(self) -> bool:
+        """Whether a step writes the showers as one file first."""
+        return self.convert or bool(self.test) or not isinstance(self.data, str)
 
     @property
     def trains_in_train_job(self) -> bool:

@@ -22,7 +22,14 @@ _ASK = "caloforge doctor within a pod of the namespace, or kubectl run with the 
 
 def check_data(site: Site) -> Iterator[Finding]:
     """Is there something at the address of the data, and may it be read? It is asked for, not fetched."""
-    address, pod = site.settings.data, site.settings.pod_of("preprocess")
+    given = site.settings.data
+    addresses = (given,) if isinstance(given, str) else given
+    for address in (*addresses, *site.settings.test):
+        yield from _check(site, address)
+
+
+def _check(site: Site, address: str) -> Iterator[Finding]:
+    pod = site.settings.pod_of("convert" if site.settings.converts else "preprocess")
     if not address:
         yield Finding(
             "unknown", "the settings name no data; a run must", "data of the settings, or submit --set data=..."

@@ -107,6 +107,10 @@ def run_local(
             # Nobody pre-empts a task here: what fails would fail again. A run that was stopped goes on from the cache.
             "retries": 0,
             "cache": True,
+            # The showers are one file already.
+            "data": "",
+            "test": (),
+            "convert": False,
         }
         if os.environ.get(WEBHOOK) and settings.webhook is None:
             changes["webhook"] = SecretKey(secret="environment", key=WEBHOOK)  # the address itself stays there

@@ -11,6 +11,7 @@ from rows import headline, judgement
 
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
+from caloforge.fetch import Fetched
 from caloforge.files import read_json, sha256
 from caloforge.index import Record
 from caloforge.models.bundle import load_bundle
@@ -19,9 +20,10 @@ from caloforge.models.generate import generate
 from caloforge.models.training.worker import TrainingFailed
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
+from caloforge.source import Source
 from caloforge.validation.report.leaderboard import NoGenerator, leaderboard
 
-NAMES = ("preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify")
+NAMES = ("convert", "preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify")
 
 
 class _Artifact(SimpleNamespace):
@@ -47,9 +49,9 @@ def test_components_need_no_installation_at_run_time(name: str) -> None:
     container = component.component_spec.implementation.container
     assert container.image == IMAGE
     assert "pip install" not in " ".join(container.command)
-    given_by_kubeflow = "PipelineTaskFinalStatus"
+    given_by_pipeline = ("PipelineTaskFinalStatus", "system.Dataset@0.0.1")
     inputs = component.component_spec.inputs.values()
-    assert not [i for i in inputs if i.optional and i.default is None and i.type != given_by_kubeflow]
+    assert not [i for i in inputs if i.optional and i.default is None and i.type not in given_by_pipeline]
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"notify"}))
@@ -81,6 +83,20 @@ def test_preprocess_writes_its_artifacts_and_says_where_the_showers_came_from(
     assert record.data is not None
     assert record.data.sha256 == checksum
     assert [artifact.name for artifact in record.artifacts] == ["quality"]
+
+
+def test_several_files_are_one_for_the_steps_that_follow(small_showers: Path, tmp_path: Path) -> None:
+    first, showers = (str(small_showers),) * 2, _Artifact(tmp_path / "showers")
+    (text,) = _component("convert").python_func(showers, json.dumps(first), test=json.dumps([str(small_showers)]))
+    n = len(open_showers(small_showers))
+    assert len(open_showers(Path(showers.path))) == 3 * n
+    assert Record.model_validate_json(text).step == "convert"
+    made = {name: _Artifact(tmp_path / name) for name in ("prepared", "quality", "energies", "metrics")}
+    _component("preprocess").python_func(**made, data=json.dumps(first), with_energies=False, showers=showers)
+    prepared = load_prepared(Path(made["prepared"].path))
+    assert prepared.splits["test"].min() == 2 * n
+    assert prepared.source is not None
+    assert prepared.source.address.count(str(small_showers)) == 3
 
 
 @pytest.mark.slow
@@ -177,14 +193,14 @@ def test_a_trainings_time_includes_the_fetching(
 ) -> None:
     """The pod's own deadline counts it: with a large file the pod would end before the training does."""
 
-    def slowly(address: str, folder: Path, *, checksum: str = "") -> Path:
+    def slowly(address: str, folder: Path, *, checksum: str = "") -> Fetched:
         time.sleep(1.5)
-        return Path(address)
+        return Fetched(Path(address), Source(address, 0))
 
     def trained(request: Any, *, seconds: float, **options: Any) -> None:
         raise TrainingFailed(f"{seconds}")
 
-    monkeypatch.setattr("caloforge.fetch.local_copy", slowly)
+    monkeypatch.setattr("caloforge.components.artifacts.fetch", slowly)
     monkeypatch.setattr("caloforge.models.training.apart.train_apart", trained)
     bundle, _ = _train(small_showers, small_prepared, tmp_path / "slow", 1e-3, seconds=100)
     assert 0 < float(bundle.metadata["failed"]) <= 98.5

@@ -51,7 +51,7 @@ def _tasks(compiled: str) -> dict[str, Any]:
 def test_the_version_of_the_code_is_in_every_cache_key(compiled: str) -> None:
     sources = {name: task["inputs"]["parameters"].get("code_version") for name, task in _tasks(compiled).items()}
     assert sources.pop("notify") is None  # never cached
-    assert {*sources} == {*STEPS} - {"notify"}
+    assert {*sources} == {*STEPS} - {"convert", "notify"}
     assert {source["runtimeValue"]["constant"] for source in sources.values()} == {"golden"}
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_imported(compiled: str) -> None:
 
 def test_only_what_belongs_to_one_run_is_never_cached(compiled: str) -> None:
     cached = {name for name, task in _tasks(compiled).items() if task["cachingOptions"].get("enableCache")}
-    assert {*STEPS} - cached == {"deploy", "overview", "notify"}
+    assert {*STEPS} - cached - {"convert"} == {"deploy", "overview", "notify"}
 
 
 def _pods(content: dict[str, Any], families: int) -> int:
@@ -232,3 +232,14 @@ def test_a_train_job_without_storage_is_refused_before_it_is_compiled(tmp_path: 
         compile_pipeline(
             PipelineSettings.parse({"distributed": {"nodes": 2}}, where="test"), tmp_path / "pipeline.yaml"
         )
+
+
+@pytest.mark.parametrize("settings", [{"convert": True}, {"test": ["c.h5"]}, {"data": ["a.h5", "b.h5"]}])
+def test_showers_that_are_no_one_file_of_ours_are_made_one_first(settings: dict[str, Any], tmp_path: Path) -> None:
+    compile_pipeline(PipelineSettings.parse(settings, where="test"), tmp_path / "a.yaml")
+    tasks = _tasks((tmp_path / "a.yaml").read_text())
+    assert "convert" in tasks
+    for name in ("preprocess", "train", "validate"):
+        assert "showers" in tasks[name]["inputs"]["artifacts"], name
+    compile_pipeline(PipelineSettings(data="a.hdf5"), tmp_path / "b.yaml")
+    assert "convert" not in _tasks((tmp_path / "b.yaml").read_text())

@@ -82,7 +82,8 @@ def test_showers_given_to_judge_by_are_the_test_split(tmp_path: Path) -> None:
     words = ["preprocess", "--data", first, "--data", second, "--test", judged, "-o", tmp_path / "prepared"]
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 0, result.output
-    splits = np.load(tmp_path / "prepared" / "splits.npz")
+    with np.load(tmp_path / "prepared" / "splits.npz") as file:
+        splits = dict(file)
     assert splits["test"].tolist() == list(range(500, 560))
     assert len(splits["validation"]) == 100
     assert sorted([*splits["validation"], *splits["train"]]) == list(range(500))

@@ -93,6 +93,7 @@ def run(
     given = {name: value for name, value in options.items() if value is not None}
     settings = PipelineSettings.parse({**settings.model_dump(), **given}, where="options")
     stop_on_sigterm()
+    test = test or settings.test
     inputs = paths_of(*data, *test, geometry, settings_file)
     mark = not is_one_file(data, test)  # what is fetched or converted goes there
     claim(output, inputs=inputs, overwrite=overwrite, mark=mark)
