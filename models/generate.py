@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from caloforge.progress import Progress
 from caloforge.provenance import provenance
 from caloforge.showers import Conditions, write_showers
 from caloforge.steps import step
+
+logger = logging.getLogger(__name__)
 
 
 def generate(
@@ -28,7 +31,7 @@ def generate(
 
     Args:
         bundle: the generator's folder.
-        conditions: N rows.
+        conditions: N rows; what the generator is not conditioned on is left out of the file.
         output: HDF5 file to write, CaloChallenge layout.
         seed: the same seed gives the same showers.
         steps: sampler steps, for families that take several.
@@ -44,6 +47,9 @@ def generate(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = load_bundle(bundle, device=device)
     generator.check(conditions)
+    if unused := [name for name in conditions.names if name not in generator.condition_names]:
+        logger.warning("%s: is not conditioned on %s, which is left out", bundle, ", ".join(unused))
+        conditions = Conditions.of({name: getattr(conditions, name) for name in generator.condition_names})
     with step(f"generate {generator.family}"):
         attributes: dict[str, Any] = {
             "energy_threshold": generator.threshold,

@@ -15,6 +15,8 @@ from kserve.errors import ModelNotReady
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
+from caloforge.conditions import COLUMNS
+from caloforge.domain import as_dict
 from caloforge.errors import InputError
 from caloforge.models.bundle import Generator
 from caloforge.serving.errors import FailedError, ForbiddenError, LateError, NotHereError, RefusedError
@@ -29,7 +31,8 @@ class GeneratorModel(Model):
     """Answer requests with showers.
 
     Inputs are the generator's conditions, ``incident_energy`` (MeV) and, if it was trained with
-    them, ``theta`` and ``phi`` (rad): FP32 or FP64 of shape [n] or [n, 1]. Request parameters are
+    them, ``theta`` and ``phi`` (rad) and ``particle`` (PDG code): FP32 or FP64, codes also INT32 or INT64,
+    of shape [n] or [n, 1]. Request parameters are
     ``seed`` (0 if absent), ``steps``, and ``geometry``: true for the parameters ``geometry_name`` and
     ``geometry_xml`` (rings) or ``geometry_csv`` (cells) in the answer. The output ``showers`` is FP32 of shape [n, V], MeV. Of a family with a likelihood,
     ``score``: true adds the output ``log_likelihood``, FP64 of shape [n], nats.
@@ -57,7 +60,8 @@ class GeneratorModel(Model):
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Return the inputs for the model's metadata."""
-        return [{"name": name, "datatype": "FP64", "shape": [-1]} for name in self.generator.condition_names]
+        types = {name: "INT64" if COLUMNS[name].whole else "FP64" for name in self.generator.condition_names}
+        return [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in types.items()]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Return the outputs for the model's metadata; the second one only who asks for the score gets."""
@@ -69,6 +73,15 @@ class GeneratorModel(Model):
     def validate(self, payload: Query) -> Query:
         """Return the payload, which was checked when it was read."""
         return payload
+
+    def described(self) -> dict[str, Any]:
+        """Return the metadata for REST: beside names, types and shapes what each condition was in the training."""
+        told = as_dict(self.generator.domains)
+        inputs = [
+            {**one, "parameters": {"unit": COLUMNS[one["name"]].unit or "PDG code", **told[one["name"]]}}
+            for one in self.get_input_types()
+        ]
+        return {"name": self.name, "platform": "", "inputs": inputs, "outputs": self.get_output_types()}
 
     async def predict(self, payload: Query, headers: dict[str, str] | None = None) -> Order:
         """Sample the showers that a request asks for; cancelled, it stops after the step or batch under way.

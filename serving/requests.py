@@ -8,12 +8,13 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from caloforge.conditions import COLUMNS, ConditionName
 from caloforge.errors import InputError, unknown_name
 from caloforge.serving.limits import Form, Limits
 from caloforge.showers import Conditions
@@ -24,6 +25,9 @@ LOG_LIKELIHOOD = "log_likelihood"
 """Output of the requests that ask for the score: log p of each shower, in nats."""
 
 _TYPES: Mapping[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "FP64": np.dtype("<f8")}
+_CODE_TYPES: Mapping[str, np.dtype[Any]] = {**_TYPES, "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8")}
+"""Of inputs that are codes."""
+_CONTENTS = {"FP32": "fp32_contents", "FP64": "fp64_contents", "INT32": "int_contents", "INT64": "int64_contents"}
 _PARAMETERS = ("seed", "steps", "geometry", "score", "binary_data_output")
 _SHOWN_LENGTH = 60
 
@@ -36,7 +40,7 @@ class Query:
     """What a request asks for.
 
     Attributes:
-        conditions: one row per shower, MeV and rad.
+        conditions: one row per shower, MeV, rad and PDG codes.
         seed: seed of the showers.
         steps: sampling steps, None for the generator's own number.
         geometry: whether the answer should carry the mesh.
@@ -54,7 +58,7 @@ class Query:
     identity: str
 
 
-def read_v1(body: bytes, names: tuple[str, ...], limits: Limits) -> Query:
+def read_v1(body: bytes, names: tuple[ConditionName, ...], limits: Limits) -> Query:
     """Read a v1 request, ``{"instances": [{"incident_energy": 1000.0}, ...], "parameters": {"seed": 1}}``.
 
     Args:
@@ -76,7 +80,7 @@ def read_v1(body: bytes, names: tuple[str, ...], limits: Limits) -> Query:
     return _query(columns, parameters, limits, form="json", identity="")
 
 
-def read_v2(body: bytes, json_length: str | None, names: tuple[str, ...], limits: Limits) -> Query:
+def read_v2(body: bytes, json_length: str | None, names: tuple[ConditionName, ...], limits: Limits) -> Query:
     """Read a v2 request over REST.
 
     Args:
@@ -113,7 +117,7 @@ def read_v2(body: bytes, json_length: str | None, names: tuple[str, ...], limits
     return _query(columns, parameters, limits, form=form, identity=identity or "")
 
 
-def read_grpc(message: Any, names: tuple[str, ...], limits: Limits) -> Query:
+def read_grpc(message: Any, names: tuple[ConditionName, ...], limits: Limits) -> Query:
     """Read a v2 request over gRPC, a ``ModelInferRequest``.
 
     Raises:
@@ -128,7 +132,7 @@ def read_grpc(message: Any, names: tuple[str, ...], limits: Limits) -> Query:
         dtype = _dtype(tensor.name, tensor.datatype)
         n = _rows(tensor.name, list(tensor.shape))
         given = {field.name: values for field, values in tensor.contents.ListFields()}
-        expected = {"FP32": "fp32_contents", "FP64": "fp64_contents"}[tensor.datatype]
+        expected = _CONTENTS[tensor.datatype]
         if raw and given:
             raise InputError(f"input {tensor.name!r}: give contents or raw_input_contents, not both")
         if given.keys() - {expected}:
@@ -204,7 +208,7 @@ def _check_output(name: Any, known: Sequence[str]) -> None:
         raise unknown_name("output", _short(name), known)
 
 
-def _check_input_names(given: list[Any], names: tuple[str, ...]) -> None:
+def _check_input_names(given: list[Any], names: tuple[ConditionName, ...]) -> None:
     for name in given:
         if not isinstance(name, str):
             raise InputError(f"an input's name is text, got {shown(name)}")
@@ -215,7 +219,7 @@ def _check_input_names(given: list[Any], names: tuple[str, ...]) -> None:
     _check_names("input", given, names)
 
 
-def _check_names(kind: str, given: Collection[str], names: tuple[str, ...]) -> None:
+def _check_names(kind: str, given: Collection[str], names: tuple[ConditionName, ...]) -> None:
     for name in names:
         if name not in given:
             there = ", ".join(shown(one) for one in sorted(given)[:5]) or "none"
@@ -255,9 +259,10 @@ def _column(tensor: dict[str, Any], data: memoryview) -> tuple[NDArray[np.float6
 
 
 def _dtype(name: str, datatype: Any) -> np.dtype[Any]:
-    if not isinstance(datatype, str) or datatype not in _TYPES:
-        raise InputError(f"input {name!r}: expected datatype {' or '.join(_TYPES)}, got {shown(datatype)}")
-    return _TYPES[datatype]
+    types = _CODE_TYPES if name in COLUMNS and COLUMNS[cast("ConditionName", name)].whole else _TYPES
+    if not isinstance(datatype, str) or datatype not in types:
+        raise InputError(f"input {name!r}: expected datatype {' or '.join(types)}, got {shown(datatype)}")
+    return types[datatype]
 
 
 def _rows(name: str, shape: Any) -> int:
@@ -308,7 +313,7 @@ def _integer(parameters: Mapping[str, Any], name: str) -> int | None:
 
 
 def _query(
-    columns: Mapping[str, NDArray[np.float64]],
+    columns: Mapping[ConditionName, NDArray[np.float64]],
     parameters: Mapping[str, Any],
     limits: Limits,
     *,
@@ -329,4 +334,6 @@ def _query(
         if not np.isfinite(column).all():
             row = int(np.argmin(np.isfinite(column)))
             raise InputError(f"{name}: row {row} is {column[row]}; expected finite numbers")
-    return Query(Conditions(**columns), seed, steps, geometry, score, form, identity)
+        if COLUMNS[name].whole:  # what is no whole number would become another particle
+            COLUMNS[name].check(column, where=name)
+    return Query(Conditions.of(columns), seed, steps, geometry, score, form, identity)

@@ -54,6 +54,7 @@ class Routes:
         for path, answer, methods in (
             ("/v1/models/{model_name}:predict", self.predict, ["POST"]),
             ("/v2/models/{model_name}/infer", self.infer, ["POST"]),
+            ("/v2/models/{model_name}", self.metadata, ["GET"]),
             ("/v1/models/{model_name}:explain", _not_here, every),
             ("/v2/models/{model_name}/versions/{rest:path}", _not_here, every),
             ("/v2/repository/{rest:path}", _forbidden, every),
@@ -84,6 +85,10 @@ class Routes:
             return _Showers(parts, order=order, json_length=header)
 
         return await self._response(order, encode)
+
+    async def metadata(self, model_name: str) -> Response:
+        """Say what a model takes and gives; unlike kserve's, with the ranges of the conditions."""
+        return JSONResponse((await self._plane.model(model_name)).described())
 
     async def _order(self, request: Request, model_name: str, query: Any) -> Order:
         """Have the showers made, as long as the client is there."""

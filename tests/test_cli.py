@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from object_store import ObjectStore, serving
 
 from caloforge import cli
 from caloforge.cli.group import Command
+from caloforge.cli.inputs import at_energy, with_conditions
+from caloforge.conditions import Conditions
 from caloforge.files import read_json
 from caloforge.logs import LINE
 from caloforge.outputs import Written
@@ -243,6 +246,7 @@ def test_generate_like_a_file(tiny_bundle: Path, small_showers: Path, tmp_path: 
         (("--energy", -5, "--n", 10), "energ"),
         (("--energy", "nan", "--n", 10), "energ"),
         (("--energy", 10000, "--n", 0), "--n"),
+        (("--energy", 10000, "--n", 1, "--condition", "theta=1"), "no such condition: incident_energy"),
         (("--energy", 10000, "--n", 10, "--steps", 0), "--steps"),
     ],
 )
@@ -291,6 +295,41 @@ def test_damaged_bundles(verb: str, damage: str, tiny_bundle: Path, tmp_path: Pa
 def test_wrong_queries_of_a_server(options: tuple[object, ...], message: str, tmp_path: Path) -> None:
     """The last but two asks where nobody listens: port 9 is for discarding, and reserved."""
     assert message in refused("query", "--url", "http://127.0.0.1:9", "-o", tmp_path / "out.hdf5", *options)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("theta",), "--condition 'theta': expected NAME=VALUE"),
+        (("theta=",), "expected NAME=VALUE"),
+        (("theta=57.3",), "--condition theta: 57.3 is not between 0 and 3.1416 rad"),
+        (("theta=nan",), "--condition theta: nan is not between"),
+        (("theta=up",), "--condition theta: 'up' is no number (rad)"),
+        (("thteta=1",), "unknown condition 'thteta'; did you mean 'theta'"),
+        (("theta=1", "eta=0.3"), "--condition eta: is given twice"),
+        (("particle=gama",), "unknown particle 'gama'; did you mean 'gamma'"),
+        (("particle=22.5",), "unknown particle '22.5'"),
+        (("incident_energy=5",), "--condition incident_energy: give --energy"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["generate", "query"])
+def test_wrong_conditions(verb: str, words: tuple[str, ...], message: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    whom = ("--bundle", tiny_bundle) if verb == "generate" else ("--url", "http://127.0.0.1:9")
+    options = [part for word in words for part in ("--condition", word)]
+    assert message in refused(verb, *whom, "-o", tmp_path / "out.hdf5", "--energy", 10000, "--n", 1, *options)
+
+
+def test_words_are_conditions_of_all_showers() -> None:
+    found = at_energy(5e4, 3, ("eta=1.2", "phi=-2", "particle=pi-"))
+    assert found.names == ("incident_energy", "theta", "phi", "particle")
+    np.testing.assert_allclose(np.cos(np.asarray(found.theta)), np.tanh([1.2] * 3))
+    np.testing.assert_array_equal(found.particle, [-211] * 3)
+    of_file = Conditions(np.array([1.0, 2.0]), phi=np.array([0.1, 0.2]))
+    both = with_conditions(of_file, ("particle=22",), file="a.hdf5")
+    np.testing.assert_array_equal(both.particle, [22, 22])
+    np.testing.assert_array_equal(both.phi, of_file.phi)
+    with pytest.raises(click.UsageError, match=r"--condition phi: a.hdf5 says it for each shower"):
+        with_conditions(of_file, ("phi=1",), file="a.hdf5")
 
 
 # The verbs, one after the other -----------------------------------------------------------------

@@ -48,16 +48,23 @@ class Column:
         Raises:
             InputError: a value is out of bounds, not finite, or no code.
         """
-        wrong = ~((values >= self.low) & (values <= self.high))  # true for NaN
-        expected = f"between {self.low:.6g} and {self.high:.6g} {self.unit}".rstrip()
-        if self.whole:
-            wrong |= (values == 0) | (values != np.round(values))
-            expected = "PDG codes of particles"
-        if wrong.any():
+        if (wrong := ~self.possible(values)).any():
             first = int(np.argmax(wrong))
             row = first if rows is None else rows[first]
-            said = f"row {row} is {values[first]:g}; {int(wrong.sum())} of {len(values)} are not {expected}"
+            said = f"row {row} is {values[first]:g}; {int(wrong.sum())} of {len(values)} are not {self.expected}"
             raise InputError(f"{where}: {said}")
+
+    def possible(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which of (N,) numbers the condition can have."""
+        inside = (values >= self.low) & (values <= self.high)  # false for NaN
+        return np.asarray(inside & (values != 0) & (values == np.round(values)) if self.whole else inside)
+
+    @property
+    def expected(self) -> str:
+        """What the values must be, in words."""
+        if self.whole:
+            return "PDG codes of particles"
+        return f"between {self.low:.6g} and {self.high:.6g} {self.unit}"
 
 
 _TURN = 2 * np.pi * (1 + 1e-6)  # a float32 may round up

@@ -214,8 +214,7 @@ def check_inside(conditions: Conditions, domains: Domains, *, extrapolation: Ext
             where = "which the generator was not trained on" if column.whole else "outside the trained range"
             text = f"{name}: row {row} is {value_told(name, values[row])}, {where}"
             text += f" ({domain.told(name)})" if column.whole else f" {domain.told(name)}"
-            impossible = ~((values >= column.low) & (values <= column.high))
-            if extrapolation == "refuse" or column.whole or impossible.any():
+            if extrapolation == "refuse" or column.whole or not column.possible(values).all():
                 raise InputError(f"{text}; {int(outside.sum())} of {len(values)} are outside")
             logger.warning("%s; sampling all the same, as the bundle allows", text)
         elif (between := domain.between(name, values)).any():

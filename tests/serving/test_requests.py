@@ -44,6 +44,30 @@ def test_columns_may_be_nested_once() -> None:
     np.testing.assert_array_equal(query.conditions.incident_energy, [1e4, 2e4])
 
 
+def test_particles_are_whole_numbers_of_any_type() -> None:
+    names = ("incident_energy", "particle")
+
+    def read(*codes: float, datatype: str) -> Query:
+        inputs = [tensor(), tensor("particle", *codes, datatype=datatype)]
+        return read_v2(json.dumps({"inputs": inputs}).encode(), None, names, LIMITS)
+
+    for datatype in ("INT64", "INT32", "FP64"):
+        particle = read(22, -211, datatype=datatype).conditions.particle
+        assert particle is not None
+        assert particle.dtype == np.int64
+        np.testing.assert_array_equal(particle, [22, -211])
+    raw = np.array([1e4, 2e4]).tobytes() + np.array([22, -211], "<i4").tobytes()
+    coded = binary("particle", [22, -211], datatype="INT32", parameters={"binary_data_size": 8})
+    header = json.dumps({"inputs": [binary("incident_energy", [1e4, 2e4]), coded]}).encode()
+    query = read_v2(header + raw, str(len(header)), names, LIMITS)
+    np.testing.assert_array_equal(query.conditions.particle, [22, -211])
+    with pytest.raises(InputError, match=r"particle: row 1 is 22.5; 1 of 2 are not PDG codes of particles"):
+        read(22, 22.5, datatype="FP64")
+    v1 = {"instances": [{"incident_energy": 1e4, "particle": 11}, {"incident_energy": 1e4, "particle": 0}]}
+    with pytest.raises(InputError, match="particle: row 1 is 0; 1 of 2 are not PDG codes"):
+        read_v1(json.dumps(v1).encode(), names, LIMITS)
+
+
 def test_bytes_belong_to_the_inputs_in_their_order() -> None:
     energies, angles = [1e4, 2e4], [0.5, 0.25]
     raw = np.array(energies).tobytes() + np.array(angles, np.float32).tobytes()

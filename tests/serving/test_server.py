@@ -148,9 +148,10 @@ def test_readiness_and_metadata(server: Any, http: httpx.Client, generator: Gene
     assert is_ready(server.url)
     assert not is_ready(server.url, name="another")
     metadata = http.get("/v2/models/caloforge").json()
-    assert metadata["inputs"] == [
-        {"name": name, "datatype": "FP64", "shape": [-1]} for name in generator.condition_names
-    ]
+    low, high = generator.energy_range
+    told = {"unit": "MeV", "low": low, "high": high}
+    assert metadata["inputs"] == [{"name": "incident_energy", "datatype": "FP64", "shape": [-1], "parameters": told}]
+    assert http.get("/v2/models/another").status_code == 404
     voxels = generator.geometry.n_voxels
     assert metadata["outputs"] == [{"name": "showers", "datatype": "FP32", "shape": [-1, voxels]}]
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caloforge.errors import InputError
+from caloforge.errors import InputError, unknown_name
 from caloforge.secrets import AUTHORIZATION, checked_secret, is_secret_name, read_text, remember, secret_in
 
 if TYPE_CHECKING:
+    from caloforge.conditions import Conditions
     from caloforge.fetch import Fetched
 
 
@@ -64,13 +65,65 @@ def _scratch() -> Path:
     return click.get_current_context().with_resource(scratch_folder())
 
 
-def at_energy(energy: float | None, count: int | None) -> Any:
-    """Return the conditions of ``count`` showers of one incident energy in MeV."""
+def at_energy(energy: float | None, count: int | None, words: tuple[str, ...] = ()) -> Conditions:
+    """Return the conditions of ``count`` showers of one incident energy in MeV and of ``--condition`` words."""
     import numpy as np
 
-    from caloforge.showers import Conditions
+    from caloforge.conditions import Conditions
 
-    return Conditions(np.full(count or 0, energy, dtype=np.float64))
+    values = {"incident_energy": energy, **read_conditions(words)}
+    return Conditions.of({name: np.full(count or 0, value, dtype=np.float64) for name, value in values.items()})
+
+
+def with_conditions(conditions: Conditions, words: tuple[str, ...], *, file: str) -> Conditions:
+    """Return the conditions of a file, and beside them those of ``--condition`` words, which it does not have."""
+    import numpy as np
+
+    from caloforge.conditions import Conditions
+
+    added = read_conditions(words)
+    if twice := [name for name in added if name in conditions.names]:
+        raise click.UsageError(f"--condition {twice[0]}: {file} says it for each shower; leave it out")
+    columns = {name: getattr(conditions, name) for name in conditions.names}
+    return Conditions.of(columns | {name: np.full(len(conditions), value) for name, value in added.items()})
+
+
+def read_conditions(words: tuple[str, ...]) -> dict[str, float]:
+    """Return the conditions of ``--condition NAME=VALUE`` words: angles in rad, a particle as its name or PDG code.
+
+    Raises:
+        click.UsageError: a word is no such thing, names an unknown condition or one twice, or its value cannot be.
+    """
+    import numpy as np
+
+    from caloforge.conditions import COLUMNS, ETA
+    from caloforge.particles import pdg_code
+
+    found: dict[str, float] = {}
+    known = {**COLUMNS, "eta": ETA}
+    del known["incident_energy"]
+    for word in words:
+        name, equals, text = (part.strip() for part in word.partition("="))
+        where = f"--condition {name}"
+        if not equals or not text:
+            raise click.UsageError(f"--condition {word!r}: expected NAME=VALUE, e.g. theta=0.3 or particle=gamma")
+        if name == "incident_energy":
+            raise click.UsageError(f"{where}: give --energy MEV")
+        try:
+            if name not in known:
+                raise unknown_name("condition", name, known)
+            value = float(pdg_code(text)) if known[name].whole else float(text)
+            if not known[name].possible(np.array([value])).all():
+                raise InputError(f"{text} is not {known[name].expected}")
+        except InputError as error:
+            raise click.UsageError(f"{where}: {error}") from None
+        except ValueError:
+            raise click.UsageError(f"{where}: {text!r} is no number ({known[name].unit})") from None
+        as_stored = "theta" if name == "eta" else name
+        if as_stored in found:
+            raise click.UsageError(f"{where}: is given twice")
+        found[as_stored] = float(2 * np.arctan(np.exp(-value))) if name == "eta" else value
+    return found
 
 
 def read_headers(words: tuple[str, ...], file: Path | None) -> dict[str, str]:

@@ -55,6 +55,12 @@ seed_option = click.option(
 bundle_option = click.option("--bundle", type=PATH, required=True, help="Folder of a generator.")
 
 
+condition_option = click.option(
+    "--condition", "words", multiple=True, metavar="NAME=VALUE",
+    help="Further condition of all showers: theta or phi in rad, eta, particle as PDG code or name (e-, gamma, pi+).",
+)  # fmt: skip
+
+
 steps_option = click.option(
     "--steps", type=click.IntRange(min=1), help="Sampling steps; without it the generator's own."
 )

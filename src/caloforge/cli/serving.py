@@ -14,6 +14,7 @@ from caloforge.cli.options import (
     PATH,
     backend_option,
     bundle_option,
+    condition_option,
     header_options,
     output_option,
     overwrite_option,
@@ -117,6 +118,7 @@ def deploy(
 @click.option("--url", required=True, help="Address of the server, e.g. http://localhost:8080.")
 @click.option("--energy", type=MEV, metavar="MEV", required=True, help="Incident energy of all showers.")
 @click.option("--n", "count", type=int, required=True, help="Number of showers.")
+@condition_option
 @click.option("--name", default="caloforge", show_default=True, help="Name of the model on the server.")
 @click.option("--score", is_flag=True, help="Also how likely each shower is, as the dataset log_prob (tree).")
 @header_options
@@ -127,6 +129,7 @@ def query(
     url: str,
     energy: float,
     count: int,
+    words: tuple[str, ...],
     name: str,
     score: bool,
     headers: tuple[str, ...],
@@ -142,7 +145,7 @@ def query(
     from caloforge.showers import write_showers
 
     check_file(output)
-    conditions = at_energy(energy, count)
+    conditions = at_energy(energy, count, words)
     try:
         answer = ask(
             url, conditions, seed=seed, steps=steps, score=score, name=name, headers=read_headers(headers, header_file)

@@ -8,12 +8,13 @@ import click
 
 from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
-from caloforge.cli.inputs import at_energy, shower_input
+from caloforge.cli.inputs import at_energy, read_conditions, shower_input, with_conditions
 from caloforge.cli.options import (
     MEV,
     PATH,
     bundle_option,
     ca_cert_option,
+    condition_option,
     data_option,
     geometry_option,
     output_option,
@@ -70,27 +71,45 @@ def preprocess(
 
 
 @main.command(
-    example="caloforge generate --bundle bundle --energy 50000 --n 1000 --seed 1 -o showers.hdf5\ncaloforge generate --bundle bundle --like geant4.hdf5 --seed 1 -o showers.hdf5"
+    example="caloforge generate --bundle bundle --energy 50000 --n 1000 --seed 1 -o showers.hdf5\ncaloforge generate --bundle bundle --energy 50000 --condition theta=1.2 --condition particle=e- --n 1000 -o showers.hdf5\ncaloforge generate --bundle bundle --like geant4.hdf5 --seed 1 -o showers.hdf5"
 )
 @bundle_option
 @ca_cert_option
 @showers_option("--like", "Shower file, here or elsewhere, whose conditions to take, one shower each.")
 @click.option("--energy", type=MEV, metavar="MEV", help="Incident energy of all showers.")
 @click.option("--n", "count", type=click.IntRange(min=1), help="Number of showers.")
+@condition_option
 @steps_option
 @seed_option
 @output_option("HDF5 file")
 def generate(
-    bundle: Path, like: str | None, energy: float | None, count: int | None, steps: int | None, seed: int, output: Path
+    bundle: Path,
+    like: str | None,
+    energy: float | None,
+    count: int | None,
+    words: tuple[str, ...],
+    steps: int | None,
+    seed: int,
+    output: Path,
 ) -> None:
     """Draw showers from a generator into a CaloChallenge HDF5 file."""
     if (like is None) == (energy is None) or (energy is None) != (count is None):
         raise click.UsageError("give either --like FILE or both --energy MEV and --n N")
     check_file(output, inputs=paths_of(bundle, like))
+    named = read_conditions(words)
+    from caloforge.models.bundle import read_bundle_config
     from caloforge.models.generate import generate as generate_showers
     from caloforge.showers import open_showers
 
-    conditions = open_showers(shower_input(like).path).conditions if like is not None else at_energy(energy, count)
+    needed = read_bundle_config(bundle)["conditions"]
+    if extra := [name for name in named if name not in needed]:
+        raise InputError(
+            f"--condition {extra[0]}: the generator of {bundle} has no such condition: {', '.join(needed)}"
+        )
+    if like is None:
+        conditions = at_energy(energy, count, words)
+    else:
+        conditions = with_conditions(open_showers(shower_input(like).path).conditions, words, file=like)
     print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps), beside=output)
 
 
