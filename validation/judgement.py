@@ -40,10 +40,13 @@ class Reference(Config):
     Attributes:
         file: name of their file.
         showers: how many it has.
+        milliseconds_per_shower: CPU time of the full simulation, the mean of the showers that were compared; None if the
+            file does not say it.
     """
 
     file: str
     showers: int
+    milliseconds_per_shower: Number | None = None
 
 
 class Floor(Config):
@@ -112,6 +115,11 @@ class Generator(Config):
     rocs: dict[str, RocCurve]
 
 
+def ratio(slow: float | None, fast: float | None) -> float | None:
+    """Return how many times longer one time is than another; None if one is not known, or 0."""
+    return slow / fast if slow and fast else None
+
+
 class Judgement(Config):
     """The content of ``metrics.json``.
 
@@ -150,6 +158,10 @@ class Judgement(Config):
     rows: tuple[Row, ...]
     seconds: dict[str, Number]
     provenance: dict[str, Any]
+
+    def speed_up(self, generator: str) -> float | None:
+        """Return how many times faster than the full simulation a generator is; None if one of the times is not known."""
+        return ratio(self.reference.milliseconds_per_shower, self.generators[generator].milliseconds_per_shower)
 
     def row(self, generator: str, kind: str, name: str) -> Row:
         """Return one row.

@@ -178,7 +178,11 @@ def validate(
             verdict=overall(verdicts, ranked(rows, speeds)[0].generator),
             protocol=Protocol(name=protocol, description=rules.description),
             n=n,
-            reference=Reference(file=reference.path.name, showers=len(reference)),
+            reference=Reference(
+                file=reference.path.name,
+                showers=len(reference),
+                milliseconds_per_shower=_milliseconds(samples.reference),
+            ),
             floor=Floor(kind="halves of the reference", file=reference.path.name)
             if floor is None
             else Floor(kind="second sample", file=floor.path.name),
@@ -291,3 +295,9 @@ def _choose(reference: Showers, generated: Mapping[str, Showers], floor: Showers
 def _rocs(comparison: Comparison) -> dict[str, RocCurve]:
     curves = {name: result.roc for name, result in comparison.features.items() if result.roc is not None}
     return {name: RocCurve(fpr=roc.fpr, tpr=roc.tpr, thresholds=roc.thresholds) for name, roc in curves.items()}
+
+
+def _milliseconds(reference: Showers) -> float | None:
+    """Return the mean CPU time that the full simulation took for a shower, ms; None if the file does not say it."""
+    seconds = reference.cpu_seconds
+    return None if seconds is None else 1e3 * float(seconds.mean())

@@ -34,6 +34,9 @@ VoxelArray = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+CPU_SECONDS = "extra/cpu_seconds"
+"""Dataset of the CPU time that a full simulation took for each shower."""
+
 CHUNK_BYTES = 8 * 2**20
 """How much of a file is in memory at a time while streaming."""
 
@@ -105,6 +108,31 @@ class Showers:
         if "theta" not in columns and ETA.dataset in found:
             columns["theta"] = 2 * np.arctan(np.exp(-found[ETA.dataset]))
         return Conditions.of(columns)
+
+    @cached_property
+    def cpu_seconds(self) -> FloatArray | None:
+        """CPU time that the full simulation took for each of the selected showers, (n,) s; None if the file says nothing.
+
+        Raises:
+            InputError: the file says something else than a time for each shower.
+        """
+        with open_hdf5(self.path) as file:
+            if CPU_SECONDS.partition("/")[0] not in file:
+                return None
+            found = find_dataset(self.path, file, CPU_SECONDS)
+            if found is None:
+                return None
+            if found.size != len(file["showers"]):
+                raise InputError(
+                    f"{self.path}: {CPU_SECONDS}: has {found.size} rows but showers {len(file['showers'])}"
+                )
+            with reading(self.path, CPU_SECONDS):
+                seconds = np.asarray(found, dtype=np.float64).reshape(-1)[self.rows]
+        wrong = ~((seconds >= 0) & np.isfinite(seconds))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(f"{self.path}: {CPU_SECONDS}: row {self.rows[row]} is {seconds[row]:g}; expected seconds")
+        return seconds
 
     def chunks(self, size: int | None = None, *, threshold: float | None = None) -> Iterator[VoxelArray]:
         """Yield the selected showers in order, (n, V) float32 MeV, n at most ``size``.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caloforge.errors import InputError
-from caloforge.geometry import CylindricalGeometry, Layer
+from caloforge.geometry import CylindricalGeometry, Layer, load_geometry
 from caloforge.showers import Conditions, cut, open_showers, write_showers
 
 MESH = CylindricalGeometry("mesh", tuple(Layer(i, (0.0, 1.0, 2.0), 3) for i in range(4)))
@@ -185,3 +185,20 @@ def test_energies_below_the_threshold_are_zero_where_that_is_asked_for(tmp_path:
     assert np.array_equal(showers.read()[0], row, equal_nan=True), "without it the file's own values come"
     # The bound itself stays: a threshold in double precision is rounded to the voxels' type.
     assert np.array_equal(cut(row, 0.1), expected, equal_nan=True)
+
+
+def with_cpu(path: Path, seconds: object) -> Path:
+    with write_showers(path, load_geometry("siw_demo"), attributes={}, provenance={}) as writer:
+        writer.append(Conditions(np.full(3, 1e3)), np.ones((3, load_geometry("siw_demo").n_voxels)))
+    with h5py.File(path, "a") as file:
+        file["extra/cpu_seconds"] = seconds
+    return path
+
+
+def test_the_time_of_the_full_simulation(tmp_path: Path) -> None:
+    showers = open_showers(with_cpu(tmp_path / "a.hdf5", [1.0, 2.0, 4.0]))
+    assert showers.cpu_seconds is not None
+    assert list(showers.select([0, 2]).cpu_seconds) == [1, 4]
+    for wrong, message in (([1.0], "has 1 rows but showers 3"), ([1.0, -1.0, 2.0], "row 1 is -1; expected seconds")):
+        with pytest.raises(InputError, match=f"extra/cpu_seconds: {message}"):
+            _ = open_showers(with_cpu(tmp_path / f"{len(wrong)}.hdf5", wrong)).cpu_seconds

@@ -15,7 +15,7 @@ from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
 from caloforge.markdown import plain
 from caloforge.source import Source
-from caloforge.validation.judgement import Judgement
+from caloforge.validation.judgement import Judgement, ratio
 from caloforge.validation.row import HEADLINE, Number, Row
 
 RULE = (
@@ -64,6 +64,7 @@ class Leaderboard(Config):
         rule: by which generators are ranked, in words.
         winner: name of the best.
         source: where the Geant4 showers came from, None if it is not known.
+        geant4_milliseconds_per_shower: CPU time of the full simulation of the same showers, None if it is not known.
         rows: the generators, the best first.
         failed: generators that there is nothing of to judge, and why.
         notes: what generators have in common.
@@ -72,6 +73,7 @@ class Leaderboard(Config):
     rule: str
     winner: str
     source: Source | None = None
+    geant4_milliseconds_per_shower: Number | None = None
     rows: tuple[Standing, ...]
     failed: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -106,7 +108,7 @@ def leaderboard(metrics: Judgement) -> Leaderboard:
     rows = ranked(metrics.rows, {name: one.milliseconds_per_shower for name, one in metrics.generators.items()})
     return Leaderboard(
         rule=RULE, winner=rows[0].generator, source=metrics.source, rows=rows, failed=metrics.failed,
-        notes=metrics.notes,
+        notes=metrics.notes, geant4_milliseconds_per_shower=metrics.reference.milliseconds_per_shower,
     )  # fmt: skip
 
 
@@ -144,14 +146,18 @@ def leaderboard_markdown(board: Leaderboard) -> str:
     keys = FIGURES[:3]
     for row in board.rows:
         metrics = " | ".join(f"{value:.3g} ± {error:.1g}" for value, error, _ in map(row.figure, keys))
-        speed = row.milliseconds_per_shower
-        speed_text = "-" if speed is None else f"{speed:.3g}"
-        lines.append(f"| {plain(row.generator)} | {metrics} | {speed_text} |")
+        faster = ratio(board.geant4_milliseconds_per_shower, row.milliseconds_per_shower)
+        speed = _short(row.milliseconds_per_shower) + (f" ({faster:,.0f} x faster)" if faster and faster >= 10 else "")
+        lines.append(f"| {plain(row.generator)} | {metrics} | {speed} |")
     floors = " | ".join(f"{board.rows[0].figure(key)[2]:.3g}" for key in keys)
-    lines.append(f"| *Geant4 itself* | {floors} | - |")
+    lines.append(f"| *Geant4 itself* | {floors} | {_short(board.geant4_milliseconds_per_shower)} |")
     failed = [f"No generator **{plain(name)}**: {plain(reason)}" for name, reason in board.failed.items()]
     data = [] if board.source is None else [f"Data: {plain(board.source)}"]
     return "\n\n".join(["\n".join(lines), *failed, *map(plain, board.notes), board.rule, *data]) + "\n"
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def none_is_left(failed: Mapping[str, str]) -> NoGenerator:

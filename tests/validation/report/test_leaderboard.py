@@ -4,6 +4,7 @@ from rows import headline, judgement
 from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
 from caloforge.source import Source
+from caloforge.validation.judgement import Reference
 from caloforge.validation.report.leaderboard import FIGURES, Leaderboard, leaderboard, leaderboard_markdown, ranked
 
 
@@ -41,6 +42,16 @@ def test_markdown_has_a_row_for_each_and_fits_a_side_panel():
     assert found.rule in text
 
 
+def test_speeds_stand_beside_the_full_simulation_that_made_the_showers():
+    reference = Reference(file="a.hdf5", showers=100, milliseconds_per_shower=5000.0)
+    found = board({"a": (0.6, 1, 1), "b": (0.7, 1, 1), "c": (0.8, 1, 1)}, {"a": 2.5, "b": 4000}, reference=reference)
+    text = leaderboard_markdown(found)
+    assert "| 2.5 (2,000 x faster) |" in text
+    assert "| 4e+03 |" in text, "hardly faster"
+    assert "| 0.01 | 0.01 | 0.01 | 5e+03 |" in text
+    assert found.geant4_milliseconds_per_shower == 5000
+
+
 def test_it_says_where_the_data_came_from():
     source = Source("s3://bucket/a.hdf5", 12_300_000, "0123456789abcdef", "2026-11-26T03:40:00+00:00", 1.0)
     found = board({"a": (0.6, 1, 1)}, source=source)
@@ -67,7 +78,7 @@ def test_the_file_is_what_readers_know_and_is_read_again(tmp_path):
     written = board({"a": (0.6, 1, 1)}, {"a": 2.5}, source=source, failed={"b": "it diverged"})
     written.write(tmp_path / "leaderboard.json")
     content = read_json(tmp_path / "leaderboard.json")
-    assert list(content) == ["rule", "winner", "source", "rows", "failed", "notes"]
+    assert list(content) == ["rule", "winner", "source", "geant4_milliseconds_per_shower", "rows", "failed", "notes"]
     figures = [f"{key}{part}" for key in FIGURES for part in ("", "_error", "_floor")]
     assert list(content["rows"][0]) == ["generator", "mean_rank", *figures, "milliseconds_per_shower"]
     assert content["source"] == source.as_dict()
