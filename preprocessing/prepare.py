@@ -83,6 +83,7 @@ def prepare(
     *,
     settings: PrepareSettings | None = None,
     seed: int = 0,
+    held_out: Prepared | None = None,
     source: Source | None = None,
     overwrite: bool = False,
 ) -> Prepared:
@@ -94,12 +95,14 @@ def prepare(
             ``transform.safetensors``, ``geometry.xml`` (or ``.csv``) and ``quality.md``.
         settings: how to prepare.
         seed: of the split and of the noise that codes zeros.
+        held_out: the same showers prepared in another way: its test and validation splits are taken over, whatever the
+            settings say of them, and all other good showers are trained on.
         source: where the showers came from, see :func:`caloforge.fetch.fetch`; kept in the folder.
         overwrite: see :func:`caloforge.outputs.check_folder`.
 
     Raises:
         InputError: the folder may not be written, no threshold is known, too few showers are good, or the file is not the one that
-            was fetched.
+            was fetched, or that the held-out showers are of.
     """
     settings = settings or PrepareSettings()
     check_folder(output, PREPARED, inputs=[showers.path], overwrite=overwrite)
@@ -116,11 +119,11 @@ def prepare(
                 hint = f"; {_NEGATIVE}" if reason == "negative energy" else ""
                 logger.warning("%s: dropped %d showers: %s%s", showers.path.name, count, reason, hint)
         _check_units(showers, quality, threshold, settings)
-        splits = _split(quality, settings, seed, showers)
+        splits = _split(quality, settings, seed, showers) if held_out is None else _beside(held_out, quality)
         _warn(showers.path.name, quality, len(splits["train"]), threshold)
         training = showers.select(splits["train"])
-        # Of all good showers: held-out ones at the edges must not count as outside.
-        domains = domains_of(showers.select(np.flatnonzero(quality.good)).conditions)
+        # Of all splits: held-out ones at the edges must not count as outside.
+        domains = domains_of(showers.select(np.sort(np.concatenate(list(splits.values())))).conditions)
         with result_folder(output, PREPARED, inputs=[showers.path], overwrite=overwrite) as folder:
             _fit_transforms(training, folder, settings, threshold, seed)
             np.savez(folder / "splits.npz", allow_pickle=False, **splits)
@@ -128,6 +131,8 @@ def prepare(
             columns = {f"{split}_{name}": getattr(kept[split], name) for split in kept for name in kept[split].names}
             np.savez(folder / "conditions.npz", allow_pickle=False, **columns)
             origin = provenance(inputs={"showers": showers.path}, seed=seed)
+            if held_out is not None and origin["inputs"] != held_out.record["provenance"]["inputs"]:
+                raise InputError(f"{showers.path}: is not the file that {held_out.path} was prepared from")
             write_geometry(showers.geometry, folder)
             (folder / "quality.md").write_text(quality.markdown(), encoding="utf-8")
             record = {
@@ -238,6 +243,12 @@ def _split(quality: Quality, settings: PrepareSettings, seed: int, showers: Show
         rest = np.random.default_rng(seed).permutation(rest)
     validation, train = np.split(rest, [n_validation])
     return {name: np.sort(rows) for name, rows in (("test", test), ("validation", validation), ("train", train))}
+
+
+def _beside(held_out: Prepared, quality: Quality) -> dict[str, NDArray[np.int64]]:
+    """Return the splits of another preparation, with all showers in the training one that are good and not held out."""
+    kept = {name: held_out.splits[name] for name in ("test", "validation")}
+    return {**kept, "train": np.setdiff1d(np.flatnonzero(quality.good), np.concatenate(list(kept.values())))}
 
 
 def _warn(name: str, quality: Quality, n_training: int, threshold: float) -> None:

@@ -145,7 +145,7 @@ class HitQuantile(VoxelStep):
         # Undo of encode: exp(code) = (exp(z) + 1 - p) / p.
         z = code - F.softplus(-chance) + torch.log(1 - torch.exp(-(code + chance).clamp_min(1e-6)))
         place = ((z + Z_MAX) / _Z_STEP).clamp(-1e4, 1e4)
-        i = place.detach().floor().clamp(0, Z_KNOTS - 2).long()
+        i = _knot(place.detach(), Z_KNOTS)
         row, part = self._energy_knot(context)
         at = (self.ring_of_voxel * ENERGY_KNOTS + row) * Z_KNOTS + i
         table = self.spectrum.flatten()
@@ -156,9 +156,9 @@ class HitQuantile(VoxelStep):
     def _share(self, context: ShowerContext) -> Tensor:
         """Return the chance of a hit of each voxel, (B, V)."""
         place = self.hit_place(context.layer_hits)
-        i = place.floor().clamp(0, HIT_KNOTS - 2)
+        i = _knot(place, HIT_KNOTS)
         part = self.sums.spread(place - i)
-        at = self.ring_of_voxel * HIT_KNOTS + self.sums.spread(i.long())
+        at = self.ring_of_voxel * HIT_KNOTS + self.sums.spread(i)
         table = self.share.flatten()
         return (table[at] * (1 - part) + table[at + 1] * part).clamp(LEAST_SHARE, 1 - LEAST_SHARE)
 
@@ -166,8 +166,8 @@ class HitQuantile(VoxelStep):
         """Return the knot under the layer's energy per hit, (B, V), and how far it is to the next, (B, V) in [0, 1]."""
         place = self.energy_place(context.layer_energy, context.layer_hits, context.threshold)
         place = place.clamp(0, ENERGY_KNOTS - 1)
-        i = place.floor().clamp(0, ENERGY_KNOTS - 2)
-        return self.sums.spread(i.long()), self.sums.spread(place - i)
+        i = _knot(place, ENERGY_KNOTS)
+        return self.sums.spread(i), self.sums.spread(place - i)
 
     def _hits(self, odds: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
         """Return which voxels are hit, (B, V), and where the edge of each layer is, (B, L).
@@ -192,6 +192,11 @@ class HitQuantile(VoxelStep):
 
 
 _Z_STEP = 2 * Z_MAX / (Z_KNOTS - 1)
+
+
+def _knot(place: Tensor, n: int) -> Tensor:
+    """Return the knot under each place, 0 .. n - 2; a place that is no number has one, too, and stays one that is none."""
+    return place.floor().long().clamp(0, n - 2)
 
 
 def _log_energy_per_hit(energy: Tensor, hits: Tensor, threshold: float) -> Tensor:

@@ -59,6 +59,7 @@ def build_experiment(
     output: str,
     pod: TrialPod,
     early_stopping: bool = False,
+    words: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the Experiment.
 
@@ -73,14 +74,15 @@ def build_experiment(
         parallel: trials at a time.
         max_failed: trials that may fail by themselves. Katib is told a greater number: all that run at a
             time may be lost at once, and an experiment that failed cannot go on.
-        command: what runs a trial; ``--set PATH=VALUE`` for each parameter and ``--output`` follow.
+        command: what runs a trial; ``--set PATH=VALUE`` for each parameter (or ``words``) and ``--output`` follow.
         output: folder in which each trial writes a folder of its own name.
         pod: what a trial gets.
         early_stopping: end trials whose values so far are worse than the median of others at that point.
+        words: how the command is told the parameters, each as ``${trialParameters.NAME}``, in place of ``--set``.
     """
     references = {parameter_name(path): parameter_name(path) for path in space.parameters}
     references["trial"] = "${trialSpec.Name}"
-    args = [f"--set={path}=${{trialParameters.{parameter_name(path)}}}" for path in space.parameters]
+    args = [*words] or [f"--set={path}=${{trialParameters.{parameter_name(path)}}}" for path in space.parameters]
     args.append(f"--output={output}/${{trialParameters.trial}}")
     parallel = min(parallel, trials)
     most_failed = max_failed + parallel

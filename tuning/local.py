@@ -264,7 +264,9 @@ def _keep(experiment: dict[str, Any], path: Path) -> None:
         for e in (experiment, there)
     )
     if ours != theirs:
-        raise InputError(f"{path.parent}: holds another tuning; choose another output folder, or give the same options")
+        raise InputError(
+            f"{path.parent}: holds the trials of another search; choose another output folder, or give the same options"
+        )
     write_json(path, experiment)
 
 

@@ -26,6 +26,11 @@ def objective_names() -> tuple[str, ...]:
     return FEATURE_METRICS.names
 
 
+def floor_name(name: str) -> str:
+    """Return what the value of an objective between two samples of Geant4 is called."""
+    return f"{name}_floor"
+
+
 def check_objective(name: str) -> None:
     """Raise InputError for a name that is no objective."""
     if name not in FEATURE_METRICS:

@@ -19,7 +19,7 @@ from caloforge.result_kinds import TRIAL
 from caloforge.showers import Showers, open_showers, write_showers
 from caloforge.steps import step
 from caloforge.temporary import scratch_folder
-from caloforge.tuning.objective import TrialFailed, check_objective, measure
+from caloforge.tuning.objective import TrialFailed, check_objective, floor_name, measure
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,12 @@ Report = Callable[[Mapping[str, float]], None]
 
 
 def run_trial(
-    request: TrainingRequest, *, objective: str = "fpd", looks: int = 0, report: Report | None = None
+    request: TrainingRequest,
+    *,
+    objective: str = "fpd",
+    looks: int = 0,
+    floors: bool = False,
+    report: Report | None = None,
 ) -> dict[str, float]:
     """Train, generate for the validation split and measure; a stopped training goes on when called again.
 
@@ -41,10 +46,11 @@ def run_trial(
             for all trials that are to be compared.
         objective: name of the figure that is measured while the training goes on.
         looks: how often, at equal shares of the training; 0 for a trial that is not stopped early.
+        floors: measure also what two samples of Geant4 have, the test split against the validation split.
         report: is given the objective then, of fewer showers than at the end, and all figures at the end.
 
     Returns:
-        The objectives, then what training and generation say of themselves.
+        The objectives, ``NAME_floor`` of each if they are asked for, then what training and generation say of themselves.
 
     Raises:
         InputError: wrong names, overrides or data.
@@ -73,6 +79,7 @@ def run_trial(
         made = generate(output / "bundle", reference.conditions, sample, seed=seed)
         with step("measure"):
             objectives = measure(reference, open_showers(sample), threshold=threshold, seed=seed)
+            objectives |= _floors(request, reference, threshold) if floors else {}
     figures = {
         **objectives,
         "ms_per_shower": made["ms_per_shower"],
@@ -85,6 +92,17 @@ def run_trial(
     if report is not None:
         report(figures)
     return figures
+
+
+def _floors(request: TrainingRequest, reference: Showers, threshold: float) -> dict[str, float]:
+    """Return the objectives of as many showers of the test split; no choice is made by them."""
+    second = open_split(Path(request.showers), request.prepared, "test")
+    n = min(len(reference), len(second))
+    first, second = (
+        showers.select(np.linspace(0, len(showers) - 1, n, dtype=np.int64)) for showers in (reference, second)
+    )
+    found = measure(first, second, threshold=threshold, seed=request.seed)
+    return {floor_name(name): value for name, value in found.items()}
 
 
 def _judge(generator: Generator, reference: Showers, output: Path, *, seed: int, objective: str) -> dict[str, float]:

@@ -17,7 +17,7 @@ from caloforge.models.registries import FAMILIES
 from caloforge.outputs import own_folder, refuse_changed
 from caloforge.place import TUNE_BACKENDS, TuneBackend, place
 from caloforge.pods import digest_of
-from caloforge.preprocessing.prepare import prepare
+from caloforge.preprocessing.prepare import PrepareSettings, prepare
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.result_kinds import TUNING
 from caloforge.showers import open_showers
@@ -132,7 +132,7 @@ def tune(
         if any(map(_of_energies, (*searched.parameters, *fixed))):
             energies = None
         if not cluster:
-            data = _local_data(showers, prepared, output, geometry=geometry, particle=particle, seed=seed)
+            data = local_data(showers, prepared, output, geometry=geometry, particle=particle, seed=seed)
             if energies is not None:
                 data["energies"] = local_copy(str(energies), output / "data").absolute()
             elif _alike(family, preset, searched, nest(fixed)):
@@ -165,7 +165,7 @@ def tune(
                 early_stopping=early_stopping,
             )
             if cluster:
-                result = _on_katib(build, name, pod, output, timeout=timeout)
+                result = on_katib(build, name, pod, output, timeout=timeout)
             else:
                 result = run_experiment(build(name=name, pod=pod), output, timeout=timeout)
         result = replace(result, fixed=fixed)
@@ -185,6 +185,27 @@ def prepare_once(
         prepare(open_showers(showers, geometry, particle=particle), prepared, seed=seed)
     load_prepared(prepared)
     return prepared
+
+
+def prepare_changed(showers: Path, prepared: Path, output: Path, *, changes: Mapping[str, Any]) -> Path:
+    """Prepare a shower file with other settings, unless that was done in an earlier run, and return the folder.
+
+    It is that of the prepared data where nothing is changed. The same showers are held out, so that what is trained on either is judged alike.
+
+    Args:
+        showers: the file.
+        prepared: folder of the prepared data whose settings are changed.
+        output: folder to write.
+        changes: settings of :class:`caloforge.preprocessing.prepare.PrepareSettings`.
+    """
+    held_out = load_prepared(prepared)
+    settings = PrepareSettings.parse({**held_out.record["settings"], **changes}, where="preprocessing")
+    if settings.model_dump() == held_out.record["settings"]:
+        return prepared
+    if not output.exists():
+        seed = held_out.record["provenance"]["seed"] or 0
+        prepare(open_showers(showers, held_out.geometry), output, settings=settings, seed=seed, held_out=held_out)
+    return output
 
 
 def energies_once(data: Mapping[str, Path], energies: Path, *, max_minutes: float | None, **options: Any) -> None:
@@ -230,7 +251,7 @@ def _reason(result: Tuning) -> str:
     return result.ended or next(iter(causes), "see the logs of its trials")
 
 
-def _local_data(
+def local_data(
     showers: str | Path,
     prepared: str | Path | None,
     output: Path,
@@ -248,7 +269,16 @@ def _local_data(
     return {"data": data.absolute(), "prepared": folder.absolute()}
 
 
-def _on_katib(build: Any, name: str, pod: TrialPod, output: Path, *, timeout: float | None) -> Tuning:
+def on_katib(build: Any, name: str, pod: TrialPod, output: Path, *, timeout: float | None) -> Tuning:
+    """Run an experiment on the cluster and return its trials.
+
+    Args:
+        build: takes ``name`` and ``pod`` to the experiment.
+        name: what its name begins with.
+        pod: what a trial gets.
+        output: folder for ``experiment.json``.
+        timeout: seconds to wait in all.
+    """
     from caloforge.cluster import connect
     from caloforge.tuning.katib import run_on_katib
 

@@ -55,12 +55,18 @@ BUNDLE = ResultKind(
     ),
 )  # fmt: skip
 REPORT = ResultKind("validation report", ("metrics.json", "plots/*.png", "report.html", "summary.md", "tables.csv"))
-TRIAL = ResultKind("trial", ("bundle/*", "data/*", "prepared/*", "trial.json"))
+TRIAL = ResultKind("trial", ("bundle/*", "changed/*", "data/*", "prepared/*", "trial.json"))
 TUNING = ResultKind(
     "tuning",
     (
         "data/*", "energies/*", "experiment.json", "history.png", "optimization_job.json", "overrides.json",
         "parallel_coordinates.png", "prepared/*", "study.db", "trials.json", "trials/*", "tuning.md",
+    ),
+)  # fmt: skip
+ABLATION = ResultKind(
+    "ablation",
+    (
+        "ablation.json", "ablation.md", "ablation.png", "data/*", "experiment.json", "prepared/*", "study.db", "trials/*",
     ),
 )  # fmt: skip
 RUN = ResultKind(

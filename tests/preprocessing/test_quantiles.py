@@ -113,3 +113,13 @@ def test_a_ring_or_layer_without_a_hit_has_a_coding_all_the_same() -> None:
     assert x.isfinite().all()
     back = step.decode(x, step.sums.context_of(voxels, THRESHOLD))
     assert torch.allclose(back, voxels, rtol=1e-3)
+
+
+def test_numbers_that_are_none_come_out_as_such() -> None:
+    """A training that went wrong is told by its showers, which the sampling checks; no table is left."""
+    voxels = toy(1000, 1)
+    step, code = fitted(voxels)
+    code[3] = torch.nan
+    decoded = step.decode(code, step.sums.context_of(voxels, THRESHOLD))
+    assert decoded[3].isnan().any()
+    assert decoded[4:].isfinite().all()

@@ -65,7 +65,7 @@ def test_more_trials_go_on_from_the_first(toy: Toy, tmp_path: Path) -> None:
     both = run_experiment(toy(trials=4), tmp_path)
     assert list(both.trials[:2]) == list(first.trials)
     assert len({trial.parameters["training.learning_rate"] for trial in both.trials}) == 4
-    with pytest.raises(InputError, match="holds another tuning"):
+    with pytest.raises(InputError, match="holds the trials of another search"):
         run_experiment(toy(seed=2), tmp_path)
 
 

@@ -57,6 +57,21 @@ def shower_address(addresses: Sequence[str], test: Sequence[str]) -> str:
     return str(shower_input(*addresses, test=test).path)
 
 
+def trials_address(addresses: Sequence[str], test: Sequence[str], *, cluster: bool) -> str:
+    """Return where trials find the showers.
+
+    Raises:
+        InputError: several files cannot be given to pods.
+    """
+    if not cluster:
+        return shower_address(addresses, test)
+    if len(addresses) > 1 or test:
+        raise InputError(
+            "trials on a cluster take one file, as their pods find it; caloforge convert makes one of several"
+        )
+    return addresses[0]
+
+
 def _scratch() -> Path:
     """Return a folder of this command."""
     from caloforge.temporary import scratch_folder

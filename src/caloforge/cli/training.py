@@ -181,11 +181,7 @@ def tune(
     from caloforge.tuning.tune import tune as tune_family
 
     stop_on_sigterm()
-    if place(backend, TUNE_BACKENDS) == "cluster" and (len(data) > 1 or test):
-        raise InputError(
-            "trials on a cluster take one file, as their pods find it; caloforge convert makes one of several"
-        )
-    address = data[0] if place(backend, TUNE_BACKENDS) == "cluster" else shower_address(data, test)
+    address = trials_address(data, test, cluster=place(backend, TUNE_BACKENDS) == "cluster")
     result = tune_family(
         address, output, geometry=geometry, particle=particle, family=family, preset=preset, trials=trials, parallel=parallel,
         algorithm=algorithm, objective=objective, space=space, overrides=read_settings(overrides) if overrides else None,
@@ -215,11 +211,14 @@ def tune(
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What the trial starts from.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="PATH=VALUE", help="Parameter of the family; may be repeated."
-)
+    "--set", "settings", multiple=True, metavar="PATH=VALUE",
+    help="Parameter of the family, or preprocessing.NAME; may be repeated.",
+)  # fmt: skip
 @minutes_option
 @click.option("--objective", metavar="fpd|auc|kpd", default="fpd", show_default=True, help="What --looks are for.")
 @click.option("--looks", type=click.IntRange(min=0), default=0, help="How often it is judged while it trains.")
+@click.option("--floors", is_flag=True, help="Measure also Geant4 against itself.")
+@click.option("--split-seed", type=click.IntRange(0, 2**53 - 1), help="Seed of the split; without it that of all else.")
 @seed_option
 @output_option("Folder")
 @overwrite_option
@@ -236,6 +235,8 @@ def trial(
     max_minutes: float | None,
     objective: str,
     looks: int,
+    floors: bool,
+    split_seed: int | None,
     seed: int,
     output: Path,
     overwrite: bool,
@@ -249,10 +250,11 @@ def trial(
     from caloforge.models.presets import resolve
     from caloforge.preprocessing.sample import one_file
     from caloforge.runner import end_with_runner
+    from caloforge.tuning.choices import changed_settings
     from caloforge.tuning.optimization_job import assigned
     from caloforge.tuning.space import nest, parse_value
     from caloforge.tuning.trial import run_trial
-    from caloforge.tuning.tune import prepare_once
+    from caloforge.tuning.tune import prepare_changed, prepare_once
 
     end_with_runner()
     pairs = [setting.partition("=") for setting in settings]
@@ -262,6 +264,7 @@ def trial(
     if len(values) < len(pairs):
         raise click.UsageError("--set: a parameter is given twice")
     values |= assigned(os.environ)
+    changes, values = changed_settings(values)
     overrides = nest(values)
     resolve(family, preset, overrides)  # before the showers are read
     inputs = [
@@ -269,14 +272,16 @@ def trial(
     ]
     claim_folder(output, TRIAL, inputs=inputs, overwrite=overwrite)
     showers = one_file(data, output / "data", test=test, geometry=geometry, particle=particle).path
-    folder = (
-        local_copy(prepared, output / "data")
-        if prepared is not None
-        else prepare_once(showers, output / "prepared", geometry=geometry, particle=particle, seed=seed)
-    )
+    if prepared is not None:
+        folder = local_copy(prepared, output / "data")
+    else:
+        of_split = seed if split_seed is None else split_seed
+        folder = prepare_once(showers, output / "prepared", geometry=geometry, particle=particle, seed=of_split)
+    if changes:
+        folder = prepare_changed(showers, folder, output / "changed", changes=changes)
     request = TrainingRequest(
         showers=showers, prepared=folder, output=output, family=family, preset=preset, overrides=overrides,
         seed=seed, max_minutes=max_minutes or None,
         energies=None if energies is None else local_copy(energies, output / "data"),
     )  # fmt: skip
-    run_trial(request, objective=objective, looks=looks, report=print_figures_with_time)
+    run_trial(request, objective=objective, looks=looks, floors=floors, report=print_figures_with_time)
