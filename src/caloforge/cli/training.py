@@ -10,7 +10,7 @@ import click
 
 from caloforge.cli.figures import print_figures, print_figures_with_time
 from caloforge.cli.group import main
-from caloforge.cli.inputs import read_settings, shower_address, shower_input, stop_on_sigterm
+from caloforge.cli.inputs import read_settings, shower_address, shower_input, stop_on_sigterm, trials_address
 from caloforge.cli.options import (
     MINUTES,
     PATH,
@@ -24,7 +24,6 @@ from caloforge.cli.options import (
     seed_option,
     test_option,
 )
-from caloforge.errors import InputError
 from caloforge.fetch import paths_of
 from caloforge.logs import first_process
 from caloforge.outputs import check_folder, claim_folder
