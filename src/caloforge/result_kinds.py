@@ -36,7 +36,7 @@ class ResultKind:
 
 def with_article(kind: str) -> str:
     """Return the name of a kind, maybe one of another version, as sentences have it."""
-    return kind if kind in _WITHOUT_ARTICLE else f"a {kind}"
+    return kind if kind in _WITHOUT_ARTICLE else f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
 PREPARED = ResultKind(

@@ -183,7 +183,8 @@ def test_other_preprocessing_holds_out_the_same_showers(small_showers: Path, tmp
     for split in ("test", "validation"):
         np.testing.assert_array_equal(changed.splits[split], own.splits[split])
     assert set(changed.splits["train"]) < set(own.splits["train"])
-    held_out = showers.select(np.concatenate([own.splits["test"], own.splits["validation"]])).conditions.incident_energy
+    rows = np.union1d(own.splits["test"], own.splits["validation"])
+    held_out = showers.select(rows).conditions.incident_energy
     trained_in = changed.record["conditions"]["incident_energy"]
     assert trained_in["low"] <= held_out.min() <= held_out.max() <= trained_in["high"]  # none of them is outside
     other = tmp_path / "other.hdf5"
