@@ -17,6 +17,8 @@ READERS: Registry[Reader] = Registry(
         "par04_energies": "caloforge.preprocessing.readers.par04_energies:PAR04_ENERGIES",
         "lemurs": "caloforge.preprocessing.readers.lemurs:LEMURS",
         "atlas_csv": "caloforge.preprocessing.readers.atlas_csv:ATLAS_CSV",
+        "calogan": "caloforge.preprocessing.readers.calogan:CALOGAN",
+        "root": "caloforge.preprocessing.readers.root:ROOT",
     },
     group="caloforge.readers",
 )

@@ -104,7 +104,11 @@ def _described(source: Path) -> str:
     if shapes:
         return f"the datasets {_few([f'{name} {shape}' for name, shape in shapes.items()])}"
     with source.open("rb") as file:
-        return f"no HDF5 datasets (it begins with {file.read(12)!r})"
+        begins = file.read(12)
+    if begins.startswith(b"root"):
+        text = "a ROOT file, which says neither its units nor where its channels are"
+        return f"{text} (write a mapping, docs/formats.md, and give that in its place)"
+    return f"no HDF5 datasets (it begins with {begins!r})"
 
 
 def _few(names: Sequence[str]) -> str:
