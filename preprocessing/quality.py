@@ -108,23 +108,25 @@ def check_quality(showers: ReadShowers, *, threshold: float, max_response: float
         asked.append(conditions)
         rows = slice(start, start + len(chunk))
         start = rows.stop
-        finite = np.isfinite(chunk).all(1)
-        values = np.where(np.isfinite(chunk), chunk, 0)
-        positive = (values >= 0).all(1)
-        before[rows] = np.where(finite & positive, values.sum(1, dtype=np.float64), np.nan)
-        filled_voxels += int((values > 0).sum())
+        values, finite, positive, before[rows] = _energies(chunk)
+        here = np.count_nonzero(values > 0)
+        filled_voxels += here
         if stated is not None:  # float32 of a file may round it down
-            below += int(((values > 0) & (values < stated * (1 - 1e-6))).sum())
-        values = cut(values, threshold)
-        total[rows] = values.sum(1, dtype=np.float64)
+            below += _between(values, here, stated * (1 - 1e-6))
+        if positive.all() and not _between(values, here, threshold):
+            total[rows] = np.nan_to_num(before[rows])
+        else:
+            values = cut(values, threshold)
+            total[rows] = values.sum(1, dtype=np.float64)
         possible = total[rows] <= max_response * conditions.incident_energy
         filled = total[rows] > 0
         reasons = np.select([~finite, ~positive, ~filled, ~possible], [1, 2, 3, 4], 0)
         for number, reason in enumerate(counts, 1):
             counts[reason] += int((reasons == number).sum())
         good[rows] = reasons == 0
-        hits += int((values[reasons == 0] > 0).sum())
-        direction.add(values[reasons == 0])
+        kept = values if good[rows].all() else values[good[rows]]
+        hits += np.count_nonzero(kept > 0)
+        direction.add(kept)
         progress.update(start)
     conditions = Conditions.joined(asked)
     response = total[good] / conditions.incident_energy[good]
@@ -141,6 +143,31 @@ def check_quality(showers: ReadShowers, *, threshold: float, max_response: float
         below=below / max(1, filled_voxels),
         kept=float(total[np.isfinite(before)].sum() / max(np.nansum(before), 1e-300)),
     )
+
+
+def _energies(
+    chunk: VoxelArray,
+) -> tuple[VoxelArray, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    """Look at some showers.
+
+    Returns:
+        Voxels (n, V) with 0 for what is no number; for each shower whether all are numbers, whether none is negative,
+        and their sum, NaN where that is no energy.
+    """
+    sums = chunk.sum(1, dtype=np.float64)
+    if np.isfinite(sums).all() and chunk.min(initial=0) >= 0:  # as nearly all chunks are
+        alright = np.ones(len(chunk), bool)
+        return chunk, alright, alright, sums
+    numbers = np.isfinite(chunk)
+    finite = numbers.all(1)
+    values = np.where(numbers, chunk, np.float32(0))
+    positive = (values >= 0).all(1)
+    return values, finite, positive, np.where(finite & positive, values.sum(1, dtype=np.float64), np.nan)
+
+
+def _between(values: VoxelArray, above_zero: int, limit: float) -> int:
+    """Return how many voxels are above 0 and below a limit, ``above_zero`` of them being above 0."""
+    return np.count_nonzero(values < limit) - (values.size - above_zero)
 
 
 def unit_faults(quality: Quality, threshold: float, *, least_response: float) -> Iterator[str]:
@@ -173,14 +200,16 @@ class _Direction:
 
     def __init__(self, geometry: Geometry) -> None:
         self._possible = geometry.is_symmetric
-        layers = (geometry.layer_of_voxel[:, None] == np.array(geometry.transverse_layers)).astype(np.float32)
-        waves = geometry.asymmetries.T[..., None]  # (K, V, 1)
-        self._weights = np.concatenate([layers, *(layers * waves)], 1).astype(np.float32)
-        self._waves = len(waves)
-        self._n = self._sum = self._square = np.zeros(self._waves * layers.shape[1])
+        self._places = [geometry.layer_slices[layer] for layer in geometry.transverse_layers]
+        self._weights = np.insert(geometry.asymmetries, 0, 1.0, axis=1).astype(np.float32)  # (V, 1 + K)
+        self._waves = self._weights.shape[1] - 1
+        self._n = self._sum = self._square = np.zeros(self._waves * len(self._places))
 
     def add(self, voxels: NDArray[np.float32]) -> None:
-        energy, *waves = np.split(voxels @ self._weights, self._waves + 1, axis=1)
+        if not self._possible or not self._places:
+            return
+        sums = np.stack([voxels[:, place] @ self._weights[place] for place in self._places], axis=1)
+        energy, *waves = np.moveaxis(sums, 2, 0)  # (n, L) each
         filled = np.tile(energy > 0, self._waves)
         mean = np.concatenate(waves, 1) / np.maximum(np.tile(energy, self._waves), 1e-20)
         self._n = self._n + filled.sum(0)

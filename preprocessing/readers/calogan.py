@@ -37,9 +37,11 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
         InputError: a dataset is missing, or has other cells or another number of showers.
     """
     with open_hdf5(path) as file:
-        found = {name: find_dataset(path, file, name) for name in ("energy", *_LAYERS)}
-        if missing := [name for name, one in found.items() if one is None]:
-            raise InputError(f"{path}: dataset {missing[0]!r} is missing (found: {', '.join(sorted(file))})")
+        found = {}
+        for name in ("energy", *_LAYERS):
+            if (dataset := find_dataset(path, file, name)) is None:
+                raise InputError(f"{path}: dataset {name!r} is missing (found: {', '.join(sorted(file))})")
+            found[name] = dataset
         n = found["energy"].shape[0]
         for name, cells in _LAYERS.items():
             if found[name].shape != (n, *cells):

@@ -45,7 +45,7 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
     if columns["incident_energy"].ndim != 1:
         raise InputError(f"{path}: events: expected one incident_energy for each event")
     part = Part(
-        "events", check_angles(path, Conditions(**{key: one.reshape(-1) for key, one in columns.items()})), "showers"
+        "events", check_angles(path, Conditions.of({key: one.reshape(-1) for key, one in columns.items()})), "showers"
     )
     return open_mesh(path, [part], shape, geometry, particle)
 

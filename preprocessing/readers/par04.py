@@ -45,7 +45,7 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
         angles = {
             key: values for key, name in ANGLES.items() if (values := _column(path, file, name, shape[0])) is not None
         }
-    part = Part("showers", check_angles(path, Conditions(energy, **angles)))
+    part = Part("showers", check_angles(path, Conditions.of({"incident_energy": energy, **angles})))
     return open_mesh(path, [part], shape[1:], geometry, particle)
 
 

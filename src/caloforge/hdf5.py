@@ -117,11 +117,10 @@ def rows_at_a_time(dataset: h5py.Dataset, n_bytes: int) -> int:
         dataset: N rows.
         n_bytes: about how much of it may be in memory; where a chunk has more rows, up to eight times as much.
     """
-    row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    row: int = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
     rows = max(1, n_bytes // max(1, row))
-    if dataset.chunks and (of_chunk := dataset.chunks[0]) <= 8 * rows:
-        return -(-rows // of_chunk) * of_chunk
-    return rows
+    of_chunk: int = dataset.chunks[0] if dataset.chunks else 1
+    return -(-rows // of_chunk) * of_chunk if of_chunk <= 8 * rows else rows
 
 
 def read_attributes(path: Path, file: h5py.File, *, needed: frozenset[str]) -> dict[str, Any]:

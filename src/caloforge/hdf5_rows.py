@@ -88,8 +88,8 @@ def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
     for first in range(start - start % rows, stop, rows):
         try:
             skipped, packed = dataset.id.read_direct_chunk((first,) + (0,) * (dataset.ndim - 1))
-            plain = isal_zlib.decompress(packed, bufsize=n_bytes)
-        except (OSError, RuntimeError, isal_zlib.error):  # never written, or damaged: HDF5 knows
+            plain: Any = isal_zlib.decompress(packed, bufsize=n_bytes)
+        except (OSError, RuntimeError, isal_zlib.error):  # type: ignore[misc]  # never written, or damaged: HDF5 knows
             return np.asarray(dataset[start:stop])
         if skipped:
             return np.asarray(dataset[start:stop])
