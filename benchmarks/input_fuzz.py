@@ -34,7 +34,7 @@ from caloforge.cli import main
 from caloforge.files import sha256
 
 MEMORY = 6 * 2**30
-ROWS = 120
+ROWS = 260
 Random = np.random.Generator
 
 
@@ -60,9 +60,14 @@ class Base:
         self.showers = self.write(folder / "showers.hdf5")
         self.prepared, self.bundle = folder / "prepared", folder / "bundle"
         (folder / "steps.yaml").write_text("{training: {steps: 2}, energies: {steps: 2}}\n")
-        run(["preprocess", "--data", str(self.showers), "-o", str(self.prepared)])
-        run(["train", "--data", str(self.showers), "--prepared", str(self.prepared), "--family", "vae",
-             "--overrides", str(folder / "steps.yaml"), "-o", str(self.bundle)])  # fmt: skip
+        self.make(["preprocess", "--data", str(self.showers), "-o", str(self.prepared)])
+        self.make(["train", "--data", str(self.showers), "--prepared", str(self.prepared), "--family", "vae",
+                   "--overrides", str(folder / "steps.yaml"), "-o", str(self.bundle)])  # fmt: skip
+
+    def make(self, command: list[str]) -> None:
+        code, said = run(command)
+        if code != 0:
+            sys.exit(f"{' '.join(command)}: {said}")
 
     def write(self, path: Path, attributes: dict[str, Any] | None = None, **changes: Any) -> Path:
         columns = {"incident_energies": self.energy, "showers": self.voxels, **changes}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from caloforge.child import Child
 from caloforge.serving.client import is_ready
 from caloforge.serving.errors import ServingError
+from caloforge.temporary import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ def running_server(bundle: Path, *, grpc_port: int | None = None) -> Iterator[st
     url = f"http://127.0.0.1:{http_port}"
     ports = ["--http-port", str(http_port), "--grpc-port", str(grpc_port or free_port())]
     command = [sys.executable, "-P", "-m", "caloforge", "serve", "--bundle", str(bundle), *ports]
-    with tempfile.TemporaryDirectory(prefix="caloforge-serve-") as folder:
-        with Child(command, what="the server", log=Path(folder) / "server.log") as server:
+    with scratch_folder() as folder:
+        with Child(command, what="the server", log=folder / "server.log") as server:
             _wait(server, url)
             try:
                 yield url

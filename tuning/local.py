@@ -25,7 +25,7 @@ from caloforge.tuning.printed import extract, printed_values
 from caloforge.tuning.result import Trial, Tuning
 from caloforge.tuning.rules import check_experiment
 from caloforge.tuning.space import format_value
-from caloforge.tuning.study import distributions, grid_points, open_storage, open_study
+from caloforge.tuning.study import distributions, grid_points, open_storage, open_study, sampler
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,6 @@ class _Run:
             self.storage,
             self.name,
             maximize=self.maximize,
-            algorithm=self.spec["algorithm"],
             pruner=_pruner(self.spec.get("earlyStopping")),
         )
         self.running: list[_Running] = []
@@ -158,8 +157,10 @@ class _Run:
         return min(parallel, self.wanted - self._done())
 
     def _start(self) -> None:
+        number = len({trial.user_attrs["name"] for trial in self.trials if "name" in trial.user_attrs})
+        self.study.sampler = sampler(self.spec["algorithm"], number=number)
         trial = self.study.ask(self.ranges)
-        name = trial.user_attrs.get("name", f"{self.name}-{trial.number:04d}")
+        name = trial.user_attrs.get("name", f"{self.name}-{number:04d}")
         trial.set_user_attr("name", name)
         command = _substitute(
             [*self.container["command"], *self.container.get("args", [])],

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -35,17 +36,18 @@ def sampler(algorithm: Mapping[str, Any], *, number: int) -> BaseSampler:
 
     Args:
         algorithm: the Experiment's.
-        number: of trials that there are already; a tuning that goes on must not draw the same
-            numbers again.
+        number: of the trial that it proposes parameters for: one that is proposed after a stop is the one that would
+            have been proposed without it.
 
     Raises:
         InputError: Optuna has nothing like it.
     """
     name = algorithm["algorithmName"]
     settings = {setting["name"]: setting["value"] for setting in algorithm.get("algorithmSettings", [])}
-    seed = int(settings.pop("random_state", 0)) + number
+    given = int(settings.pop("random_state", 0))
     if name not in (usable := algorithm_names(local=True)):
         raise InputError(f"algorithm {name!r} cannot be used here; choose one of {', '.join(usable)}")
+    seed = int(np.random.SeedSequence([given, number]).generate_state(1)[0])
     if name in ("random", "grid"):  # the grid's points are queued, see grid_points
         return RandomSampler(seed=seed)
     if name == "cmaes":
@@ -94,16 +96,13 @@ def open_storage(path: Path) -> RDBStorage:
     return RDBStorage(f"sqlite:///{path}", engine_kwargs={"creator": connect})
 
 
-def open_study(
-    storage: RDBStorage, name: str, *, maximize: bool, algorithm: Mapping[str, Any], pruner: optuna.pruners.BasePruner
-) -> optuna.Study:
+def open_study(storage: RDBStorage, name: str, *, maximize: bool, pruner: optuna.pruners.BasePruner) -> optuna.Study:
     """Make a study, or take up one that was stopped: what ran then is queued to run again.
 
     Args:
         storage: the data base.
         name: of the study.
         maximize: whether more of the objective is better.
-        algorithm: the Experiment's.
         pruner: what stops trials early.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -115,11 +114,12 @@ def open_study(
         load_if_exists=True,
     )
     trials = study.get_trials(deepcopy=False)
-    study.sampler = sampler(algorithm, number=len(trials))
+    queued = [trial.user_attrs.get("name") for trial in trials if trial.state == TrialState.WAITING]
     for trial in trials:
         if trial.state == TrialState.RUNNING:
+            if trial.user_attrs.get("name") not in queued:  # this may be stopped in between, too
+                study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
             study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
     return study
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from caloforge.errors import InputError
 from caloforge.kubernetes_rules import Image, NamespaceOrNone, ObjectName
 from caloforge.pods import IMAGE, Pod
+from caloforge.temporary import scratch_folder
 
 
 class TrainingPod(Pod):
@@ -53,7 +53,7 @@ class TrainingPod(Pod):
         folder = Path(self.shared)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
+            with scratch_folder(folder):
                 pass
         except OSError as error:
             text = f"{folder}: cannot write here ({error.strerror}); is the claim mounted in this step, at this path?"

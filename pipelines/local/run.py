@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry, geometry_attributes
 from caloforge.outputs import check_claim, claim_folder
 from caloforge.pipelines.local.collect import collect
+from caloforge.pipelines.local.leftovers import remove_leftovers
 from caloforge.pipelines.local.logs import RunLog
 from caloforge.pipelines.local.timings import timings
 from caloforge.pipelines.settings import PipelineSettings
@@ -116,9 +116,11 @@ def run_local(
             changes["webhook"] = SecretKey(secret="environment", key=WEBHOOK)  # the address itself stays there
         settings = settings.model_copy(update=changes)
         _forget_failures(output / "steps")
+        remove_leftovers(output / "steps")
         with scratch_folder() as scratch:
             outputs = _execute(settings, arguments, output, scratch)
         collect(Path(outputs["index"]["path"]), output)
+        remove_leftovers(output / "steps")
         shutil.rmtree(output / "checkpoints" / version, ignore_errors=True)
         with suppress(OSError):  # another version of the code went no further
             (output / "checkpoints").rmdir()
@@ -153,7 +155,7 @@ def _folder_of_one_run(output: Path) -> Iterator[None]:
     try:
         (output / "steps").mkdir(parents=True, exist_ok=True)
         lock = (output / "steps" / "lock").open("w", encoding="utf-8")
-        with tempfile.TemporaryFile(dir=output):
+        with scratch_folder(output):
             pass
     except OSError as error:
         raise InputError(f"{output}: cannot write here ({error.strerror}); choose another output folder") from None

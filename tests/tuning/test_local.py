@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 
@@ -18,6 +19,7 @@ from caloforge.models.presets import resolve
 from caloforge.tuning.local import run_experiment
 from caloforge.tuning.plots import plots_html
 from caloforge.tuning.result import Tuning, tuning_markdown
+from caloforge.tuning.study import distributions, open_storage, open_study, sampler
 from caloforge.tuning.write import write_tuning
 
 Toy = Callable[..., dict[str, Any]]
@@ -206,3 +208,20 @@ def _processes_with(text: str) -> list[str]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize("algorithm", ["random", "tpe"])
+def test_a_search_that_was_stopped_finds_what_it_would_have_found(algorithm: str, toy: Toy, tmp_path: Path) -> None:
+    whole = run_experiment(toy(algorithm=algorithm, trials=4), tmp_path / "whole")
+    stopped = toy(algorithm=algorithm, trials=1)
+    run_experiment(stopped, tmp_path / "stopped")
+    storage = open_storage(tmp_path / "stopped" / "study.db")
+    for named in (False, True):  # killed at once, and once it had begun
+        study = open_study(storage, stopped["metadata"]["name"], maximize=False, pruner=optuna.pruners.NopPruner())
+        study.sampler = sampler(stopped["spec"]["algorithm"], number=1)
+        trial = study.ask(distributions(stopped["spec"]["parameters"]))
+        if named:
+            trial.set_user_attr("name", whole.trials[1].name)
+    storage.engine.dispose()
+    found = run_experiment(toy(algorithm=algorithm, trials=4), tmp_path / "stopped")
+    assert [(one.name, one.parameters) for one in found.trials] == [(one.name, one.parameters) for one in whole.trials]
