@@ -28,7 +28,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._receiving: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
-        self._bytes = self._body_bytes = 0
+        self._bytes = self._body_bytes = self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin."""
@@ -49,6 +49,32 @@ class BoundedConnection(HttpToolsProtocol):
         super().data_received(data)
         if self._bytes - _FRAMING * self._body_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response(f"The headers have more than {MAX_HEAD_BYTES} bytes.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Say what is wrong, and close."""
+        too_long = self._head_bytes > MAX_HEAD_BYTES
+        super().send_400_response(f"The headers have more than {MAX_HEAD_BYTES} bytes." if too_long else msg)
+
+    def on_message_begin(self) -> None:
+        """Begin to read a request."""
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Read a part of the request line."""
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Read a header, or a trailer."""
+        self._count_head(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count_head(self, size: int) -> None:
+        """Refuse a head that came in one piece, with or without the end of its request."""
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError  # the parser stops, and uvicorn calls send_400_response
 
     def on_body(self, body: bytes) -> None:
         """Read a part of a body."""

@@ -196,8 +196,8 @@ class RestServer(RESTServer):
         self.config.http = BoundedConnection
         self.config.ws = "none"
         self.config.limit_concurrency = MAX_CONNECTIONS
-        for name in ("uvicorn.error", "uvicorn.access"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are of what clients do wrong
+        logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
         logging.getLogger("uvicorn.access").propagate = False  # uvicorn writes a line for each request otherwise
         self._server = _Server(self.config, stopping)
 

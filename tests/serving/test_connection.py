@@ -142,3 +142,41 @@ def test_who_has_not_asked_does_not_keep_a_server_from_stopping() -> None:
         time.sleep(0.2)
         server.should_exit = True
         assert is_closed(client)
+
+
+def heads(size: int) -> dict[str, bytes]:
+    """Return requests whose heads have about so many bytes."""
+    start = b"GET / HTTP/1.1\r\nHost: a\r\n"
+    long = b"a" * (size // 100)
+    return {
+        "one header": start + b"X: " + b"a" * size + b"\r\n\r\n",
+        "many headers": start + b"".join(b"X%d: %b\r\n" % (number, long) for number in range(100)) + b"\r\n",
+        "the address": b"GET /" + b"a" * size + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        "no end": start + b"X: " + b"a" * size,
+    }
+
+
+@pytest.mark.parametrize("pieces", [1, 9])
+@pytest.mark.parametrize("kind", heads(0))
+def test_long_heads_are_refused(kind: str, pieces: int) -> None:
+    head = heads(2 * connection.MAX_HEAD_BYTES)[kind]
+    step = len(head) // pieces
+    with serving() as server, connected(server) as client:
+        with suppress(ConnectionError):  # it may be closed before all of it is sent
+            for start in range(0, len(head), step):
+                client.sendall(head[start : start + step])
+                time.sleep(0.01)
+        received = b""
+        with suppress(ConnectionError):
+            while data := client.recv(1000):
+                received += data
+    assert received.startswith(b"HTTP/1.1 400")
+    assert b"The headers have more than 65536 bytes." in received
+
+
+@pytest.mark.parametrize("kind", [kind for kind in heads(0) if kind != "no end"])
+def test_heads_of_less_are_taken_again_and_again(kind: str) -> None:
+    with serving() as server, connected(server) as client:
+        for _ in range(4):  # of one connection: each head counts by itself
+            client.sendall(heads(connection.MAX_HEAD_BYTES * 2 // 3)[kind])
+            assert answered(client, b"0")

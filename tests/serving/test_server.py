@@ -1,5 +1,6 @@
 import asyncio
 import json
+import socket
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -292,9 +293,15 @@ def test_what_clients_do_wrong_is_told_to_them_and_leaves_no_stack_trace(
             message = pb.ModelReadyRequest if answer is stub.ModelReady else pb.ModelMetadataRequest
             with pytest.raises(grpc.RpcError, match="does not exist"):
                 answer(message(name="\x1b[31mERROR"))
+    url = httpx.URL(server.url)
+    for beginning in (b"garbage\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\x16\x03\x01"):
+        with socket.create_connection((url.host, url.port), 20) as client:
+            client.sendall(beginning)
+            assert client.recv(20).startswith(b"HTTP/1.1 400")
     assert len(query(server.url, conditions, seed=1)) == len(conditions)
     log = server.log.read_text()
     assert "serving" in log
+    assert "WARNING" not in log
     assert "Traceback" not in log
     assert "ERROR" not in log
     assert "\x1b" not in log
