@@ -14,7 +14,7 @@ import numpy as np
 
 from caloforge.errors import InputError
 from caloforge.geometry import load_geometry
-from caloforge.hdf5 import find_dataset, open_hdf5, reading
+from caloforge.hdf5 import find_dataset, names_in, open_hdf5, reading
 from caloforge.hdf5_rows import read_rows
 from caloforge.preprocessing.readers.layout import layout_of
 from caloforge.preprocessing.readers.reader import Reader, ShowerStream
@@ -40,7 +40,7 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
         found = {}
         for name in ("energy", *_LAYERS):
             if (dataset := find_dataset(path, file, name)) is None:
-                raise InputError(f"{path}: dataset {name!r} is missing (found: {', '.join(sorted(file))})")
+                raise InputError(f"{path}: dataset {name!r} is missing (found: {', '.join(names_in(file))})")
             found[name] = dataset
         n = found["energy"].shape[0]
         for name, cells in _LAYERS.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import h5py
 
-from caloforge.hdf5 import open_hdf5, reading
+from caloforge.hdf5 import names_in, open_hdf5, reading
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def layout_of(path: Path) -> dict[str, Held]:
     if not path.is_file() or not h5py.is_hdf5(path):
         return {}
     with open_hdf5(path) as file, reading(path, "its datasets"):
-        found = {name: file.get(name) for name in file}
+        found = {name: file.get(name) for name in names_in(file)}
         return {
             name: Held(one.shape or (), tuple(one.dtype.names or ()))
             for name, one in found.items()

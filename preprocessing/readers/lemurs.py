@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from caloforge.errors import InputError
-from caloforge.hdf5 import find_dataset, open_hdf5, reading
+from caloforge.hdf5 import find_dataset, names_in, open_hdf5, reading
 from caloforge.preprocessing.readers.layout import layout_of
 from caloforge.preprocessing.readers.mesh import Part, check_angles, open_mesh
 from caloforge.preprocessing.readers.par04 import ANGLES
@@ -32,7 +32,7 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
     with open_hdf5(path) as file:
         events = find_dataset(path, file, "events", fields=_FIELDS)
         if events is None:
-            raise InputError(f"{path}: dataset 'events' is missing (found: {', '.join(sorted(file))})")
+            raise InputError(f"{path}: dataset 'events' is missing (found: {', '.join(names_in(file))})")
         check_units(path, events, "events")
         shape = events.dtype["showers"].shape
         if len(shape) != 3 or len(events.shape) != 1:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import InputError
-from caloforge.hdf5 import find_dataset, open_hdf5, reading
+from caloforge.hdf5 import find_dataset, names_in, open_hdf5, reading
 from caloforge.preprocessing.readers.layout import layout_of
 from caloforge.preprocessing.readers.mesh import Part, check_angles, open_mesh
 from caloforge.preprocessing.readers.reader import Reader, ShowerStream
@@ -41,7 +41,7 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
         shape = showers.shape
         energy = _column(path, file, "incident_energy", shape[0])
         if energy is None:
-            raise InputError(f"{path}: dataset 'incident_energy' is missing (found: {', '.join(sorted(file))})")
+            raise InputError(f"{path}: dataset 'incident_energy' is missing (found: {', '.join(names_in(file))})")
         angles = {
             key: values for key, name in ANGLES.items() if (values := _column(path, file, name, shape[0])) is not None
         }

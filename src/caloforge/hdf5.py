@@ -72,6 +72,14 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
+def names_in(file: h5py.File) -> list[str]:
+    """Return what is at the top of a file, by name; a name that is no text, as damage makes them, is left out."""
+    try:
+        return sorted(name for name in file if isinstance(name, str))
+    except _FAULTS:
+        return []
+
+
 def find_dataset(path: Path, file: h5py.File, name: str, *, fields: tuple[str, ...] = ()) -> h5py.Dataset | None:
     """Return a dataset of numbers, complete as far as can be seen without reading it; None if it is not there.
 

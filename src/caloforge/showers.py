@@ -23,7 +23,7 @@ from caloforge.conditions import Conditions as Conditions  # noqa: PLC0414 - mos
 from caloforge.errors import InputError
 from caloforge.geometry import ATTRIBUTES as OF_GEOMETRY
 from caloforge.geometry import Geometry, geometries_with, geometry_attributes, geometry_of, load_geometry
-from caloforge.hdf5 import find_dataset, open_hdf5, read_attributes, reading, rows_at_a_time
+from caloforge.hdf5 import find_dataset, names_in, open_hdf5, read_attributes, reading, rows_at_a_time
 from caloforge.hdf5_output import Hdf5Output
 from caloforge.hdf5_rows import RowWriter, read_rows
 from caloforge.outputs import result_file
@@ -268,7 +268,7 @@ def _check_datasets(path: Path, file: h5py.File) -> tuple[int, int]:
         if (dataset := find_dataset(path, file, name)) is not None:
             found[name] = dataset
         elif name in ("incident_energies", "showers"):
-            here = ", ".join(sorted(file)) or "nothing"
+            here = ", ".join(names_in(file)) or "nothing"
             raise InputError(f"{path}: dataset {name!r} is missing (found: {here})")
     shape = found["showers"].shape
     if len(shape) != 2:

@@ -169,3 +169,14 @@ def test_units_that_cannot_be_are_named(tmp_path: Path, caplog: pytest.LogCaptur
     assert "are the voxels in GeV" in inspect([path])["problems"]
     convert([path], tmp_path / "out.hdf5")
     assert "are the voxels in GeV" in caplog.text
+
+
+def test_names_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
+    for keys in (("showers",), ("incident_energies", "showers")):  # of no format, and of the usual one
+        path = tmp_path / f"{len(keys)}.hdf5"
+        with h5py.File(path, "w") as file:
+            for key in keys:
+                file[key] = np.zeros((4, 1))
+            h5py.h5d.create(file.id, b"\xff\xfe", h5py.h5t.NATIVE_FLOAT, h5py.h5s.create_simple((2,)))
+            assert any(isinstance(name, bytes) for name in file)
+        assert error_of("preprocess", "--data", path, "-o", tmp_path / "out").startswith(f"Error: {path}: ")
