@@ -392,7 +392,7 @@ Draws the energies in MeV of {geometry.n_voxels} voxels in {geometry.n_layers} l
 | family, preset | {content["family"]}, {content["preset"]} |
 {conditions}
 | voxel threshold | {content["threshold"]:.6g} MeV |
-| trained on | {prepared.record["splits"]["train"]} showers of {code(source["file"])} (SHA-256 {source["sha256"][:16]}...) |
+| trained on | {len(prepared.splits["train"])} showers of {code(source["file"])} (SHA-256 {source["sha256"][:16]}...) |
 {rows}
 | training time | {seconds:.0f} s on {record["device"]} |
 {energies}| parameters | {record["parameters"]} |

@@ -24,7 +24,7 @@ from caloforge.preprocessing.units import LEAST_RESPONSE, LOW_ENERGY
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
 from caloforge.result_kinds import PREPARED
-from caloforge.showers import Showers
+from caloforge.showers import MOST_MEV, Showers
 from caloforge.source import Source
 from caloforge.steps import step
 
@@ -69,7 +69,7 @@ class PrepareSettings(Config):
         voxel_scaling: coding of the voxels, see :mod:`caloforge.preprocessing.transforms`.
     """
 
-    threshold: float | None = Field(default=None, gt=0)
+    threshold: float | None = Field(default=None, gt=0, lt=MOST_MEV)
     max_response: float = Field(default=3.0, gt=0)
     min_response: float = Field(default=LEAST_RESPONSE, ge=0)
     validation_fraction: float = Field(default=0.2, gt=0, lt=0.5)
@@ -200,6 +200,8 @@ def _threshold(showers: Showers, settings: PrepareSettings) -> float:
     if found == 0:
         text = f"{showers.path}: attribute energy_threshold is 0, but a generator needs a positive one"
         raise InputError(f"{text}; {how}")
+    if found >= MOST_MEV:
+        raise InputError(f"{showers.path}: its energy threshold is {found:g} MeV; {how}")
     return found
 
 

@@ -159,6 +159,18 @@ class _Settings(Config, extra="allow"):
     voxel_scaling: str
 
 
+class _Input(Config, extra="allow"):
+    sha256: str
+
+
+class _Inputs(Config, extra="allow"):
+    showers: _Input
+
+
+class _Provenance(Config, extra="allow"):
+    inputs: _Inputs
+
+
 class _Record(Config, extra="allow"):
     """What is read of ``prepared.json``, whatever else it says."""
 
@@ -168,6 +180,7 @@ class _Record(Config, extra="allow"):
     conditions: DomainTable
     phi_symmetric: bool
     quality: _Quality
+    provenance: _Provenance
     source: dict[str, Any] | None = None
 
 

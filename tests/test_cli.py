@@ -156,6 +156,8 @@ def test_wrong_incident_energies(value: float, altered: Callable[..., Path], tmp
         (("--preset", "dmo"), "did you mean 'demo'"),
         (("--max-minutes", "-1"), "--max-minutes"),
         (("--seed", "-1"), "--seed"),
+        (("--threshold", "nan"), "--threshold"),
+        (("--threshold", "1e300"), "--threshold"),
     ],
 )
 def test_wrong_options_of_a_run(options: tuple[str, str], message: str, small_showers: Path, tmp_path: Path) -> None:

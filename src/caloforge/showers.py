@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -36,6 +35,9 @@ IntArray = NDArray[np.int64]
 
 CPU_SECONDS = "extra/cpu_seconds"
 """Dataset of the CPU time that a full simulation took for each shower."""
+
+MOST_MEV = 1e15
+"""No energy is as large, and float32 still counts with it."""
 
 CHUNK_BYTES = 8 * 2**20
 """How much of a file is in memory at a time while streaming."""
@@ -213,7 +215,7 @@ class Showers:
         value = self.attributes[attribute]
         plain = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
         number = isinstance(plain, int | float) and not isinstance(plain, bool)
-        if not number or not math.isfinite(plain) or plain < 0:
+        if not number or not 0 <= plain < MOST_MEV:
             text = f"{self.path}: attribute {attribute} is {plain!r}; it must be a positive number of MeV"
             raise InputError(f"{text}: mend the file, or give --threshold MEV (a setting of the preprocessing)")
         return float(plain)

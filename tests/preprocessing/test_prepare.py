@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +162,7 @@ def test_threshold_is_needed(tmp_path: Path) -> None:
         (-1.0, r"is -1\.0; it must be a positive number"),
         (np.nan, "is nan; it must be"),
         (np.inf, "is inf; it must be"),
+        (1e300, r"is 1e\+300; it must be"),
         ("15 keV", "is '15 keV'; it must be"),
         (np.array([0.015, 0.02]), "it must be a positive number"),
         (True, "is True; it must be"),
@@ -231,3 +233,14 @@ def test_codings_of_another_version_are_refused(small_showers: Path, tmp_path: P
         InputError, match=r"transform.safetensors: has no 'steps.2.mean'; it is of another generator or version"
     ):
         load_prepared(prepared.path).transforms()
+
+
+@pytest.mark.parametrize("key", ["geometry", "settings", "threshold", "conditions", "quality", "provenance"])
+def test_a_record_without_what_is_needed_is_refused(key: str, small_prepared: Path, tmp_path: Path) -> None:
+    record = read_json(small_prepared / "prepared.json")
+    shutil.copytree(small_prepared, tmp_path / "a")
+    write_json(tmp_path / "a" / "prepared.json", {name: value for name, value in record.items() if name != key})
+    with pytest.raises(InputError, match=rf"prepared\.json: .*{key}"):
+        load_prepared(tmp_path / "a")
+    write_json(tmp_path / "a" / "prepared.json", {**record, "splits": {}})  # said for people
+    assert load_prepared(tmp_path / "a").splits.keys() == record["splits"].keys()

@@ -41,12 +41,6 @@ particle_option = click.option(
 )
 
 
-threshold_option = click.option(
-    "--threshold", type=click.FloatRange(min=0, min_open=True), metavar="MEV",
-    help="Voxels under it are 0; without it what the file's attribute energy_threshold says.",
-)  # fmt: skip
-
-
 seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**53 - 1), default=0, show_default=True, help="Same seed, same result."
 )
@@ -80,8 +74,16 @@ class Finite(click.FloatRange):
 MINUTES = Finite(min=0, max=525_600)
 """Up to a year; 0 is no bound."""
 
+SECONDS = Finite(min=0, min_open=True, max=86_400)
+
 MEV = Finite(min=0, min_open=True, max=1e15)
 """An incident energy."""
+
+threshold_option = click.option(
+    "--threshold", type=MEV, metavar="MEV",
+    help="Voxels under it are 0; without it what the file's attribute energy_threshold says.",
+)  # fmt: skip
+
 
 minutes_option = click.option("--max-minutes", type=MINUTES, help="Bound of each training.")
 

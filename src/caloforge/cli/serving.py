@@ -12,6 +12,7 @@ from caloforge.cli.inputs import at_energy, read_headers, stop_on_sigterm
 from caloforge.cli.options import (
     MEV,
     PATH,
+    SECONDS,
     backend_option,
     bundle_option,
     condition_option,
@@ -51,7 +52,7 @@ def export(bundle: Path, steps: int | None, output: Path, overwrite: bool) -> No
 )
 @click.option(
     "--request-seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=120,
     show_default=True,
     help="A request whose showers are not there by then is given up.",
