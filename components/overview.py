@@ -18,6 +18,7 @@ def overview(
     generated: list[str],
     judged: str,
     exported: str,
+    optimised: str = "",
     tuned: list[str] = [],  # noqa: B006 - kfp takes it as the default
     url: str = "",
     pipeline: str = "",
@@ -37,6 +38,7 @@ def overview(
         generated: records of generate.
         judged: record of validate.
         exported: record of export.
+        optimised: record of optimise; empty without it.
         tuned: records of tune; none without a search.
         url: of the deployed generator; empty: none.
         pipeline: name of the pipeline.
@@ -55,7 +57,7 @@ def overview(
     from caloforge.validation.report.overview import write_overview
 
     with task("overview"):
-        records = [preprocessed, *tuned, *trained, *generated, judged, exported]
+        records = [preprocessed, *tuned, *trained, *generated, judged, exported, *([optimised] if optimised else [])]
         facts = {"families": families, "pipeline": pipeline, "run": run, "url": url, "caloforge": __version__}
         found = Index.gather(records, **facts)
         folder = Path(judgement.path)

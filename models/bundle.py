@@ -25,8 +25,9 @@ from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import GEOMETRY_FILES, Geometry, stored_geometry, write_geometry
 from caloforge.markdown import code, plain
 from caloforge.models.configuration import FamilyConfig
+from caloforge.models.engines.variant import PLAIN, VARIANT_FILE, VARIANT_GRAPH, Draw, EngineUnavailable, Variant
 from caloforge.models.family import DataSpec, Family
-from caloforge.models.registries import FAMILIES
+from caloforge.models.registries import ENGINES, FAMILIES
 from caloforge.names import inside
 from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared, load_transforms
@@ -61,10 +62,11 @@ class Generator:
         extrapolation: whether conditions outside are refused or only warned about.
         default_steps: sampler steps when none are asked for; None for one-pass families.
         network: the network itself.
+        variant: how it is run, where no other number of steps is asked for.
     """
 
     def __init__(self, network: Family, config: Mapping[str, Any], geometry: Geometry) -> None:
-        """Wrap a network in evaluation mode."""
+        """Wrap a network in evaluation mode; PyTorch runs it."""
         self.network = network.eval().requires_grad_(False)
         self.config = config
         self.geometry = geometry
@@ -73,6 +75,29 @@ class Generator:
         self.domains = DomainTable.model_validate(config["conditions"]).domains
         self.extrapolation: Extrapolation = config["extrapolation"]
         self.default_steps = network.default_steps
+        self.variant, self._draw = PLAIN, self._engine(PLAIN, Path())
+
+    def run_as(self, variant: Variant, folder: Path) -> None:
+        """Draw with a variant from now on.
+
+        Args:
+            variant: the variant.
+            folder: where its graph lies.
+
+        Raises:
+            EngineUnavailable: this machine cannot run it.
+        """
+        self._draw, self.variant = self._engine(variant, folder), variant
+        self.default_steps = variant.steps or self.network.default_steps
+
+    def _engine(self, variant: Variant, folder: Path) -> Draw:
+        return ENGINES.get(variant.engine)(variant, self.network, self.condition_names, folder)
+
+    def _drawing(self, steps: int | None) -> Draw:
+        """Return what draws with so many steps; a variant knows one number only."""
+        if steps in (None, self.default_steps):
+            return self._draw
+        return self._engine(PLAIN.model_copy(update={"steps": steps}), Path())
 
     @property
     def device(self) -> torch.device:
@@ -128,12 +153,11 @@ class Generator:
             batch_size = self.network.sampling_batch(self.device)
         columns = condition_columns(conditions, self.condition_names)
         noise = NoiseStream(seed, self.network.noise_features)
+        draw = self._drawing(steps)
         for start in range(0, len(conditions), batch_size):
             began = time.perf_counter()
-            batch = torch.from_numpy(columns[start : start + batch_size])
-            drawn = torch.from_numpy(noise.rows(len(batch)))
-            with torch.inference_mode():
-                showers = self.network(batch.to(self.device), drawn.to(self.device), steps).cpu().numpy()
+            batch = columns[start : start + batch_size]
+            showers = draw(batch, noise.rows(len(batch)))
             if not (fine := np.isfinite(showers).all(1)).all():
                 raise GeneratorFailed(
                     f"{self.family}: shower {start + int(np.argmin(fine))} is not finite ({(~fine).sum()} of "
@@ -339,8 +363,14 @@ def _as_now(config: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
+def load_bundle(path: Path, *, device: str = "cpu", variant: bool = True) -> Generator:
     """Load a generator from its folder; only data is read, no code is run.
+
+    Args:
+        path: the folder.
+        device: where PyTorch is to sample.
+        variant: run it as the variant that the bundle was given (``caloforge optimise``); where this machine
+            cannot, or the device is not the one it is for, PyTorch runs it in float32, and one line says so.
 
     Raises:
         InputError: see :func:`read_bundle_config`; or its family is not known here.
@@ -362,7 +392,22 @@ def load_bundle(path: Path, *, device: str = "cpu") -> Generator:
         raise InputError(f"{path}: weights do not fit the configuration; the bundle was put together from two")
     _check_finite(state, str(path), "train it again")
     fill(network, state, where=path / "weights.safetensors", strict=False)
-    return Generator(network.to(device), config, geometry)
+    generator = Generator(network.to(device), config, geometry)
+    if variant and VARIANT_FILE in config["files"]:
+        _run_as_chosen(generator, path)
+    return generator
+
+
+def _run_as_chosen(generator: Generator, path: Path) -> None:
+    chosen = Variant.parse(read_json(path / VARIANT_FILE), where=str(path / VARIANT_FILE))
+    try:
+        if generator.device.type != chosen.device:
+            raise EngineUnavailable(f"{chosen.name}: is for {chosen.device}, not for {generator.device.type}")
+        if chosen.graph not in ("", *generator.config["files"]):
+            raise InputError(f"{path / VARIANT_FILE}: graph: {chosen.graph!r} is no file of the bundle")
+        generator.run_as(chosen, path)
+    except EngineUnavailable as error:
+        logger.warning("%s; PyTorch draws the showers instead, in float32", error)
 
 
 def _model_card(content: Mapping[str, Any], prepared: Prepared, record: Mapping[str, Any]) -> str:

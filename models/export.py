@@ -24,6 +24,8 @@ from caloforge.models.bundle import (
     read_bundle_config,
     seal_bundle,
 )
+from caloforge.models.engines.onnx import open_session
+from caloforge.models.engines.variant import Variant
 from caloforge.models.family import OPSET
 from caloforge.outputs import check_folder, result_folder
 from caloforge.result_kinds import BUNDLE
@@ -61,12 +63,12 @@ def export(bundle: Path, output: Path, *, steps: int | None = None, overwrite: b
     """
     bundle = bundle_folder(bundle)
     check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
-    generator = load_bundle(bundle)
+    generator = load_bundle(bundle, variant=False)
     with step("export"), result_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite) as folder:
         config = read_bundle_config(bundle)
         for name in config["files"]:
             shutil.copyfile(bundle / name, folder / name)
-        _write_onnx(generator, steps, folder / ONNX_FILE)
+        write_onnx(generator, steps, folder / ONNX_FILE)
         contract = {
             "inputs": {**{name: ["N", 1] for name in generator.condition_names}, "noise": ["N", _noise(generator)]},
             "output": {"showers": ["N", generator.geometry.n_voxels]},
@@ -96,7 +98,8 @@ def _noise(generator: Generator) -> int:
     return generator.network.noise_features
 
 
-def _write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
+def write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
+    """Write a generator's graph with so many steps fixed in it; None for its own."""
     columns = condition_columns(spread_over(generator.domains, 3), generator.condition_names)
     noise = NoiseStream(0, _noise(generator)).rows(3)
     generator.network.write_onnx(path, torch.from_numpy(columns), torch.from_numpy(noise), steps=steps)
@@ -125,14 +128,10 @@ def run_onnx(bundle: Path, conditions: Conditions, *, seed: int, threads: int = 
     Raises:
         InputError: the bundle has no ONNX file.
     """
-    import onnxruntime
-
     path = bundle / ONNX_FILE
     if not path.is_file():
         raise InputError(f"{bundle}: has no {ONNX_FILE}; run export first")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(Variant(name=ONNX_FILE, engine="onnxruntime", threads=threads), path)
     *names, noise_name = [entry.name for entry in session.get_inputs()]
     columns = condition_columns(conditions, tuple(names))
     feeds = {name: columns[:, i : i + 1] for i, name in enumerate(names)}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from caloforge.models.batch import Batch, Decoded
+    from caloforge.models.engines.variant import OpenEngine
     from caloforge.models.family import Family
     from caloforge.models.networks.backbone import Backbone
     from caloforge.models.objectives.objective import Objective
@@ -76,6 +77,16 @@ LOSSES: Registry[Callable[[Batch, Decoded], Tensor]] = Registry(
     group="caloforge.losses",
 )
 """Extra terms of a loss, of decoded showers in MeV."""
+
+ENGINES: Registry[OpenEngine] = Registry(
+    "engine",
+    {
+        "pytorch": "caloforge.models.engines.pytorch:open_engine",
+        "onnxruntime": "caloforge.models.engines.onnx:open_engine",
+    },
+    group="caloforge.engines",
+)
+"""Libraries that run a trained generator."""
 
 PRESETS = ("demo", "full")
 """Presets that come with the package."""

@@ -10,6 +10,7 @@ from caloforge.components.convert import convert as convert_showers
 from caloforge.components.deploy import deploy as deploy_winner
 from caloforge.components.export import export
 from caloforge.components.generate import generate
+from caloforge.components.optimise import optimise
 from caloforge.components.overview import overview
 from caloforge.components.preprocess import preprocess
 from caloforge.components.train import train
@@ -147,10 +148,19 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                 bundles=dsl.Collected(trained.outputs["bundle"]), leaderboard=judged.outputs["leaderboard"], **common
             ), "export",
         )  # fmt: skip
+        ready = exported.outputs["exported"]
+        if settings.optimise is not None:
+            faster = placed(
+                optimise(
+                    bundle=ready, prepared=prepared,
+                    settings=settings.optimise.model_dump_json(exclude_defaults=True), **showers, **common,
+                ), "optimise",
+            )  # fmt: skip
+            ready = faster.outputs["optimised"]
         if deploys:
             deployed = placed(
                 deploy_winner(
-                    bundle=exported.outputs["exported"], name=deploy, settings=service,
+                    bundle=ready, name=deploy, settings=service,
                     # What a run has put on the cluster cannot come from a cache.
                     run=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **common,
                 ), "deploy",
@@ -162,6 +172,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                 generated=dsl.Collected(generated.outputs["record"]), judged=judged.outputs["record"],
                 exported=exported.outputs["record"],
                 **({"tuned": dsl.Collected(tuned.outputs["record"])} if searches else {}),
+                **({"optimised": faster.outputs["record"]} if settings.optimise is not None else {}),
                 **({"url": deployed.outputs["url"]} if deploys else {}),
                 pipeline=settings.name, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER, code_version=version,
             ), "overview",

@@ -45,6 +45,7 @@ PLACES = (
     Place("preprocess", "quality", "quality.md"),
     Place("preprocess", "energies", "energies"),
     Place("export", "exported", "bundle"),
+    Place("optimise", "optimised", "optimised"),
     Place("train", "bundle", "bundles/{family}"),
     Place("generate", "generated", "generated/{family}.hdf5"),
     Place("tune", "tuning", "tuning/{family}"),

@@ -19,11 +19,22 @@ from caloforge.place import TRAIN_BACKENDS, TrainBackend, place
 from caloforge.pods import Pod, SecretKey, cpu_limit, refuse_secrets
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
+from caloforge.tuning.inference.record import OptimiseSettings
 from caloforge.tuning.settings import TuneSettings
 from caloforge.validation.registries import PROTOCOLS
 
 Step = Literal[
-    "convert", "preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify"
+    "convert",
+    "preprocess",
+    "tune",
+    "train",
+    "generate",
+    "validate",
+    "export",
+    "optimise",
+    "deploy",
+    "overview",
+    "notify",
 ]
 
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -36,7 +47,7 @@ side by side end together."""
 _SMALL: Mapping[Step, Mapping[str, str]] = {"notify": {"cpu": "100m", "memory": "512M"}}
 """Steps that need next to nothing, whatever the others get."""
 
-_FETCHING: tuple[Step, ...] = ("convert", "preprocess", "tune", "train", "validate")
+_FETCHING: tuple[Step, ...] = ("convert", "preprocess", "tune", "train", "validate", "optimise")
 """Steps that need the showers."""
 
 _WAITING: dict[str, Any] = {
@@ -134,6 +145,7 @@ class PipelineSettings(Config):
         webhook: entry of a Secret with the address to which the end of a run is posted; its log alone without it.
         namespace: where runs are started: a user's profile, or empty without multi-user isolation.
         service_account: account that the steps run as; Kubeflow's default without it.
+        optimise: how the fastest way to run the winner is found; ``null``: it is not looked for.
         deploy: name of the InferenceService for the winner; empty: it is served for a moment only, to compare.
         service: how it is served; image, namespace and registry passwords are those of the steps unless given.
     """
@@ -168,6 +180,7 @@ class PipelineSettings(Config):
     webhook: SecretKey | None = None
     namespace: NamespaceOrNone = ""
     service_account: ObjectNameOrNone = ""
+    optimise: OptimiseSettings | None = OptimiseSettings()
     deploy: str = ""
     service: ServiceSettings = ServiceSettings()
 

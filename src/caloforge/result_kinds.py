@@ -50,8 +50,9 @@ ENERGIES = ResultKind("layer energies", ("config.json", "training.json", "weight
 BUNDLE = ResultKind(
     "generator bundle",
     (
-        "README.md", "config.json", "generator.onnx", "geometry.csv", "geometry.xml", "likelihood.json", "onnx.json", "training.json",
-        "transform.safetensors", "weights.safetensors",
+        "README.md", "config.json", "generator.onnx", "geometry.csv", "geometry.xml", "likelihood.json", "onnx.json", "optimisation.json",
+        "optimisation.md", "optimisation.png", "training.json", "transform.safetensors", "variant.json", "variant.onnx",
+        "weights.safetensors",
     ),
 )  # fmt: skip
 REPORT = ResultKind("validation report", ("metrics.json", "plots/*.png", "report.html", "summary.md", "tables.csv"))

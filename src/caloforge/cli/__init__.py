@@ -4,12 +4,25 @@ One file for each group of commands; each command imports the heavy libraries (t
 needs itself, so that ``caloforge --help`` answers at once.
 """
 
-from caloforge.cli import ablation, cluster, kubeflow, public, serving, showers, simulation, sources, training, whole
+from caloforge.cli import (
+    ablation,
+    cluster,
+    inference,
+    kubeflow,
+    public,
+    serving,
+    showers,
+    simulation,
+    sources,
+    training,
+    whole,
+)
 from caloforge.cli.group import main
 
 __all__ = [
     "ablation",
     "cluster",
+    "inference",
     "kubeflow",
     "main",
     "public",

@@ -38,7 +38,7 @@ def demo(output: Path, seed: int) -> None:
     stop_on_sigterm()
     with as_file(files("caloforge") / "data" / "demo_showers.hdf5") as data:
         # The preset's steps take less than this on two slow cores; a slower machine stops at the limit.
-        _summarise(run_local(data, output, settings=PipelineSettings(seed=seed, max_minutes=5)))
+        _summarise(run_local(data, output, settings=PipelineSettings(seed=seed, max_minutes=5, optimise=None)))
 
 
 @main.command(

@@ -26,7 +26,7 @@ QUICK = {
     "model": {"network": {"width": 16, "blocks": 1}},
 }
 SECRET = "planted-secret-0123456789"
-SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUICK), "cache": False}
+SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUICK), "cache": False, "optimise": None}
 
 
 def _wait_for_checkpoints(output: Path, process: subprocess.Popen[bytes]) -> None:
@@ -44,7 +44,8 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:1/{SECRET}")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     output, settings = tmp_path / "run", tmp_path / "settings.yaml"
-    settings.write_text(yaml.safe_dump(SETTINGS))
+    values = {**SETTINGS, "optimise": {"sizes": [1, 10]}}
+    settings.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-P", "-m", "caloforge", "run", "--data", small_showers, "-o", output]
     # A folder called caloforge in the current directory must not be taken for the package.
     (tmp_path / "caloforge").mkdir()
@@ -53,7 +54,7 @@ def test_a_killed_run_goes_on_and_leaves_everything(
         os.kill(process.pid, signal.SIGKILL)
 
     with caplog.at_level("INFO", logger="caloforge"):
-        result = run_local(small_showers, output, settings=PipelineSettings.parse(SETTINGS, where="test"))
+        result = run_local(small_showers, output, settings=PipelineSettings.parse(values, where="test"))
     assert "preprocess: kept from an earlier run" in caplog.messages
     assert "preprocess: started" not in caplog.messages
     assert not [message for message in caplog.messages if "executor_input" in message or "\x1b" in message]
@@ -67,6 +68,7 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     assert winner in (output / "overview.html").read_text()
     assert read_json(output / "bundle" / "config.json")["family"] == winner
     assert (output / "bundle" / "generator.onnx").is_file()
+    assert read_json(output / "optimised" / "optimisation.json")["family"] == winner
     for family in FAMILIES:
         assert read_json(output / "bundles" / family / "config.json")["family"] == family
         generated = open_showers(output / "generated" / f"{family}.hdf5")

@@ -1,0 +1,80 @@
+"""The fastest way to run a generator: optimise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from caloforge.cli.group import main
+from caloforge.cli.inputs import fetch_input, stop_on_sigterm
+from caloforge.cli.options import (
+    PATH,
+    Finite,
+    bundle_option,
+    data_option,
+    geometry_option,
+    output_option,
+    overwrite_option,
+    seed_option,
+)
+from caloforge.errors import InputError
+from caloforge.outputs import check_folder
+
+
+def _sizes(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    """Return the numbers of a list."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 100_000 for part in parts):
+        raise InputError(f"--sizes {text!r}: expected numbers of showers from 1 to 100000, such as 1,10,100")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+sizes_option = click.option(
+    "--sizes", default="1,10,100,1000", show_default=True, callback=_sizes, help="Showers asked for at once."
+)
+
+
+@main.command(example="caloforge optimise --bundle bundle --data showers.hdf5 --prepared prepared -o optimised")
+@bundle_option
+@data_option
+@geometry_option
+@click.option(
+    "--prepared", type=PATH, help="Folder that `caloforge preprocess` wrote: its validation split judges; without it "
+    "half of the file does, which the generator must not have been trained on.",
+)  # fmt: skip
+@sizes_option
+@click.option(
+    "--tolerance", type=Finite(min=0), default=2, show_default=True,
+    help="How much worse than in float32 a figure may be, in its statistical errors.",
+)  # fmt: skip
+@click.option("--compiled", is_flag=True, help="Try PyTorch's compiler too, which takes a minute or more.")
+@seed_option
+@output_option("Bundle")
+@overwrite_option
+def optimise(
+    bundle: Path,
+    data: str,
+    geometry: str | None,
+    prepared: Path | None,
+    sizes: tuple[int, ...],
+    tolerance: float,
+    compiled: bool,
+    seed: int,
+    output: Path,
+    overwrite: bool,
+) -> None:
+    """Measure what this machine can run a generator as, and keep the fastest that is not worse."""
+    from caloforge.result_kinds import BUNDLE
+
+    check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
+    from caloforge.tuning.inference.optimise import optimise as optimise_bundle
+    from caloforge.tuning.inference.optimise import two_samples
+    from caloforge.tuning.inference.record import OptimiseSettings
+    from caloforge.tuning.inference.report import table
+
+    stop_on_sigterm()
+    settings = OptimiseSettings(sizes=sizes, tolerance=tolerance, compiled=compiled)
+    reference, other = two_samples(fetch_input(data).path, prepared, geometry=geometry, seed=seed)
+    found = optimise_bundle(bundle, reference, other, output, settings=settings, seed=seed, overwrite=overwrite)
+    click.echo(table(found))

@@ -1,0 +1,99 @@
+"""A bundle runs as the variant that it was given, and as itself where that cannot be."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caloforge.errors import InputError
+from caloforge.files import write_json
+from caloforge.models.bundle import load_bundle, read_bundle_config, seal_bundle
+from caloforge.models.engines.variant import VARIANT_FILE, EngineUnavailable, Variant
+from caloforge.models.export import export
+from caloforge.models.registries import ENGINES
+from caloforge.showers import Conditions
+
+FEW = Conditions(np.geomspace(2e3, 5e4, 5))
+ONNX = Variant(name="graph", engine="onnxruntime", graph="generator.onnx", threads=1)
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    export(tiny_bundle, folder)
+    return folder
+
+
+def _with(bundle: Path, folder: Path, variant: dict[str, object]) -> Path:
+    """Copy a bundle and give it a variant."""
+    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns(".*"))
+    write_json(folder / VARIANT_FILE, variant)
+    content = json.loads((folder / "config.json").read_text())
+    seal_bundle(folder, {key: value for key, value in content.items() if key != "files"})
+    return folder
+
+
+def test_a_bundle_draws_the_same_showers_with_its_variant(exported: Path, tmp_path: Path) -> None:
+    bundle = _with(exported, tmp_path / "bundle", ONNX.model_dump(mode="json"))
+    generator, plain = load_bundle(bundle), load_bundle(bundle, variant=False)
+    assert (generator.variant, plain.variant.engine) == (ONNX, "pytorch")
+    ours, theirs = generator.sample(FEW, seed=3), plain.sample(FEW, seed=3)
+    assert np.abs(ours - theirs).max() < 1e-4 * theirs.sum(1).max()
+    assert not np.array_equal(ours, theirs)  # another library computes them
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"provider": "TensorrtExecutionProvider"}, "this ONNX Runtime has no TensorrtExecutionProvider"),
+        ({"device": "cuda"}, "is for cuda, not for cpu"),
+        ({"engine": "pytorch", "precision": "int8"}, "PyTorch has no generator in int8"),
+    ],
+)
+def test_what_this_machine_cannot_run_is_said_and_pytorch_draws(
+    exported: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, changed: dict[str, str], reason: str
+) -> None:
+    bundle = _with(exported, tmp_path / "bundle", {**ONNX.model_dump(mode="json"), **changed})
+    generator = load_bundle(bundle)
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert reason in line
+    assert line.endswith("PyTorch draws the showers instead, in float32")
+    assert np.array_equal(generator.sample(FEW, seed=3), load_bundle(exported).sample(FEW, seed=3))
+
+
+def test_a_graph_that_no_library_can_load_is_said(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "generator.onnx").write_bytes(b"no graph")
+    with pytest.raises(EngineUnavailable, match=r"ONNX Runtime cannot load generator\.onnx"):
+        load_bundle(exported).run_as(ONNX, tmp_path)
+
+
+def test_a_variant_whose_file_was_changed_is_refused(exported: Path, tmp_path: Path) -> None:
+    bundle = _with(exported, tmp_path / "bundle", ONNX.model_dump(mode="json"))
+    content = bytearray((bundle / "generator.onnx").read_bytes())
+    content[-1] ^= 1
+    (bundle / "generator.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"generator\.onnx: differs from what the bundle was saved with"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("graph", ["../generator.onnx", "/etc/passwd", "other.onnx"])
+def test_a_graph_outside_the_bundle_is_refused(exported: Path, tmp_path: Path, graph: str) -> None:
+    bundle = _with(exported, tmp_path / "bundle", {**ONNX.model_dump(mode="json"), "graph": graph})
+    with pytest.raises(InputError, match=r"variant\.json: graph: .* is no file of the bundle"):
+        load_bundle(bundle)
+
+
+def test_a_variant_with_an_unknown_key_or_engine_is_refused(exported: Path, tmp_path: Path) -> None:
+    bundle = _with(exported, tmp_path / "a", {**ONNX.model_dump(mode="json"), "code": "1"})
+    with pytest.raises(InputError, match=r"variant\.json: unknown key 'code'|variant\.json: .*code"):
+        load_bundle(bundle)
+    bundle = _with(exported, tmp_path / "b", {**ONNX.model_dump(mode="json"), "engine": "abacus"})
+    with pytest.raises(InputError, match=r"unknown engine 'abacus'"):
+        load_bundle(bundle)
+    assert "variant.json" in read_bundle_config(bundle)["files"]
+
+
+def test_the_engines_are_a_registry() -> None:
+    assert set(ENGINES) == {"pytorch", "onnxruntime"}

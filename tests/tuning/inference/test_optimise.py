@@ -1,0 +1,132 @@
+"""The measurement itself, on a small generator."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caloforge.errors import InputError
+from caloforge.models.bundle import load_bundle, read_bundle_config
+from caloforge.models.engines.variant import EngineUnavailable, Variant
+from caloforge.models.export import export
+from caloforge.preprocessing.prepared import open_split
+from caloforge.showers import Conditions, open_showers
+from caloforge.tuning.inference.graphs import quantised_dynamic, quantised_static
+from caloforge.tuning.inference.optimise import optimise, two_samples
+from caloforge.tuning.inference.record import Optimisation, OptimiseSettings
+from caloforge.tuning.inference.stopwatch import running
+
+FEW = Conditions(np.geomspace(2e3, 5e4, 5))
+
+
+@pytest.fixture(scope="module")
+def optimised(
+    tiny_bundle: Path, small_showers: Path, small_prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("optimised") / "bundle"
+    reference, other = two_samples(small_showers, small_prepared)
+    optimise(tiny_bundle, reference, other, folder, settings=OptimiseSettings(sizes=(1, 20), tolerance=3), seed=1)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_choice_is_in_the_bundle_with_its_reasons(optimised: Path) -> None:
+    found = Optimisation.model_validate_json((optimised / "optimisation.json").read_text())
+    assert found.candidates[0].variant.name == "PyTorch fp32"
+    assert found.winner.variant.name == found.chosen
+    assert {one.variant.engine for one in found.candidates} == {"pytorch", "onnxruntime"}
+    assert {"fp32", "int8"} <= {one.variant.precision for one in found.candidates}
+    for one in found.candidates:
+        assert set(one.ms) == {1, 20} or one.refused
+        if one.fidelity is not None:
+            assert one.peak_mb > 50
+            assert one.graph_mb > 0.01
+            assert one.load_seconds > 0
+    assert found.winner.speed == max(one.speed for one in found.candidates if not one.refused)
+    table = (optimised / "optimisation.md").read_text()
+    assert f"**{found.chosen}**" in table
+    assert "Geant4 itself" in table
+    assert (optimised / "optimisation.png").read_bytes().startswith(b"\x89PNG")
+    assert (optimised / "variant.json").is_file() == (found.chosen != "PyTorch fp32")
+    assert found.provenance["inputs"]["showers"]["sha256"]
+
+
+@pytest.mark.slow
+def test_an_optimised_bundle_makes_the_showers_of_the_generator(optimised: Path, tiny_bundle: Path) -> None:
+    ours, theirs = load_bundle(optimised).sample(FEW, seed=2), load_bundle(tiny_bundle).sample(FEW, seed=2)
+    assert np.abs(ours - theirs).max() < 0.05 * theirs.sum(1).max()
+    assert set(read_bundle_config(optimised)["files"]) >= {"optimisation.json", "generator.onnx"}
+
+
+@pytest.mark.slow
+def test_a_process_tells_what_it_cannot_do(tiny_bundle: Path, tmp_path: Path) -> None:
+    missing = Variant(name="missing", engine="onnxruntime", graph="none.onnx")
+    told = pytest.raises(EngineUnavailable, match=r"missing: .*cannot load none\.onnx")
+    with running(tiny_bundle, missing, tmp_path) as runner, told:
+        runner.start(FEW)
+    with running(tiny_bundle, Variant(name="plain"), tmp_path) as runner:
+        runner.start(FEW)
+        assert np.array_equal(runner.draw(5, 2), load_bundle(tiny_bundle).sample(FEW, seed=2))
+        assert runner.seconds(1) > 0
+
+
+def test_graphs_in_eight_bits_are_smaller_and_others(tiny_bundle: Path, tmp_path: Path) -> None:
+    export(tiny_bundle, tmp_path / "bundle")
+    graph = tmp_path / "bundle" / "generator.onnx"
+    generator = load_bundle(tiny_bundle)
+    feeds = [
+        {"incident_energy": np.full((8, 1), 1e4, np.float32), "noise": np.random.default_rng(i).normal(
+            size=(8, generator.network.noise_features)).astype(np.float32)} for i in range(3)
+    ]  # fmt: skip
+    plain = generator.sample(FEW, seed=2)
+    for name, write in {"dynamic": quantised_dynamic, "static": quantised_static}.items():
+        write(graph, tmp_path / f"{name}.onnx", *([feeds] if name == "static" else []))
+        variant = Variant(name=name, engine="onnxruntime", graph=f"{name}.onnx", precision="int8")
+        generator.run_as(variant, tmp_path)
+        showers = generator.sample(FEW, seed=2)
+        assert np.isfinite(showers).all()
+        assert 1e-6 < np.abs(showers - plain).max() / plain.sum(1).max() < 0.2
+
+
+def test_a_graph_without_matrices_cannot_be_quantised(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negative", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "a.onnx")
+    with pytest.raises(EngineUnavailable, match="no matrix product"):
+        quantised_dynamic(tmp_path / "a.onnx", tmp_path / "b.onnx")
+
+
+def test_few_or_foreign_showers_are_refused_before_anything_is_measured(
+    tiny_bundle: Path, small_showers: Path, small_prepared: Path, tmp_path: Path
+) -> None:
+    showers = open_split(small_showers, small_prepared, "validation")
+    with pytest.raises(InputError, match=r"10 showers to judge by; 50 or more are needed"):
+        optimise(tiny_bundle, showers.select(range(10)), showers, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_with_other_files_is_refused(
+    tiny_bundle: Path, small_showers: Path, small_prepared: Path, tmp_path: Path
+) -> None:
+    shutil.copy(small_showers, tmp_path / "mine.hdf5")
+    reference, other = two_samples(small_showers, small_prepared)
+    with pytest.raises(InputError, match=r"mine\.hdf5"):
+        optimise(tiny_bundle, reference, other, tmp_path)
+
+
+def test_without_prepared_data_a_file_is_halved(small_showers: Path) -> None:
+    reference, other = two_samples(small_showers, None, seed=3)
+    assert len(reference) == len(other) == 150
+    assert not set(reference.rows) & set(other.rows)
+    assert len(open_showers(small_showers)) == 300
+
+
+@pytest.mark.slow
+def test_the_record_survives_json(optimised: Path) -> None:
+    text = (optimised / "optimisation.json").read_text()
+    assert json.loads(Optimisation.model_validate_json(text).model_dump_json()) == json.loads(text)

@@ -1,0 +1,143 @@
+"""A candidate in a process of its own, that loads it, draws with it when told, and says what that took."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.models.engines.variant import EngineUnavailable, Variant
+from caloforge.showers import Conditions
+
+_PRELOADED = ["caloforge.models.bundle", "caloforge.models.families.tree", "onnxruntime"]
+"""Imported once, in the process that the others branch off from: a start then takes no time."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a candidate's start took.
+
+    Attributes:
+        load_seconds: until it could draw.
+        first_seconds: of the first shower.
+    """
+
+    load_seconds: float
+    first_seconds: float
+
+
+class Runner:
+    """A candidate that runs elsewhere; made by :func:`running`."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        """Talk to a process through a pipe."""
+        self._connection, self._name = connection, name
+
+    def ask(self, what: str, *arguments: Any) -> Any:
+        """Have the process do something and return what it answers.
+
+        Raises:
+            EngineUnavailable: it cannot, or is gone.
+        """
+        try:
+            self._connection.send((what, arguments))
+            fine, answer = self._connection.recv()
+        except (EOFError, OSError):
+            raise EngineUnavailable(f"{self._name}: its process ended; was there enough memory?") from None
+        if not fine:
+            raise EngineUnavailable(f"{self._name}: {answer}")
+        return answer
+
+    def start(self, conditions: Conditions) -> Started:
+        """Load the candidate and draw the first shower."""
+        return Started(*self.ask("start", conditions))
+
+    def seconds(self, n: int) -> float:
+        """Return how long n showers take."""
+        return float(self.ask("seconds", n))
+
+    def draw(self, n: int, seed: int, batch_size: int | None = None) -> NDArray[np.float32]:
+        """Return the first n showers, (n, V) MeV."""
+        showers: NDArray[np.float32] = self.ask("draw", n, seed, batch_size)
+        return showers
+
+    def peak_megabytes(self) -> float:
+        """Return the most memory that the process has had so far."""
+        return float(self.ask("peak"))
+
+
+@contextmanager
+def running(bundle: Path, variant: Variant, folder: Path) -> Iterator[Runner]:
+    """Start a process for a candidate, which ends with the block.
+
+    Args:
+        bundle: the generator.
+        variant: how it is run.
+        folder: where its graph lies.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, bundle, variant, folder), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield Runner(ours, variant.name)
+    finally:
+        ours.close()
+        process.join(10)
+        process.kill()
+
+
+class _Server:
+    """What the process does."""
+
+    def __init__(self, bundle: Path, variant: Variant, folder: Path) -> None:
+        self._bundle, self._variant, self._folder = bundle, variant, folder
+
+    def start(self, conditions: Conditions) -> tuple[float, float]:
+        from caloforge.models.bundle import load_bundle
+
+        began = time.perf_counter()
+        self._generator = load_bundle(self._bundle, device=self._variant.device, variant=False)
+        self._generator.run_as(self._variant, self._folder)
+        loaded = time.perf_counter()
+        self._conditions = conditions
+        self.draw(1, 0)
+        return loaded - began, time.perf_counter() - loaded
+
+    def draw(self, n: int, seed: int, batch_size: int | None = None) -> NDArray[np.float32]:
+        return self._generator.sample(self._conditions.take(slice(0, n)), seed=seed, batch_size=batch_size)
+
+    def seconds(self, n: int) -> float:
+        began = time.perf_counter()
+        self.draw(n, 1)
+        return time.perf_counter() - began
+
+    def peak(self) -> float:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _serve(connection: Connection, bundle: Path, variant: Variant, folder: Path) -> None:
+    server = _Server(bundle, variant, folder)
+    while True:
+        try:
+            what, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = True, getattr(server, what)(*arguments)
+        except Exception as error:  # noqa: BLE001  it is told to the one who asked
+            answer = False, (str(error).splitlines() or [type(error).__name__])[0]
+        connection.send(answer)
