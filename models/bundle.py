@@ -25,7 +25,7 @@ from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import GEOMETRY_FILES, Geometry, stored_geometry, write_geometry
 from caloforge.markdown import code, plain
 from caloforge.models.configuration import FamilyConfig
-from caloforge.models.engines.variant import PLAIN, VARIANT_FILE, VARIANT_GRAPH, Draw, EngineUnavailable, Variant
+from caloforge.models.engines.variant import PLAIN, VARIANT_FILE, Draw, EngineUnavailable, Variant
 from caloforge.models.family import DataSpec, Family
 from caloforge.models.registries import ENGINES, FAMILIES
 from caloforge.names import inside
