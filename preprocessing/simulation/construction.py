@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.preprocessing.simulation.beam import Shot
-from caloforge.preprocessing.simulation.detector import Barrel, Detector, Planar, Slab
+from caloforge.preprocessing.simulation.detector import Barrel, Detector, Fibres, Planar, Slab
 from caloforge.preprocessing.simulation.geant4 import ELECTROMAGNETIC_LIST
 from caloforge.preprocessing.simulation.readout import direction
 
@@ -53,7 +53,10 @@ class Construction(g4.G4VUserDetectorConstruction):
             half, depth = volume.half_width_mm + _AROUND_MM, volume.depth_mm + _AROUND_MM
             world = self._volume(g4.G4Box("world", half, half, depth), _VACUUM)
             placed = self._place(world, None)
-            self._sandwich(volume, world, self._plate)
+            if isinstance(volume, Fibres):
+                self._grid(volume, world)
+            else:
+                self._sandwich(volume, world, self._plate)
         return placed
 
     def ConstructSDandField(self) -> None:
@@ -80,6 +83,23 @@ class Construction(g4.G4VUserDetectorConstruction):
                     if one.sensitive or one.material != fill:
                         self._slab(one, group, slab(one.material, volume, start, start + one.mm), middle)
                     start += one.mm
+
+    def _grid(self, volume: Fibres, world: Any) -> None:
+        pitch, n, half_length = volume.pitch_mm, volume.columns, volume.length_mm / 2
+        half = n * pitch / 2
+        block = self._volume(g4.G4Box("block", half, half, half_length), volume.fill)
+        self._place(block, world, half_length)
+        column = self._volume(g4.G4Box("column", pitch / 2, half, half_length), volume.fill)
+        self._keep(g4.G4PVReplica("", column, block, g4.kXAxis, n, pitch))
+        unit = self._volume(g4.G4Box("unit", pitch / 2, pitch / 2, half_length), volume.fill)
+        self._keep(g4.G4PVReplica("", unit, column, g4.kYAxis, n, pitch))
+        around = unit
+        for rod in volume.rods:
+            made = self._volume(g4.G4Tubs("rod", 0.0, rod.radius_mm, half_length, 0.0, 2 * math.pi), rod.material)
+            self._place(made, around)
+            if rod.sensitive:
+                self._sensitive.append(made)
+            around = made
 
     def _slab(self, slab: Slab, group: Any, shape: tuple[Any, float], middle: float) -> None:
         solid, place = shape
@@ -170,7 +190,8 @@ class Gun(g4.G4VUserPrimaryGeneratorAction):
         volume = self._detector.volume
         start: tuple[float, ...] = (0.0, 0.0, 0.0)
         if not isinstance(volume, Barrel):
-            start = tuple(a - _BEFORE_MM * b for a, b in zip(volume.entry(heading), heading, strict=True))
+            entry = volume.entry(heading, shot.spot)
+            start = tuple(a - _BEFORE_MM * b for a, b in zip(entry, heading, strict=True))
         self._gun.SetParticleByName(shot.particle)
         self._gun.SetParticleEnergy(shot.energy)
         self._gun.SetParticlePosition(g4.G4ThreeVector(*start))

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
-from caloforge.preprocessing.simulation.readout import Mesh
+from caloforge.preprocessing.simulation.readout import Cells, FloatArray, Mesh
 from caloforge.yaml_file import parse_yaml, read_yaml
 
 Material = Annotated[str, Field(pattern=r"^G4_[A-Za-z0-9_-]+$")]
 """Name of a material in Geant4's own list (NIST)."""
 
 Millimetres = Annotated[float, Field(gt=0, le=1e6)]
+
+
+_MOST_COLUMNS = 10_000
 
 
 class Slab(Config):
@@ -52,6 +57,10 @@ class Sandwich(Config):
             raise PydanticCustomError("no_sensitive", "period: no slab is sensitive; mark one with sensitive: true")
         return self
 
+    def read_out(self, points: FloatArray) -> FloatArray:
+        """Return where the deposits at some points, (n, 3) mm, are read out: there."""
+        return points
+
     @property
     def depth_mm(self) -> float:
         """From the front to the back."""
@@ -71,8 +80,8 @@ class Barrel(Sandwich):
 
     normal_theta: ClassVar[float] = math.pi / 2
 
-    def entry(self, direction: tuple[float, float, float]) -> tuple[float, float, float]:
-        """Return where a particle from the origin enters, mm."""
+    def entry(self, direction: tuple[float, float, float], spot: tuple[float, ...]) -> tuple[float, float, float]:
+        """Return where a particle from the origin enters, mm; it makes no use of ``spot``."""
         x, y, z = direction
         path = self.inner_radius_mm / max(math.hypot(x, y), 1e-12)
         return (path * x, path * y, path * z)
@@ -105,8 +114,8 @@ class Plane(Config):
 
     normal_theta: ClassVar[float] = 0.0
 
-    def entry(self, direction: tuple[float, float, float]) -> tuple[float, float, float]:
-        """Return where a particle enters, mm."""
+    def entry(self, direction: tuple[float, float, float], spot: tuple[float, ...]) -> tuple[float, float, float]:
+        """Return where a particle enters, mm; it makes no use of ``spot``."""
         return (0.0, 0.0, 0.0)
 
     def too_far(self, theta: float, depth_mm: float, radius_mm: float) -> str:
@@ -125,7 +134,77 @@ class Planar(Sandwich, Plane):
     """Slabs across the beam axis."""
 
 
-_VOLUMES = ("barrel", "planar")
+class Rod(Config):
+    """A cylinder along the beam axis.
+
+    Attributes:
+        material: what it is made of.
+        radius_mm: its radius.
+        sensitive: whether what is deposited in it is read out.
+    """
+
+    material: Material
+    radius_mm: Millimetres
+    sensitive: bool = False
+
+
+class Fibres(Plane):
+    """A block of fibres along the beam axis, in a square grid.
+
+    A particle enters somewhere in the unit of the grid around the origin, as one of a beam that is wider than it: always
+    at the same place it would always, or never, hit a fibre.
+
+    Attributes:
+        length_mm: from the front to the back.
+        pitch_mm: from fibre to fibre.
+        fill: what is between the outermost rods.
+        rods: cylinders in each other, the outermost first: a tube and the fibre in it, for example.
+    """
+
+    length_mm: Millimetres
+    pitch_mm: Millimetres
+    fill: Material
+    rods: tuple[Rod, ...] = Field(min_length=1, max_length=10)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        radii = [self.pitch_mm / 2, *(rod.radius_mm for rod in self.rods)]
+        text = ""
+        if any(inner > outer for outer, inner in pairwise(radii)):
+            text = f"rods: expected radii that fall, the first at most half of the pitch, got {radii[1:]}"
+        elif not any(rod.sensitive for rod in self.rods):
+            text = "rods: none is sensitive; mark one with sensitive: true"
+        elif not 1 <= self.columns <= _MOST_COLUMNS:
+            text = f"half_width_mm: {self.columns} fibres side by side; expected 1 to {_MOST_COLUMNS}"
+        if text:
+            raise PydanticCustomError("fibres", "{text}", {"text": text})
+        return self
+
+    @property
+    def depth_mm(self) -> float:
+        """From the front to the back."""
+        return self.length_mm
+
+    @property
+    def columns(self) -> int:
+        """Number of fibres side by side, along x and along y."""
+        return int(2 * self.half_width_mm / self.pitch_mm + 1e-9)
+
+    def entry(self, direction: tuple[float, float, float], spot: tuple[float, ...]) -> tuple[float, float, float]:
+        """Return where a particle enters, mm; ``spot`` as of :class:`~caloforge.preprocessing.simulation.beam.Shot`."""
+        return ((spot[0] - 0.5) * self.pitch_mm, (spot[1] - 0.5) * self.pitch_mm, 0.0)
+
+    def read_out(self, points: FloatArray) -> FloatArray:
+        """Return where the deposits at some points, (n, 3) mm, are read out: in the middle of their fibre."""
+        half = self.columns / 2
+        found = points.copy()
+        found[:, :2] = (np.floor(points[:, :2] / self.pitch_mm + half) - half + 0.5) * self.pitch_mm
+        return found
+
+
+_VOLUMES, _READOUTS = ("barrel", "planar", "fibres"), ("mesh", "cells")
+
+Volume = Barrel | Planar | Fibres
 
 
 class Detector(Config):
@@ -134,7 +213,9 @@ class Detector(Config):
     Attributes:
         barrel: what it is made of, if it is a barrel.
         planar: what it is made of, if it is a stack of planes.
-        mesh: how it is read out.
+        fibres: what it is made of, if it is a block of fibres.
+        mesh: how it is read out, if that is in cylinders around the particle's path.
+        cells: how it is read out, if that is in cells of its own.
         cut_mm: production cut of Geant4: secondaries of less range are not tracked.
         scale: by which deposits are multiplied; 1 / sampling fraction where showers are to add up to the incident energy.
         threshold_mev: deposits in a voxel below it become 0, before ``scale``.
@@ -142,33 +223,40 @@ class Detector(Config):
 
     barrel: Barrel | None = None
     planar: Planar | None = None
-    mesh: Mesh
+    fibres: Fibres | None = None
+    mesh: Mesh | None = None
+    cells: Cells | None = None
     cut_mm: Millimetres = 0.7
     scale: float = Field(default=1.0, gt=0, le=1e6)
     threshold_mev: float = Field(default=5e-4, gt=0, le=1e3)
 
     @model_validator(mode="after")
     def _holds_a_shower(self) -> Self:
-        if len(given := [name for name in _VOLUMES if getattr(self, name) is not None]) != 1:
-            text = f"expected one of {', '.join(_VOLUMES)}, got {' and '.join(given) or 'none'}"
-            raise PydanticCustomError("volumes", "{text}", {"text": text})
-        if why := self.volume.too_far(self.volume.normal_theta, self.readout.depth_mm, self.readout.radius_mm):
-            raise PydanticCustomError("too_far", "mesh: {why}", {"why": why})
-        if self.readout.depth_mm > self.volume.depth_mm * (1 + 1e-6):
-            text = f"mesh: is {self.readout.depth_mm:g} mm deep, and the calorimeter {self.volume.depth_mm:g} mm"
+        for names in (_VOLUMES, _READOUTS):
+            if len(given := [name for name in names if getattr(self, name) is not None]) != 1:
+                text = f"expected one of {', '.join(names)}, got {' and '.join(given) or 'none'}"
+                raise PydanticCustomError("parts", "{text}", {"text": text})
+        if self.barrel is not None and self.cells is not None:
+            text = "cells: are for what has a front; a barrel is read out in a mesh"
+            raise PydanticCustomError("cells", "{text}", {"text": text})
+        if why := self._too_far(self.volume.normal_theta):
+            raise PydanticCustomError("too_far", "{why}", {"why": f"{'cells' if self.mesh is None else 'mesh'}: {why}"})
+        if self.mesh is not None and self.mesh.depth_mm > self.volume.depth_mm * (1 + 1e-6):
+            text = f"mesh: is {self.mesh.depth_mm:g} mm deep, and the calorimeter {self.volume.depth_mm:g} mm"
             raise PydanticCustomError("too_deep", "{text}", {"text": text})
         return self
 
     @property
-    def volume(self) -> Barrel | Planar:
+    def volume(self) -> Volume:
         """What it is made of."""
-        found: Barrel | Planar = next(volume for name in _VOLUMES if (volume := getattr(self, name)) is not None)
+        found: Volume = next(volume for name in _VOLUMES if (volume := getattr(self, name)) is not None)
         return found
 
     @property
-    def readout(self) -> Mesh:
+    def readout(self) -> Mesh | Cells:
         """How it is read out."""
-        return self.mesh
+        found: Mesh | Cells = next(one for one in (self.mesh, self.cells) if one is not None)
+        return found
 
     def check_theta(self, low: float, high: float) -> None:
         """Refuse polar angles at which a shower would not lie in the calorimeter.
@@ -186,7 +274,11 @@ class Detector(Config):
                 raise InputError(f"theta {theta:.4g}: {why}; from {least:.4f} to {greatest:.4f} rad it holds a shower")
 
     def _too_far(self, theta: float) -> str:
-        return self.volume.too_far(theta, self.readout.depth_mm, self.readout.radius_mm)
+        if self.mesh is not None:
+            return self.volume.too_far(theta, self.mesh.depth_mm, self.mesh.radius_mm)
+        # Cells stay where they are: what is inclined must not leave the calorimeter at its side.
+        straight = theta == self.volume.normal_theta
+        return self.volume.too_far(theta, self.volume.depth_mm, self.readout.radius_mm if straight else 0.0)
 
     def _furthest(self, side: int) -> float:
         """Return the last angle on one side of normal incidence that holds a shower, rad, rounded to the safe side."""

@@ -23,7 +23,7 @@ from caloforge.particles import NAMES
 from caloforge.preprocessing.simulation.beam import Beam, Shot
 from caloforge.preprocessing.simulation.detector import Detector
 from caloforge.preprocessing.simulation.parts import EXTRA, at_work, write_part
-from caloforge.preprocessing.simulation.readout import shower_axes
+from caloforge.preprocessing.simulation.readout import direction, shower_axes
 from caloforge.runner import end_with_runner
 
 logger = logging.getLogger(__name__)
@@ -97,8 +97,9 @@ class Worker:
         assert shot is not None
         steps = self._geant4.deposits()
         deposit, points = steps[:, 0], steps[:, 1:]
-        axes = shower_axes(shot.theta, shot.phi)
-        voxel = detector.readout.voxels(points, np.array(detector.volume.entry(tuple(axes[2]))), axes)
+        axes, volume = shower_axes(shot.theta, shot.phi), detector.volume
+        entry = np.array(volume.entry(direction(shot.theta, shot.phi), shot.spot))
+        voxel = detector.readout.voxels(volume.read_out(points), entry, axes)
         inside = voxel >= 0
         energy = np.bincount(voxel[inside], weights=deposit[inside], minlength=detector.readout.n_voxels)
         energy[energy < detector.threshold_mev] = 0

@@ -150,6 +150,24 @@ def test_what_is_told_to_end_keeps_what_it_has(geant4: str, tmp_path: Path) -> N
     assert len(open_showers(output)) == min(kept, 20)
 
 
+def test_a_block_of_fibres_read_out_as_cells(tmp_path: Path) -> None:
+    block = tmp_path / "block.yaml"
+    block.write_text(
+        "fibres: {length_mm: 300, half_width_mm: 97.5, pitch_mm: 2.5, fill: G4_Fe, rods: "
+        "[{material: G4_POLYSTYRENE, radius_mm: 0.5, sensitive: true}]}\n"
+        "cells: {geometry: focal_h_prototype_2}\n"
+    )
+    output = tmp_path / "block.hdf5"
+    succeeded("--detector", block, "--theta", "0.02:0.06", "--n", 20, "-o", output)
+    showers = open_showers(output)
+    voxels, cells = showers.read(), showers.geometry
+    assert cells.name == "focal_h_prototype_2"
+    mean = voxels.sum(0) / voxels.sum()
+    assert 0.01 < voxels.sum() / showers.conditions.incident_energy.sum() < 0.1
+    assert abs(mean @ cells.eta_of_voxel) < 5
+    assert mean[cells.r_of_voxel < 20].sum() > 0.7, "electrons of less than 1 GeV are no wider"
+
+
 def test_materials_and_lists_that_geant4_does_not_know(thin: Path, tmp_path: Path) -> None:
     output = tmp_path / "no.hdf5"
     wrong = tmp_path / "wrong.yaml"
