@@ -13,6 +13,7 @@ from caloforge.components.generate import generate
 from caloforge.components.optimise import optimise
 from caloforge.components.overview import overview
 from caloforge.components.preprocess import preprocess
+from caloforge.components.simulate import simulate as simulate_showers
 from caloforge.components.train import train
 from caloforge.components.tune import tune
 from caloforge.components.validate import validate
@@ -23,6 +24,7 @@ from caloforge.pipelines.notified import notified
 from caloforge.pipelines.placement import pipeline_config, place
 from caloforge.pipelines.settings import PipelineSettings, Step
 from caloforge.pipelines.version import code_version as installed_version
+from caloforge.preprocessing.simulation.settings import as_json
 
 
 class Results(NamedTuple):
@@ -89,6 +91,13 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         # What every step is told, and what a step is told that fetches the showers.
         common = {"seed": seed, "code_version": version}
         showers: dict[str, Any] = {"data": data, "data_sha256": data_sha256}
+        if settings.simulate is not None:
+            simulated = placed(
+                simulate_showers(
+                    settings=as_json(settings.simulate), checkpoints=settings.checkpoints, **common
+                ), "simulate",
+            )  # fmt: skip
+            showers = {"data": "", "showers": simulated.outputs["showers"]}
         if settings.converts:
             converted = placed(
                 convert_showers(

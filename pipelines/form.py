@@ -7,7 +7,11 @@ from typing import Any
 
 from caloforge.pipelines.settings import PipelineSettings
 
-OPTIONAL: Mapping[str, str] = {"tune_trials": "tuning: {trials: 20}", "deploy": "deploy: NAME"}
+OPTIONAL: Mapping[str, str] = {
+    "tune_trials": "tuning: {trials: 20}",
+    "deploy": "deploy: NAME",
+    **dict.fromkeys(("data", "data_sha256", "geometry"), "data, and without simulate"),
+}
 """Parameters that a pipeline has only if the settings say what follows."""
 
 
@@ -18,6 +22,7 @@ _NAMED = ("families", "preset", "protocol")
 def unused(settings: PipelineSettings) -> list[str]:
     """Return the parameters that the pipeline of these settings has no use for."""
     used = {"tune_trials": settings.tuning.trials > 0, "deploy": bool(settings.deploy)}
+    used |= dict.fromkeys(("data", "data_sha256", "geometry"), settings.simulate is None)
     return [name for name in OPTIONAL if not used[name]]
 
 

@@ -18,12 +18,14 @@ from caloforge.pipelines.early import check_overrides, check_search
 from caloforge.place import TRAIN_BACKENDS, TrainBackend, place
 from caloforge.pods import Pod, SecretKey, cpu_limit, refuse_secrets
 from caloforge.preprocessing.prepare import PrepareSettings
+from caloforge.preprocessing.simulation.settings import SimulateSettings
 from caloforge.serving.inference_service import ServiceSettings, check_service_name
 from caloforge.tuning.inference.record import OptimiseSettings
 from caloforge.tuning.settings import TuneSettings
 from caloforge.validation.registries import PROTOCOLS
 
 Step = Literal[
+    "simulate",
     "convert",
     "preprocess",
     "tune",
@@ -118,6 +120,9 @@ class PipelineSettings(Config):
         data: default of the pipeline's parameter ``data``, the address of the shower file; or addresses of several
             files, which the step ``convert`` makes one of.
         test: addresses of showers that generators are judged on, in place of a part of ``data``; ``convert`` adds them.
+        simulate: showers that Geant4 makes at the begin of the run, in place of ``data``, e.g.
+            ``{detector: siw, beam: {energy: [1000, 100000]}, n: 5000}``; the image needs ``caloforge[geant4]`` and the
+            data sets of Geant4, see docs/simulation.md.
         convert: whether there is that step for one file too: showers of any format (docs/formats.md), or a pattern.
         fetch_cache: claim on which fetched shower files are kept, e.g. ``{claim: caloforge-fetched}``; none without it.
         families: generator families to train.
@@ -156,6 +161,7 @@ class PipelineSettings(Config):
     code_version: str = ""
     data: str | tuple[str, ...] = ""
     test: tuple[str, ...] = ()
+    simulate: SimulateSettings | None = None
     convert: bool = False
     fetch_cache: FetchCache | None = None
     families: tuple[str, ...] = Field(default=DEFAULT_FAMILIES, min_length=1)
@@ -274,6 +280,13 @@ class PipelineSettings(Config):
             check_search(self.tuning, self.families, self.preset, self.overrides)
         except InputError as error:
             raise PydanticCustomError("refused_later", "{text}", {"text": str(error)}) from None
+        return self
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.simulate is not None and (self.data or self.converts):
+            given = next(name for name in ("data", "test", "convert") if getattr(self, name))
+            raise _refused(f"simulate: makes the showers of the run, and {given} names others; give one of them")
         return self
 
     @property

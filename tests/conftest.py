@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from promises import kept
 
+from caloforge.errors import InputError
 from caloforge.models.configuration import TrainingRequest
 from caloforge.models.training.train import train
 from caloforge.preprocessing.prepare import prepare
+from caloforge.preprocessing.simulation.geant4 import check_binding, data_environment
 from caloforge.showers import Showers, open_showers, write_showers
 
 QUICK = {
@@ -76,3 +78,28 @@ def tiny_bundle(small_showers: Path, small_prepared: Path, tmp_path_factory: pyt
         )
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def geant4(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Version of the binding; tests that need it are skipped where it or G4LEDATA is missing."""
+    try:
+        found = check_binding()
+        data_environment("em", tmp_path_factory.mktemp("no-data"))
+    except InputError as error:
+        pytest.skip(str(error))
+    return found
+
+
+@pytest.fixture
+def thin(tmp_path: Path) -> Path:
+    """A detector that stops showers of 100 MeV, in a file."""
+    path = tmp_path / "thin.yaml"
+    path.write_text(
+        "planar:\n"
+        "  half_width_mm: 200\n"
+        "  periods: 20\n"
+        "  period: [{material: G4_W, mm: 2}, {material: G4_Si, mm: 0.5, sensitive: true}]\n"
+        "mesh: {geometry: thin, layers: 10, layer_mm: 5, n_alpha: 4, rings: 3, ring_mm: 10}\n"
+    )
+    return path

@@ -135,7 +135,7 @@ class Site:
         """Return what the steps of a run, their pods and the server ask for, by name."""
         searches = self.settings.tuning.trials > 0 or bool(self.wanted & {"tune", "search"})
         absent = {
-            "convert": not self.settings.converts, "tune": not searches, "deploy": "deploy" not in self.wanted, "notify": self.settings.webhook is None,
+            "simulate": self.settings.simulate is None, "convert": not self.settings.converts, "tune": not searches, "deploy": "deploy" not in self.wanted, "notify": self.settings.webhook is None,
         }  # fmt: skip
         asking: dict[str, Pod] = {step: self.settings.pod_of(step) for step in STEPS if not absent.get(step)}
         if self.wanted & {"tune", "search"}:

@@ -108,6 +108,7 @@ def run_local(
             "retries": 0,
             "cache": True,
             # The showers are one file already.
+            "simulate": None,
             "data": "",
             "test": (),
             "convert": False,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from caloforge.config import Config
@@ -21,7 +21,11 @@ def _rising(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+def _twice(value: Any) -> Any:
+    return (value, value) if isinstance(value, int | float) else value
+
+
+Range = Annotated[tuple[float, float], BeforeValidator(_twice), AfterValidator(_rising)]
 """Least and greatest value; twice the same for a fixed one."""
 
 

@@ -6,7 +6,7 @@ import math
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -245,6 +245,10 @@ class Detector(Config):
             text = f"mesh: is {self.mesh.depth_mm:g} mm deep, and the calorimeter {self.volume.depth_mm:g} mm"
             raise PydanticCustomError("too_deep", "{text}", {"text": text})
         return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the description as plain values, without what it has not."""
+        return self.model_dump(mode="json", exclude_none=True)
 
     @property
     def volume(self) -> Volume:

@@ -86,7 +86,9 @@ class SimulationFailed(RuntimeError):
     """Geant4 failed."""
 
 
-def simulate(simulation: Simulation, output: Path, *, processes: int = 1, name: str = "") -> dict[str, float]:
+def simulate(
+    simulation: Simulation, output: Path, *, processes: int = 1, name: str = "", parts: Path | None = None
+) -> dict[str, float]:
     """Simulate showers and write them as CaloChallenge HDF5.
 
     A run that was stopped, by whatever, goes on when it is called again: the showers that were finished are in a folder
@@ -97,6 +99,7 @@ def simulate(simulation: Simulation, output: Path, *, processes: int = 1, name: 
         output: the file to write.
         processes: processes that work side by side.
         name: of the detector, noted in the file.
+        parts: folder for the finished showers while others are not; None: beside the output.
 
     Returns:
         Number of showers, CPU seconds of all and for each GeV.
@@ -111,7 +114,7 @@ def simulate(simulation: Simulation, output: Path, *, processes: int = 1, name: 
     check_file(output)
     simulation.check()
     binding = check_binding()
-    folder = output.with_name(output.name + FOLDER)
+    folder = parts or output.with_name(output.name + FOLDER)
     check_claim(folder, SIMULATION)
     with step("simulate"), scratch_folder() as nothing:
         environment = data_environment(simulation.list, nothing)

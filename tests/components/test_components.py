@@ -23,7 +23,19 @@ from caloforge.showers import open_showers
 from caloforge.source import Source
 from caloforge.validation.report.leaderboard import NoGenerator, leaderboard
 
-NAMES = ("convert", "preprocess", "tune", "train", "generate", "validate", "export", "deploy", "overview", "notify")
+NAMES = (
+    "simulate",
+    "convert",
+    "preprocess",
+    "tune",
+    "train",
+    "generate",
+    "validate",
+    "export",
+    "deploy",
+    "overview",
+    "notify",
+)
 
 
 class _Artifact(SimpleNamespace):
@@ -237,3 +249,21 @@ def test_export_takes_the_winner_and_serves_it(tiny_bundle: Path, tmp_path: Path
     assert exported.metadata["family"] == "vae"
     assert metrics.logged["latency_ms"] > 0
     assert metrics.logged["onnx_max_relative_difference"] < 1e-4
+
+
+def test_a_step_simulates_and_goes_on(geant4: str, thin: Path, tmp_path: Path) -> None:
+    settings = {"detector": str(thin), "beam": {"energy": [50, 200]}, "n": 40}
+    showers, metrics = _Artifact(tmp_path / "showers"), _Artifact(tmp_path / "metrics")
+    kept = str(tmp_path / "kept")
+    (text,) = _component("simulate").python_func(showers, metrics, json.dumps(settings), seed=3, checkpoints=kept)
+    assert len(open_showers(Path(showers.path))) == 40
+    assert metrics.logged["cpu_seconds"] > 0
+    assert showers.metadata["data_address"].startswith("Geant4 11.")
+    assert "e- of 0.05-0.2 GeV" in showers.metadata["data_address"]
+    assert Record.model_validate_json(text).step == "simulate"
+    assert not list((tmp_path / "kept").iterdir())
+    made = {name: _Artifact(tmp_path / name) for name in ("prepared", "quality", "energies", "scalars")}
+    made["metrics"] = made.pop("scalars")
+    settings = json.dumps({"test_fraction": 0.4, "validation_fraction": 0.4, "min_response": 0.001})
+    with pytest.raises(InputError, match="holds only 40 showers"):
+        _component("preprocess").python_func(**made, data="", settings=settings, with_energies=False, showers=showers)

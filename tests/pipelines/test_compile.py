@@ -51,7 +51,7 @@ def _tasks(compiled: str) -> dict[str, Any]:
 def test_the_version_of_the_code_is_in_every_cache_key(compiled: str) -> None:
     sources = {name: task["inputs"]["parameters"].get("code_version") for name, task in _tasks(compiled).items()}
     assert sources.pop("notify") is None  # never cached
-    assert {*sources} == {*STEPS} - {"convert", "notify"}
+    assert {*sources} == {*STEPS} - {"simulate", "convert", "notify"}
     assert {source["runtimeValue"]["constant"] for source in sources.values()} == {"golden"}
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_imported(compiled: str) -> None:
 
 def test_only_what_belongs_to_one_run_is_never_cached(compiled: str) -> None:
     cached = {name for name, task in _tasks(compiled).items() if task["cachingOptions"].get("enableCache")}
-    assert {*STEPS} - cached - {"convert"} == {"deploy", "overview", "notify"}
+    assert {*STEPS} - cached - {"simulate", "convert"} == {"deploy", "overview", "notify"}
 
 
 def _pods(content: dict[str, Any], families: int) -> int:
@@ -245,3 +245,46 @@ def test_showers_that_are_no_one_file_of_ours_are_made_one_first(settings: dict[
         assert "showers" in tasks[name]["inputs"]["artifacts"], name
     compile_pipeline(PipelineSettings(data="a.hdf5"), tmp_path / "b.yaml")
     assert "convert" not in _tasks((tmp_path / "b.yaml").read_text())
+
+
+SIMULATE = {"detector": "siw", "beam": {"particles": ["e-", "gamma"], "energy": [1e3, 1e5]}, "n": 5000}
+
+
+def test_a_run_may_simulate_its_showers(tmp_path: Path) -> None:
+    settings = PipelineSettings.parse({"simulate": SIMULATE, "checkpoints": "/data/kept"}, where="test")
+    compile_pipeline(settings, tmp_path / "a.yaml")
+    tasks = _tasks((tmp_path / "a.yaml").read_text())
+    given = tasks["simulate"]["inputs"]["parameters"]
+    assert json.loads(given["settings"]["runtimeValue"]["constant"])["detector"] == "siw"
+    assert given["checkpoints"]["runtimeValue"]["constant"] == "/data/kept"
+    for name in ("preprocess", "validate"):
+        assert tasks[name]["inputs"]["artifacts"]["showers"]["taskOutputArtifact"]["producerTask"] == "simulate", name
+    assert "showers" in tasks["train"]["inputs"]["artifacts"]
+    content = next(yaml.load_all((tmp_path / "a.yaml").read_text(), Loader=yaml.CSafeLoader))
+    assert not {"data", "data_sha256", "geometry"} & {*content["root"]["inputDefinitions"]["parameters"]}
+
+
+def test_a_detector_of_a_file_goes_along(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    text = yaml.safe_dump({"planar": {"half_width_mm": 90, "periods": 10, "period": [{"material": "G4_Si", "mm": 5.0, "sensitive": True}]}, "mesh": {"geometry": "mine", "layers": 5, "layer_mm": 10, "n_alpha": 4, "rings": 2, "ring_mm": 10}})  # fmt: skip
+    file.write_text(text)
+    settings = PipelineSettings.parse({"simulate": {**SIMULATE, "detector": str(file)}}, where="test")
+    file.unlink()
+    compile_pipeline(settings, tmp_path / "a.yaml")
+    given = _tasks((tmp_path / "a.yaml").read_text())["simulate"]["inputs"]["parameters"]["settings"]
+    assert json.loads(given["runtimeValue"]["constant"])["detector"]["planar"]["half_width_mm"] == 90
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"simulate": SIMULATE, "data": "a.hdf5"}, "makes the showers of the run, and data names others"),
+        ({"simulate": SIMULATE, "convert": True}, "and convert names others"),
+        ({"simulate": {**SIMULATE, "detector": "siww"}}, "did you mean 'siw'"),
+        ({"simulate": {**SIMULATE, "beam": {"energy": 1e4, "theta": 0.1}}}, "it holds a shower"),
+        ({"simulate": {**SIMULATE, "beam": {"energy": 1e4, "thta": 1}}}, "unknown key"),
+    ],
+)
+def test_simulations_that_a_step_would_refuse(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PipelineSettings.parse(settings, where="test")

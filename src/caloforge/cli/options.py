@@ -114,13 +114,13 @@ ca_cert_option = click.option(
 )  # fmt: skip
 
 
-def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def data_option(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
     """Add the option that takes the showers of a command, and the one for where they are fetched."""
     help_text = (
         "Showers of any format (docs/formats.md): a file, a folder, a pattern ('parts/*.h5'), s3://, minio://, https://, "
         "gs://; may be repeated: all are one sample. What is fetched or converted is kept for this command."
     )
-    return showers_option("--data", help_text, required=True, multiple=True)(ca_cert_option(command))  # type: ignore[no-any-return]
+    return showers_option("--data", help_text, required=required, multiple=True)(ca_cert_option(command))  # type: ignore[no-any-return]
 
 
 test_option = showers_option(

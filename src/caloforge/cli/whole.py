@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ def demo(output: Path, seed: int) -> None:
 @main.command(
     example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20"
 )
-@data_option
+@partial(data_option, required=False)
 @test_option
 @geometry_option
 @particle_option
@@ -95,8 +96,15 @@ def run(
     stop_on_sigterm()
     test = test or settings.test
     inputs = paths_of(*data, *test, geometry, settings_file)
-    mark = not is_one_file(data, test)  # what is fetched or converted goes there
+    simulates = settings.simulate is not None and not data
+    if not data and not simulates:
+        raise click.UsageError("Missing option '--data'; or give --settings with simulate.")
+    mark = simulates or not is_one_file(data, test)  # what is fetched, converted or simulated goes there
     claim(output, inputs=inputs, overwrite=overwrite, mark=mark)
+    if settings.simulate is not None and simulates:
+        showers = settings.simulate.run_once(output / "data", seed=settings.seed)
+        _summarise(run_local(showers, output, settings=settings, overwrite=overwrite))
+        return
     showers = one_file(data, output / "data", test=test, geometry=geometry, particle=particle).path
     mesh = open_showers(showers, geometry, particle=particle).geometry if particle else geometry
     _summarise(run_local(showers, output, geometry=mesh, settings=settings, overwrite=overwrite))

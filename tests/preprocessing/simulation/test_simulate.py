@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from caloforge.cli import main
 from caloforge.preprocessing.simulation.geant4 import DATA_SETS
 from caloforge.preprocessing.simulation.parts import parts_of
+from caloforge.preprocessing.simulation.settings import SimulateSettings
 from caloforge.showers import open_showers
 
 pytestmark = pytest.mark.usefixtures("geant4")
@@ -148,6 +149,15 @@ def test_what_is_told_to_end_keeps_what_it_has(geant4: str, tmp_path: Path) -> N
     assert sum(part.count for part in parts_of(folder)) == kept
     succeeded("--detector", "siw", "--n", min(kept, 20), "-o", output)
     assert len(open_showers(output)) == min(kept, 20)
+
+
+def test_a_pipeline_on_this_machine_simulates_once(thin: Path, tmp_path: Path) -> None:
+    settings = SimulateSettings.parse({"detector": str(thin), "beam": {"energy": 100}, "n": 5}, where="simulate")
+    path = settings.run_once(tmp_path / "data", seed=1)
+    stamp = path.stat().st_mtime_ns
+    assert settings.run_once(tmp_path / "data", seed=1).stat().st_mtime_ns == stamp
+    assert settings.run_once(tmp_path / "data", seed=2).stat().st_mtime_ns != stamp
+    assert (open_showers(path).conditions.incident_energy == 100).all()
 
 
 def test_a_block_of_fibres_read_out_as_cells(tmp_path: Path) -> None:
