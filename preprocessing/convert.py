@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.outputs import check_file
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.preprocessing.quality import check_quality, unit_faults
 from caloforge.preprocessing.readers.find import join, open_sources
+from caloforge.preprocessing.readers.reader import ShowerStream
 from caloforge.preprocessing.registries import READERS
 from caloforge.preprocessing.units import wrong_units
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
-from caloforge.showers import TEST_FROM, write_showers
+from caloforge.showers import TEST_FROM, Conditions, VoxelArray, write_showers
 
 logger = logging.getLogger(__name__)
 
@@ -77,14 +81,40 @@ def convert(
 
 
 def inspect(
-    sources: Sequence[Path], *, form: str | None = None, geometry: str | None = None, particle: str | None = None
+    sources: Sequence[Path],
+    *,
+    form: str | None = None,
+    geometry: str | None = None,
+    particle: str | None = None,
+    picture: Path | None = None,
 ) -> dict[str, str]:
-    """Return in words what shower files are, after one pass over them; arguments as of :func:`convert`."""
+    """Return in words what shower files are, after one pass over them.
+
+    Args:
+        sources: as of :func:`convert`, like what follows.
+        form: name of the format.
+        geometry: the mesh.
+        particle: which one.
+        picture: PNG file of the mean shower, to be written.
+
+    Raises:
+        InputError: the sources cannot be read, or the picture not be written.
+    """
+    if picture is not None:
+        check_file(picture, inputs=sources)
     name, stream = open_sources(sources, form=form, geometry=geometry, particle=particle)
+    summed = np.zeros(stream.geometry.n_voxels)
+    if picture is not None:
+        stream = replace(stream, read=partial(_summing, stream, summed))
     settings = PrepareSettings()
     quality = check_quality(stream, threshold=stream.threshold or 0.0, max_response=settings.max_response)
     mesh, conditions = stream.geometry, quality.conditions
     faults = [f"{reason}: {count} of {len(stream)} showers" for reason, count in quality.counts.items() if count]
+    if picture is not None:
+        from caloforge.preprocessing.picture import write_picture
+
+        title = f"Mean of {len(stream)} showers, {stream.files[0].name}, {mesh.name}"
+        write_picture(summed / len(stream), mesh, picture, title=title)
     faults += unit_faults(quality, stream.threshold or 0.0, least_response=settings.min_response)
     units = {"incident_energy": "MeV"}
     return {
@@ -98,6 +128,13 @@ def inspect(
         "response": f"{quality.response[0]:.4f} ± {quality.response[1]:.4f} (E_tot / E_inc, standard deviation)",
         "problems": "; ".join(faults) or "none",
     }
+
+
+def _summing(stream: ShowerStream, summed: NDArray[np.float64]) -> Iterator[tuple[Conditions, VoxelArray]]:
+    """Yield the showers of a stream and add the energies of each voxel, (V,) MeV; what is no number is left out."""
+    for conditions, voxels in stream.pairs():
+        summed += np.nan_to_num(voxels, nan=0, posinf=0, neginf=0).sum(0, dtype=np.float64)
+        yield conditions, voxels
 
 
 def _range(values: np.ndarray[Any, np.dtype[np.float64]], unit: str) -> str:

@@ -32,6 +32,7 @@ PAGES = ("README.md", *(f"docs/{name}" for name in DOCS), *(f"{folder}/README.md
 
 PYTHON = {
     "docs/extending.md": ("test_extending.py", "validation/metrics/test_measure.py", "test_registry.py"),
+    "docs/formats.md": ("test_formats.py",),
     "docs/validation.md": ("validation/metrics/test_measure.py",),
 }
 """Which tests run the Python of which page."""

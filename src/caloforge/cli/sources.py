@@ -9,7 +9,7 @@ import click
 from caloforge.cli.figures import print_figures, say
 from caloforge.cli.group import main
 from caloforge.cli.inputs import fetch_input
-from caloforge.cli.options import ca_cert_option, geometry_option, output_option, particle_option, test_option
+from caloforge.cli.options import PATH, ca_cert_option, geometry_option, output_option, particle_option, test_option
 from caloforge.fetch import paths_of
 from caloforge.outputs import check_file
 from caloforge.preprocessing.registries import READERS
@@ -48,17 +48,21 @@ def convert(
     print_figures(figures, beside=output)
 
 
-@main.command(example="caloforge inspect showers.hdf5")
+@main.command(example="caloforge inspect showers.hdf5 --picture mean.png")
 @sources_argument
 @format_option
 @geometry_option
 @particle_option
+@click.option("--picture", type=PATH, metavar="PNG", help="Draw the mean shower into this file.")
 @ca_cert_option
-def inspect(sources: tuple[str, ...], form: str | None, geometry: str | None, particle: str | None) -> None:
+def inspect(
+    sources: tuple[str, ...], form: str | None, geometry: str | None, particle: str | None, picture: Path | None
+) -> None:
     """Say what shower files are: format, geometry, conditions, occupancy, response, problems."""
     from caloforge.preprocessing.convert import inspect as inspect_showers
     from caloforge.preprocessing.readers.find import expanded
 
     paths = [fetch_input(address).path for source in sources for address in expanded(source)]
-    for name, text in inspect_showers(paths, form=form, geometry=geometry, particle=particle).items():
+    said = inspect_showers(paths, form=form, geometry=geometry, particle=particle, picture=picture)
+    for name, text in said.items():
         say(f"{name + ':':<17}{text}", beside=None)
