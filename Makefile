@@ -5,7 +5,7 @@ OUTPUT ?= caloforge-demo
 BIN := $(VENV)/bin
 FOLDERS := components models pipelines preprocessing serving tuning validation
 
-.PHONY: demo test test-fast mutants lint types constraints image-check image-test
+.PHONY: demo test test-fast mutants onnx-compat lint types constraints image-check image-test
 
 demo: $(VENV)/ready
 	$(BIN)/caloforge demo --output $(OUTPUT)
@@ -21,6 +21,11 @@ test-fast: $(VENV)/ready
 # Breaks lines of the package one by one and says which test notices; minutes.
 mutants: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py
+
+# Runs exported generators in ONNX Runtime 1.16 to the newest, each in an environment of its own; minutes.
+ONNX_COMPAT ?= .onnx-compat
+onnx-compat: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/onnx_compat.py $(ONNX_COMPAT)
 
 lint: $(VENV)/ready .types
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.onnx.errors import UnsupportedOperatorError
 
 from caloforge.conditions import COLUMNS
 from caloforge.domain import as_dict, spread_over
@@ -26,7 +27,7 @@ from caloforge.models.bundle import (
 )
 from caloforge.models.engines.onnx import open_session
 from caloforge.models.engines.variant import Variant
-from caloforge.models.family import OPSET
+from caloforge.models.family import OPSETS
 from caloforge.outputs import check_folder, result_folder
 from caloforge.result_kinds import BUNDLE
 from caloforge.showers import Conditions
@@ -41,7 +42,9 @@ class ExportFailed(RuntimeError):
     """The ONNX file does not make the showers of its generator."""
 
 
-def export(bundle: Path, output: Path, *, steps: int | None = None, overwrite: bool = False) -> dict[str, float]:
+def export(
+    bundle: Path, output: Path, *, steps: int | None = None, opset: int | None = None, overwrite: bool = False
+) -> dict[str, float]:
     """Copy a bundle and add ``generator.onnx``, checked against PyTorch.
 
     The graph's inputs are the conditions, (N, 1) float32 each (``incident_energy`` in MeV, angles in
@@ -52,15 +55,19 @@ def export(bundle: Path, output: Path, *, steps: int | None = None, overwrite: b
         bundle: the generator's folder.
         output: bundle folder to write.
         steps: sampler steps fixed in the graph; None for the family's default.
+        opset: operator set of the graph, one of :data:`caloforge.models.family.OPSETS`; None for the oldest that holds
+            it, so that old runtimes load it.
         overwrite: see :func:`caloforge.outputs.check_folder`.
 
     Returns:
         ``max_difference`` (largest difference of a voxel over the shower energy), ``megabytes``.
 
     Raises:
-        InputError: the bundle is damaged, or the folder may not be written.
+        InputError: the bundle is damaged, the operator set cannot hold the graph, or the folder may not be written.
         ExportFailed: ONNX and PyTorch do not agree.
     """
+    if opset is not None and opset not in OPSETS:
+        raise InputError(f"operator set {opset}: choose one of {', '.join(map(str, OPSETS))}")
     bundle = bundle_folder(bundle)
     check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
     generator = load_bundle(bundle, variant=False)
@@ -68,7 +75,7 @@ def export(bundle: Path, output: Path, *, steps: int | None = None, overwrite: b
         config = read_bundle_config(bundle)
         for name in config["files"]:
             shutil.copyfile(bundle / name, folder / name)
-        write_onnx(generator, steps, folder / ONNX_FILE)
+        used = write_onnx(generator, steps, folder / ONNX_FILE, opset=opset)
         contract = {
             "inputs": {**{name: ["N", 1] for name in generator.condition_names}, "noise": ["N", _noise(generator)]},
             "output": {"showers": ["N", generator.geometry.n_voxels]},
@@ -77,7 +84,7 @@ def export(bundle: Path, output: Path, *, steps: int | None = None, overwrite: b
             "threshold": generator.threshold,
             "noise": "independent standard normal numbers, float32",
             "steps": steps or generator.default_steps,
-            "opset": OPSET,
+            "opset": used,
         }
         write_json(folder / "onnx.json", contract)
         content = {key: value for key, value in config.items() if key != "files"}
@@ -98,11 +105,32 @@ def _noise(generator: Generator) -> int:
     return generator.network.noise_features
 
 
-def write_onnx(generator: Generator, steps: int | None, path: Path) -> None:
-    """Write a generator's graph with so many steps fixed in it; None for its own."""
+def write_onnx(generator: Generator, steps: int | None, path: Path, *, opset: int | None = None) -> int:
+    """Write a generator's graph with so many steps fixed in it, None for its own, and return its operator set.
+
+    Args:
+        generator: what is written.
+        steps: of the sampler.
+        path: where it goes.
+        opset: operator set; None for the oldest that holds the graph.
+
+    Raises:
+        InputError: it does not hold it.
+    """
     columns = condition_columns(spread_over(generator.domains, 3), generator.condition_names)
     noise = NoiseStream(0, _noise(generator)).rows(3)
-    generator.network.write_onnx(path, torch.from_numpy(columns), torch.from_numpy(noise), steps=steps)
+    lacking = ""
+    for version in OPSETS if opset is None else (opset,):
+        try:
+            generator.network.write_onnx(
+                path, torch.from_numpy(columns), torch.from_numpy(noise), steps=steps, opset=version
+            )
+        except UnsupportedOperatorError as error:
+            lacking = str(error)
+        else:
+            return version
+    which = "no operator set holds" if opset is None else f"operator set {opset} cannot hold"
+    raise InputError(f"{which} the graph of {generator.family}: {lacking}")
 
 
 def _difference(generator: Generator, folder: Path, steps: int | None) -> float:

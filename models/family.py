@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 CPU_BATCH_VOXELS = 500_000
 """Voxels in a network pass on a CPU where the caller sets no batch size; more do not fit its cache."""
 
-OPSET = 20
+OPSETS = {17: 8, 18: 8, 19: 9, 20: 9}
+"""Operator sets that graphs may be written in, and the version of the file's format that goes with each.
+
+ONNX Runtime reads 17 from 1.12 on and 20 from 1.17 on; the exporter writes no newer.
+"""
 
 
 class TrainableModel(nn.Module, ABC):
@@ -192,7 +196,7 @@ class Family(nn.Module, ABC):
         """Return how many showers are drawn at once where the caller does not say."""
         return max(1, min(1000, CPU_BATCH_VOXELS // self.data.geometry.n_voxels)) if device.type == "cpu" else 1000
 
-    def write_onnx(self, path: Path, conditions: Tensor, noise: Tensor, *, steps: int | None) -> None:
+    def write_onnx(self, path: Path, conditions: Tensor, noise: Tensor, *, steps: int | None, opset: int) -> None:
         """Write the whole generator as an ONNX graph.
 
         Its inputs are the conditions by name, (N, 1) float32 each, then ``noise`` (N, noise_features); its
@@ -203,11 +207,18 @@ class Family(nn.Module, ABC):
             conditions: (B, K) example.
             noise: (B, noise_features) example.
             steps: steps of the sampler fixed in the graph.
+            opset: operator set, one of :data:`OPSETS`.
+
+        Raises:
+            torch.onnx.errors.UnsupportedOperatorError: it lacks an operator.
         """
-        write_graph(_OneInputPerCondition(self, steps).eval(), path, conditions, noise, names=self.data.conditions)
+        entry = _OneInputPerCondition(self, steps).eval()
+        write_graph(entry, path, conditions, noise, names=self.data.conditions, opset=opset)
 
 
-def write_graph(entry: nn.Module, path: Path, conditions: Tensor, noise: Tensor, *, names: tuple[str, ...]) -> None:
+def write_graph(
+    entry: nn.Module, path: Path, conditions: Tensor, noise: Tensor, *, names: tuple[str, ...], opset: int
+) -> None:
     """Write a module as the ONNX graph that every family promises (:meth:`Family.write_onnx`).
 
     Args:
@@ -216,13 +227,20 @@ def write_graph(entry: nn.Module, path: Path, conditions: Tensor, noise: Tensor,
         conditions: (B, K) example.
         noise: (B, noise_features) example.
         names: of the conditions, K of them.
+        opset: operator set.
     """
     inputs = dict(zip((*names, "noise"), (*torch.split(conditions, 1, 1), noise), strict=True))
-    record_graph(entry, inputs, ["showers"], path, dict.fromkeys((*inputs, "showers"), 0))
+    record_graph(entry, inputs, ["showers"], path, dict.fromkeys((*inputs, "showers"), 0), opset=opset)
 
 
 def record_graph(
-    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], file: Path | BytesIO, batched: Mapping[str, int]
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: list[str],
+    file: Path | BytesIO,
+    batched: Mapping[str, int],
+    *,
+    opset: int,
 ) -> None:
     """Record a module as an ONNX graph.
 
@@ -232,6 +250,7 @@ def record_graph(
         outputs: names for what it returns.
         file: to write.
         batched: which dimension of an input or output is N; those that are not named here have fixed shapes.
+        opset: operator set.
     """
     target: Any = str(file) if isinstance(file, Path) else file
     with warnings.catch_warnings():
@@ -245,7 +264,7 @@ def record_graph(
             input_names=list(inputs),
             output_names=outputs,
             dynamic_axes={name: {axis: "N"} for name, axis in batched.items()},
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=False,
         )
 

@@ -293,9 +293,9 @@ class Tree(Family):
         """Return showers (B, V) of cells (V, B), MeV; rounding may have left a hit just under the threshold."""
         return torch.where(cells > 0, cells.clamp_min(self.data.threshold), cells).T.contiguous()
 
-    def write_onnx(self, path: Path, conditions: Tensor, noise: Tensor, *, steps: int | None) -> None:
+    def write_onnx(self, path: Path, conditions: Tensor, noise: Tensor, *, steps: int | None, opset: int) -> None:
         """Write the generator as a graph of loops; see :mod:`caloforge.models.tree.onnx_graph`."""
-        write_onnx(self, path, conditions, noise)
+        write_onnx(self, path, conditions, noise, opset=opset)
 
     # --- what the networks are told ---
 

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from caloforge.models.families.tree import Tree
 
 
-def write_onnx(tree: Tree, path: Path, conditions: Tensor, noise: Tensor) -> None:
+def write_onnx(tree: Tree, path: Path, conditions: Tensor, noise: Tensor, *, opset: int) -> None:
     """Write the graph; see :meth:`caloforge.models.family.Family.write_onnx`."""
     with torch.no_grad():
-        _steps(tree, conditions, noise).write(path, "showers")
+        _steps(tree, conditions, noise, opset).write(path, "showers")
 
 
-def _steps(tree: Tree, conditions: Tensor, noise: Tensor) -> OnnxSteps:
+def _steps(tree: Tree, conditions: Tensor, noise: Tensor, opset: int) -> OnnxSteps:
     columns = dict(zip(tree.data.conditions, torch.split(conditions, 1, 1), strict=True))
-    steps = OnnxSteps({**columns, "noise": noise})
+    steps = OnnxSteps({**columns, "noise": noise}, opset=opset)
     inputs = dict.fromkeys((*columns, "noise"), 0)
     drawn = ["energy", "hits", "shower", "u_layers", "u_rings", "u_cells", "no_e", "no_n"]
     steps.add("head", _Head(tree), inputs, drawn)

@@ -10,10 +10,7 @@ from typing import Any
 from onnx import TensorProto, helper, load_model_from_string, numpy_helper, save_model
 from torch import Tensor, nn
 
-from caloforge.models.family import OPSET, record_graph
-
-IR_VERSION = 9
-"""Of the file; that of opset 20, which ONNX Runtime reads from 1.17 on."""
+from caloforge.models.family import OPSETS, record_graph
 
 Batched = Mapping[str, int]
 """Names of values, and which of their dimensions is N."""
@@ -22,8 +19,9 @@ Batched = Mapping[str, int]
 class OnnxSteps:
     """A graph that grows step by step."""
 
-    def __init__(self, inputs: Mapping[str, Tensor]) -> None:
-        """Begin with the graph's inputs, (N, n) each: examples of them."""
+    def __init__(self, inputs: Mapping[str, Tensor], *, opset: int) -> None:
+        """Begin with the graph's inputs, (N, n) each: examples of them; ``opset`` is the operator set."""
+        self._opset = opset
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
         self._inputs = list(inputs)
@@ -88,8 +86,8 @@ class OnnxSteps:
             for names in (self._inputs, [output])
         )
         graph = helper.make_graph(self._nodes, "generator", inputs, outputs, self._constants)
-        opset = helper.make_opsetid("", OPSET)
-        save_model(helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION), str(path))
+        opset = helper.make_opsetid("", self._opset)
+        save_model(helper.make_model(graph, opset_imports=[opset], ir_version=OPSETS[self._opset]), str(path))
 
     def _record(
         self,
@@ -106,7 +104,7 @@ class OnnxSteps:
         self._values |= dict(zip(outputs, results, strict=True))
         names = [f"{within}{key}" for key in outputs]
         file = BytesIO()
-        record_graph(module, dict(given), names, file, batched)
+        record_graph(module, dict(given), names, file, batched, opset=self._opset)
         graph = load_model_from_string(file.getvalue()).graph
         outside = {*given, *names}
         for node in graph.node:

@@ -30,14 +30,17 @@ from caloforge.result_kinds import BUNDLE
 @main.command(example="caloforge export --bundle bundle -o exported")
 @bundle_option
 @steps_option
+@click.option(
+    "--opset", type=click.IntRange(17, 20), help="Operator set of ONNX; without it the oldest that holds the graph."
+)
 @output_option("Bundle")
 @overwrite_option
-def export(bundle: Path, steps: int | None, output: Path, overwrite: bool) -> None:
+def export(bundle: Path, steps: int | None, opset: int | None, output: Path, overwrite: bool) -> None:
     """Copy a generator and add generator.onnx: conditions and noise in, MeV out."""
     check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
     from caloforge.models.export import export as export_bundle
 
-    print_figures(export_bundle(bundle, output, steps=steps, overwrite=overwrite))
+    print_figures(export_bundle(bundle, output, steps=steps, opset=opset, overwrite=overwrite))
 
 
 @main.command(example="caloforge serve --bundle bundle --http-port 8080 --grpc-port 8081")

@@ -1,0 +1,138 @@
+"""Whether old and new ONNX Runtimes draw the showers of an exported generator that PyTorch draws.
+
+Usage: python benchmarks/onnx_compat.py WORK [--families tree vae ...] [--opset 17] [--runtimes 1.16.3 1.18.1 ... newest]
+
+Trains each family for some seconds on the bundled showers, exports it, and runs the same conditions and noise through
+each ONNX Runtime, in an environment of its own that pip makes in WORK; a second call uses what is there. Prints a table.
+Ends with 1 if a runtime does not load a graph, if energies differ from PyTorch's by more than 1e-5 of the shower where
+the hits are the same, or if more than 2 % of the showers have other hits, because rounding turned a choice. A runtime
+that pip has not for this Python is a line of its own, and no failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import venv
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from caloforge.models.bundle import NoiseStream, condition_columns, load_bundle
+from caloforge.models.configuration import TrainingRequest
+from caloforge.models.export import ONNX_FILE, export
+from caloforge.models.registries import FAMILIES
+from caloforge.models.training.train import train
+from caloforge.preprocessing.prepare import prepare
+from caloforge.showers import open_showers
+
+RUNTIMES = ("1.16.3", "1.17.3", "1.18.1", "1.20.1", "newest")
+LARGEST_DIFFERENCE = 1e-5
+MOST_TURNED = 0.02
+SHOWERS = 500
+TRAINING_MINUTES = 0.25
+SEED = 1
+
+RUN = """
+import json, sys, time
+import numpy, onnxruntime
+begun = time.perf_counter()
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+loaded = time.perf_counter() - begun
+numpy.save(sys.argv[3], session.run(["showers"], dict(numpy.load(sys.argv[2])))[0])
+print(json.dumps([onnxruntime.__version__, loaded]))
+"""
+"""What runs in the environments, which have numpy and ONNX Runtime and nothing else."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES))
+    parser.add_argument("--opset", type=int)
+    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES))
+    arguments = parser.parse_args()
+    bundles = [exported(name, arguments.work, opset=arguments.opset) for name in arguments.families]
+    print(
+        "| family | operator set | ONNX Runtime | s to load | largest difference of an energy | showers with other hits |"
+    )
+    print("|---|---|---|---|---|---|")
+    fine = True
+    for version in arguments.runtimes:
+        python = environment(version, arguments.work)
+        if python is None:
+            print(f"| | | {version} | not for this Python | | |")
+            continue
+        for bundle in bundles:
+            fine &= compare(bundle, python, version, arguments.work)
+    sys.exit(not fine)
+
+
+def exported(family: str, work: Path, *, opset: int | None) -> Path:
+    """Train a family for a moment and export it, with PyTorch's showers and what they are made of beside it."""
+    output = work / f"{family}-{opset or 'default'}"
+    if (output / "given.npz").is_file():
+        return output
+    data, prepared, bundle = (
+        Path(str(files("caloforge") / "data" / "demo_showers.hdf5")),
+        work / "prepared",
+        work / family,
+    )
+    if not prepared.is_dir():
+        prepare(open_showers(data), prepared, seed=SEED)
+    if not bundle.is_dir():
+        train(
+            TrainingRequest(
+                showers=data, prepared=prepared, output=bundle, family=family, seed=SEED, max_minutes=TRAINING_MINUTES
+            )
+        )
+    export(bundle, output / "bundle", opset=opset)
+    generator = load_bundle(bundle)
+    conditions = open_showers(data).conditions.take(slice(0, SHOWERS))
+    columns = condition_columns(conditions, generator.condition_names)
+    given = {name: columns[:, i : i + 1] for i, name in enumerate(generator.condition_names)}
+    given["noise"] = NoiseStream(SEED, generator.network.noise_features).rows(SHOWERS)
+    np.save(output / "expected.npy", generator.sample(conditions, seed=SEED))
+    np.savez(output / "given.npz", allow_pickle=False, **given)
+    return output
+
+
+def environment(version: str, work: Path) -> Path | None:
+    """Make an environment with an ONNX Runtime and return its Python; None if pip has none for this one."""
+    folder = work / f"onnxruntime-{version}"
+    python = folder / "bin" / "python"
+    if not (folder / "ready").is_file():
+        venv.create(folder, with_pip=True, clear=True)
+        wanted = ["onnxruntime"] if version == "newest" else [f"onnxruntime=={version}", "numpy<2"]
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
+        if subprocess.run(command, check=False).returncode:
+            return None
+        (folder / "ready").touch()
+    return python
+
+
+def compare(output: Path, python: Path, version: str, work: Path) -> bool:
+    """Run a graph in a runtime, print its line, and return whether it draws PyTorch's showers."""
+    content = json.loads((output / "bundle" / "onnx.json").read_text(encoding="utf-8"))
+    name, drawn = output.name.rpartition("-")[0], work / "drawn.npy"
+    words = [python, "-c", RUN, output / "bundle" / ONNX_FILE, output / "given.npz", drawn]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode:
+        print(f"| {name} | {content['opset']} | {version} | failed: {done.stderr.strip().splitlines()[-1]} | | |")
+        return False
+    exact, seconds = json.loads(done.stdout)
+    found, expected = np.load(drawn), np.load(output / "expected.npy")
+    turned = ((found > 0) != (expected > 0)).any(axis=1)
+    total = expected.sum(axis=1, dtype=np.float64)
+    difference = (np.abs(found.astype(np.float64) - expected).max(axis=1) / total)[~turned].max()
+    print(
+        f"| {name} | {content['opset']} | {exact} | {seconds:.2f} | {difference:.1e} | {turned.sum()} of {len(turned)} |"
+    )
+    return bool(difference <= LARGEST_DIFFERENCE and turned.mean() <= MOST_TURNED)
+
+
+if __name__ == "__main__":
+    main()
