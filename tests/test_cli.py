@@ -397,3 +397,16 @@ def test_compile(tmp_path: Path) -> None:
     content = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
     parameters = content["root"]["inputDefinitions"]["parameters"]
     assert parameters["families"]["defaultValue"] == ["vae", "wgan"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_too_little_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("caloforge.cli.kubeflow.check_file", fails)
+    result = invoke("compile", "-o", "pipeline.yaml")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "not enough memory" in result.stderr

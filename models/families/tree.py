@@ -57,9 +57,9 @@ class TreeModelConfig(Config):
             unlike those behind it, and holds too few hits to count in a common training.
     """
 
-    layer_width: int = Field(default=128, gt=0)
-    ring_width: int = Field(default=64, gt=0)
-    cell_width: int = Field(default=64, gt=0)
+    layer_width: int = Field(default=128, gt=0, le=65_536)
+    ring_width: int = Field(default=64, gt=0, le=65_536)
+    cell_width: int = Field(default=64, gt=0, le=65_536)
     early_layers: int = Field(default=3, ge=0)
 
 

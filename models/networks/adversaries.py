@@ -24,7 +24,7 @@ class AdversariesConfig(Config):
     """
 
     network: NetworkChoice = by_default(backbone="mlp")
-    latent: int = Field(default=32, gt=0)
+    latent: int = Field(default=32, gt=0, le=65_536)
 
 
 class Adversaries(Architecture):

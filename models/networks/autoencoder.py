@@ -25,7 +25,7 @@ class AutoencoderConfig(Config):
     """
 
     network: NetworkChoice = by_default(backbone="mlp")
-    latent: int = Field(default=24, gt=0)
+    latent: int = Field(default=24, gt=0, le=65_536)
 
 
 class Mixture(NamedTuple):

@@ -29,8 +29,8 @@ class BackboneConfig(Config):
     """
 
     backbone: str
-    width: int = Field(default=256, gt=0)
-    blocks: int = Field(default=3, gt=0)
+    width: int = Field(default=256, gt=0, le=65_536)
+    blocks: int = Field(default=3, gt=0, le=1_000)
 
 
 NetworkChoice = Annotated[SerializeAsAny[BackboneConfig], choice(NETWORKS, key="backbone")]

@@ -26,7 +26,7 @@ class LayersConfig(BackboneConfig):
     """
 
     backbone: str = "layers"
-    heads: int = Field(default=4, gt=0)
+    heads: int = Field(default=4, gt=0, le=1_024)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -69,7 +69,7 @@ def fill(module: nn.Module, state: dict[str, Tensor], *, where: Path, strict: bo
         strict: whether all names must be there, and no others.
 
     Raises:
-        InputError: a name or a shape does not fit.
+        InputError: a name, a shape or a kind of numbers does not fit.
     """
     own = module.state_dict()
     lacking = sorted(own.keys() - state.keys()) if strict else []
@@ -81,4 +81,7 @@ def fill(module: nn.Module, state: dict[str, Tensor], *, where: Path, strict: bo
         if value.shape != own[name].shape:
             shapes = f"has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}"
             raise InputError(f"{where}: {name} {shapes}; it is of another generator or version")
+        if (value.is_floating_point(), value.is_complex()) != (own[name].is_floating_point(), own[name].is_complex()):
+            kinds = f"holds {value.dtype}, expected {own[name].dtype}".replace("torch.", "")
+            raise InputError(f"{where}: {name} {kinds}; it is of another generator or version")
     module.load_state_dict(state, strict=strict)

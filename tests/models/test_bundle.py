@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from caloforge.domain import Domain
 from caloforge.errors import InputError
-from caloforge.files import sha256
+from caloforge.files import read_json, sha256, write_json
 from caloforge.models.bundle import GeneratorFailed, load_bundle, read_bundle_config
 from caloforge.models.export import export
 from caloforge.models.generate import generate
@@ -142,3 +143,23 @@ def test_a_family_without_codings_is_read_from_the_format_before(bundle: Path) -
     older = {"conditions": ["incident_energy"], "energy_range": [limits["low"], limits["high"]]}
     (bundle / "config.json").write_text(json.dumps(config | older))
     assert read_bundle_config(bundle)["conditions"] == config["conditions"]
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int32])
+def test_weights_of_another_kind_of_numbers_are_refused(dtype: torch.dtype, bundle: Path) -> None:
+    weights = load_file(bundle / "weights.safetensors")
+    name = next(name for name, value in weights.items() if value.is_floating_point())
+    save_file({**weights, name: weights[name].to(dtype)}, bundle / "weights.safetensors")
+    files = read_json(bundle / "config.json")["files"]
+    _rewrite(bundle, files={**files, "weights.safetensors": sha256(bundle / "weights.safetensors")})
+    with pytest.raises(InputError, match=rf"weights\.safetensors: {name} holds {str(dtype)[6:]}, expected float32"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("key", ["latent", "network"])
+def test_networks_of_absurd_sizes_are_refused(key: str, bundle: Path) -> None:
+    config = read_json(bundle / "config.json")
+    config["settings"]["model"][key] = 10**9 if key == "latent" else {"backbone": "mlp", "blocks": 10**7}
+    write_json(bundle / "config.json", config)
+    with pytest.raises(InputError, match=r"config\.json: model\..*less than or equal to"):
+        load_bundle(bundle)

@@ -6,6 +6,7 @@ import codecs
 import io
 import locale
 import os
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -19,6 +20,10 @@ from caloforge.errors import InputError
 from caloforge.logs import configure_logging
 from caloforge.secrets import masked
 from caloforge.space import NoSpace, for_want_of_space
+
+_NO_MEMORY = "not enough memory for this; give it more, or a smaller input"
+_ALLOCATION = re.compile(r"can't allocate memory|out of memory|Storage size calculation overflowed|bad_alloc")
+"""How PyTorch says that there is no memory."""
 
 
 class Command(click.Command):
@@ -70,8 +75,10 @@ class Commands(click.Group):
         except click.Abort:
             fail("interrupted", code=130)
         except MemoryError:
-            fail("not enough memory for this; give it more, or a smaller input", code=1)
+            fail(_NO_MEMORY, code=1)
         except RuntimeError as error:
+            if _ALLOCATION.search(str(error)):
+                fail(_NO_MEMORY, code=1)
             if not type(error).__module__.startswith("caloforge."):
                 raise
             click.echo(masked(f"Error: {error}"), err=True)
