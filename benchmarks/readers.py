@@ -103,10 +103,10 @@ def speeds(source: Path, folder: Path, n: int) -> None:
         path.unlink()
 
 
-def works(folder: Path, bundle: Path | None) -> Iterator[str]:
-    yield from ("convert", "inspect", "preprocess")
+def works(bundle: Path | None) -> Iterator[str]:
+    yield from ("convert", "inspect", "preprocess", "train", "validate")
     if bundle is not None:
-        yield from ("generate", "validate", "train")
+        yield "generate"
 
 
 def measure(work: str, path: Path, bundle: Path | None) -> None:
@@ -155,7 +155,7 @@ def draw_batches(path: Path, folder: Path) -> None:
 
 def memories(source: Path, folder: Path, n: int, bundle: Path | None) -> None:
     print("\n| what | N | peak | 10 N | peak |\n|---|---|---|---|---|")
-    for work in works(folder, bundle):
+    for work in works(bundle):
         cells = []
         for times in (1, TIMES):
             path = ours(source, folder / "n.hdf5", n * times)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,8 +64,9 @@ class TrainingData:
                 _unpack(showers, prepared.threshold, scratch)
         fabric.barrier()
         try:
-            self._voxels = np.load(scratch / "voxels.npy", mmap_mode="r")
-            self._layers, self._hits = (torch.from_numpy(np.load(scratch / f"{x}.npy")) for x in ("layers", "hits"))
+            self._voxels, self._layers, self._hits = (
+                np.load(scratch / f"{name}.npy", mmap_mode="r") for name in ("voxels", "layers", "hits")
+            )
         except FileNotFoundError:
             text = (
                 f"{scratch}: not what the first process sees there; give a folder for checkpoints that all nodes share"
@@ -111,8 +113,8 @@ class TrainingData:
             self.geometry,
             self.threshold,
             raw_conditions=self._conditions[rows].to(device),
-            layer_energy=self._layers[rows].to(device),
-            layer_hits=self._hits[rows].to(device),
+            layer_energy=torch.from_numpy(self._layers[rows.numpy()]).to(device),
+            layer_hits=torch.from_numpy(self._hits[rows.numpy()]).to(device),
             voxels=voxels,
         )
 
@@ -124,8 +126,8 @@ class TrainingData:
                 self.geometry,
                 self.threshold,
                 raw_conditions=self._conditions[rows],
-                layer_energy=self._layers[rows],
-                layer_hits=self._hits[rows],
+                layer_energy=torch.from_numpy(self._layers[rows].copy()),
+                layer_hits=torch.from_numpy(self._hits[rows].copy()),
                 voxels=lambda rows=rows: torch.from_numpy(self._voxels[rows].copy()),  # type: ignore[misc]
             )
 
@@ -135,23 +137,32 @@ def _unpack(showers: Showers, threshold: float, folder: Path) -> None:
     geometry = showers.geometry
     folder.mkdir(parents=True, exist_ok=True)
     shape = (len(showers), geometry.n_voxels)
-    voxels = np.lib.format.open_memmap(folder / "voxels.npy", mode="w+", dtype=np.float32, shape=shape)
-    with (folder / "voxels.npy").open("r+b") as file:
-        reserve(file.fileno(), (folder / "voxels.npy").stat().st_size)
-    layers, hits = (torch.zeros(len(showers), geometry.n_layers) for _ in range(2))
+    per_layer = (len(showers), geometry.n_layers)
+    voxels, layers, hits = (
+        _new_array(folder / f"{name}.npy", of_array)
+        for name, of_array in (("voxels", shape), ("layers", per_layer), ("hits", per_layer))
+    )
     layer_of_voxel = torch.as_tensor(geometry.layer_of_voxel)
     progress = Progress("reading showers", len(showers), unit="shower")
     start = 0
     for values in showers.chunks(threshold=threshold):
         stop = start + len(values)
         voxels[start:stop] = values
-        layers[start:stop].index_add_(1, layer_of_voxel, torch.from_numpy(values))
-        hits[start:stop].index_add_(1, layer_of_voxel, torch.from_numpy((values > 0).astype(np.float32)))
+        for array, of_voxels in ((layers, values), (hits, (values > 0).astype(np.float32))):
+            sums = torch.zeros(len(values), geometry.n_layers)
+            array[start:stop] = sums.index_add_(1, layer_of_voxel, torch.from_numpy(of_voxels)).numpy()
         progress.update(stop)
         start = stop
-    voxels.flush()
-    np.save(folder / "layers.npy", layers.numpy())
-    np.save(folder / "hits.npy", hits.numpy())
+    for array in (voxels, layers, hits):
+        array.flush()
+
+
+def _new_array(path: Path, shape: tuple[int, int]) -> np.memmap[Any, np.dtype[np.float32]]:
+    """Return a float32 array in a file, for which there is room on the disk."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with path.open("r+b") as file:
+        reserve(file.fileno(), path.stat().st_size)
+    return array
 
 
 def _phi_orders(prepared: Prepared) -> Tensor | None:

@@ -64,6 +64,13 @@ def truth(prepared: tuple[Path, Prepared]) -> dict[float, np.ndarray]:
     return dict(zip(showers.conditions.incident_energy.tolist(), showers.read(), strict=True))
 
 
+def test_what_a_training_holds_of_a_shower_are_its_conditions(prepared: tuple[Path, Prepared], tmp_path: Path) -> None:
+    held = vars(data_of(prepared, tmp_path, symmetric=False)).items()
+    large = {name: one for name, one in held if isinstance(one, np.ndarray | torch.Tensor) and len(one) == 100}
+    assert [name for name, one in large.items() if not isinstance(one, np.memmap)] == ["_conditions"]
+    assert len(large) == 4
+
+
 def test_an_epoch_has_every_shower_once_and_the_next_in_another_order(
     prepared: tuple[Path, Prepared], tmp_path: Path
 ) -> None:
