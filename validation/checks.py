@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from scipy.stats import ks_2samp
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency, ks_2samp
 
 from caloforge.errors import InputError
 from caloforge.preprocessing.prepare import FEWEST_JUDGED
@@ -22,6 +24,10 @@ logger = logging.getLogger(__name__)
 FEWEST = FEWEST_JUDGED
 MOST_COPIES = 0.01
 """Share of the reference's showers that may be in the training sample by chance, empty ones for example."""
+
+
+DIFFERENT = 1e-4
+"""Conditions of two samples differ if so different ones are less probable between equal samples."""
 
 
 def check_sizes(reference: Showers, samples: Mapping[str, Showers], *, halved: bool) -> None:
@@ -100,18 +106,47 @@ def check_values(samples: Mapping[str, Showers]) -> None:
             raise InputError(f"{showers.path} ({name}): showers: {why}")
 
 
-def energy_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[str]:
-    """Say which samples have other incident energies: then differences are not the generator's."""
+def condition_warnings(truth: Summary, summaries: Mapping[str, Summary]) -> list[str]:
+    """Say which samples have other conditions than the reference: then differences are not the generator's."""
     found = []
     for name, summary in summaries.items():
-        if ks_2samp(truth.incident_energy, summary.incident_energy, method="asymp").pvalue < 1e-4:
+        for title, what in _CONDITIONS.items():
+            ours, theirs = what(truth), what(summary)
+            if ours is None or theirs is None:
+                if ours is not None:
+                    text = f"{name}: has no {title}, which the reference has: nothing is judged by it, for any sample"
+                    found.append(text)
+                continue
+            if _same(ours, theirs):
+                continue
+            verb = "are" if title.endswith("s") else "is"
             text = (
-                f"{name}: its incident energies are distributed differently from the reference's; "
-                "generate it with the reference's incident energies"
+                f"{name}: its {title} {verb} distributed differently from the reference's; "
+                f"generate it with the reference's {title}"
             )
-            logger.warning("validate: %s", text)
             found.append(text)
+    for text in found:
+        logger.warning("validate: %s", text)
     return found
+
+
+_CONDITIONS: Mapping[str, Callable[[Summary], NDArray[Any] | None]] = {
+    "incident energies": lambda s: s.incident_energy,
+    "theta": lambda s: s.theta,
+    "phi": lambda s: None if s.phi is None else np.mod(s.phi, 2 * np.pi),
+    "particles": lambda s: s.particle,
+}
+
+
+def _same(ours: NDArray[Any], theirs: NDArray[Any]) -> bool:
+    """Return whether two samples of a condition may be of one distribution."""
+    if ours.dtype.kind != "i":
+        return bool(ks_2samp(ours, theirs, method="asymp").pvalue >= DIFFERENT)
+    levels = np.union1d(ours, theirs)
+    if len(levels) == 1:
+        return True
+    counts = [[int((one == level).sum()) for level in levels] for one in (ours, theirs)]
+    return bool(chi2_contingency(counts).pvalue >= DIFFERENT)
 
 
 def check_twice(samples: Mapping[str, Showers]) -> None:

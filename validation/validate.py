@@ -26,8 +26,8 @@ from caloforge.validation.checks import (
     check_twice,
     check_units,
     check_values,
+    condition_warnings,
     copy_warnings,
-    energy_warnings,
     impossible_warnings,
     overlap_warnings,
     shared_energies,
@@ -39,6 +39,7 @@ from caloforge.validation.judgement import FORMAT, Floor, Generator, Judgement, 
 from caloforge.validation.metrics.compare import Comparison
 from caloforge.validation.metrics.rows import metric_rows
 from caloforge.validation.metrics.sample import Sample
+from caloforge.validation.observables.conditions import with_shared_conditions
 from caloforge.validation.observables.impact import expect_centres
 from caloforge.validation.observables.summary import summarise
 from caloforge.validation.plots.events import events, typical_energies
@@ -133,7 +134,7 @@ def validate(
             "validate: %d showers of each sample, %d voxels, threshold %.4g MeV",
             len(samples.reference), reference.geometry.n_voxels, threshold,
         )  # fmt: skip
-        truth, second, judged = _summarised(samples, threshold)
+        truth, second, judged, warnings = _summarised(samples, threshold)
         summaries = {name: sample.summary for name, sample in judged.items()}
         clock.lap("read")
         logger.info("validate: comparing Geant4 with itself")
@@ -144,7 +145,6 @@ def validate(
             comparisons[name] = rules.compare(second, sample, seed=seed)
         rows = [row for name, one in comparisons.items() for row in metric_rows(name, one, floors)]
         rows += physics_rows(truth.summary, second.summary, summaries, seed=seed)
-        warnings = energy_warnings(truth.summary, summaries)
         both = [truth.summary] if floor is not None else [truth.summary, second.summary]
         warnings += copy_warnings(both, summaries)
         if training is not None:
@@ -261,13 +261,16 @@ class _Samples:
     generated: Mapping[str, Showers]
 
 
-def _summarised(samples: _Samples, threshold: float) -> tuple[Sample, Sample, dict[str, Sample]]:
-    """Read all samples once; return the reference, the floor and the generated ones with their summaries."""
+def _summarised(samples: _Samples, threshold: float) -> tuple[Sample, Sample, dict[str, Sample], list[str]]:
+    """Read all samples once; return the reference, the floor and the generated ones with their summaries, and warnings."""
     others = {"": samples.floor, **samples.generated}
+    truth = summarise(samples.reference, threshold=threshold)
     found = {name: summarise(showers, threshold=threshold) for name, showers in others.items()}
-    truth, found = expect_centres(summarise(samples.reference, threshold=threshold), found)
+    warnings = condition_warnings(truth, {name: found[name] for name in samples.generated})
+    truth, *shared = with_shared_conditions([truth, *found.values()])
+    truth, found = expect_centres(truth, dict(zip(found, shared, strict=True)))
     judged = {name: Sample(showers, found[name]) for name, showers in others.items()}
-    return Sample(samples.reference, truth), judged.pop(""), judged
+    return Sample(samples.reference, truth), judged.pop(""), judged, warnings
 
 
 def _choose(reference: Showers, generated: Mapping[str, Showers], floor: Showers | None, *, seed: int) -> _Samples:

@@ -1,10 +1,9 @@
-"""The figures that are followed through bins of the incident energy and angles."""
+"""The figures that are followed through bins of the conditions: incident energy, angles, particle."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -134,8 +133,7 @@ def in_bins(reference: Summary, floor: Summary, others: Mapping[str, Summary]) -
 def _bins(condition: Condition, edges: FloatArray) -> Parts:
     """Return the bins without any values."""
     ends = (edges * condition.scale).tolist()
-    where = [f"{condition.title.lower()} {low:.4g} to {high:.4g} {condition.unit}" for low, high in pairwise(ends)]
-    return Parts(what="bins", where=tuple(where), edges=tuple(ends), unit=condition.unit)
+    return Parts(what="bins", where=condition.bins(edges), edges=tuple(ends), unit=condition.unit)
 
 
 def _numbers(condition: Condition, summary: Summary, edges: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caloforge.showers import Showers, VoxelArray
 from caloforge.validation.metrics.channels import checkerboard_channels
 from caloforge.validation.metrics.voxel_features import voxel_features
-from caloforge.validation.observables.features import high_level_features
+from caloforge.validation.observables.features import condition_features, high_level_features
 from caloforge.validation.observables.summary import Summary
 
 FloatArray = NDArray[np.float64]
@@ -41,10 +41,11 @@ class Sample:
 
     @cached_property
     def voxel_features(self) -> NDArray[np.float32]:
-        """log10 E_inc and what the trees see of the voxels, (N, d): far fewer numbers than voxels."""
+        """log10 E_inc, what the trees see of the voxels and the other conditions, (N, d): far fewer numbers than voxels."""
         chunks = self.showers.chunks(threshold=self.summary.threshold)
         energy = np.log10(self.summary.incident_energy[:, None]).astype(np.float32)
-        return np.hstack([energy, voxel_features(chunks, self.summary.geometry)])
+        others = condition_features(self.summary).astype(np.float32)
+        return np.hstack([energy, voxel_features(chunks, self.summary.geometry), others])
 
     def voxels(self, rows: NDArray[np.int64] | None = None) -> VoxelArray:
         """Read some of the showers, or all, with the threshold applied: (n, V) float32 MeV."""

@@ -67,6 +67,7 @@ class Summary:
         pairs: what neighbouring voxels know of each other.
         theta: (N,) polar angle of the incident particle in rad, if the file has it.
         phi: (N,) azimuth in rad, if the file has it.
+        particle: (N,) PDG codes, if the file has them.
         expected_centre: (N, 2) where in eta and phi (mm) the shower's centre of energy is expected
             from the angles, once :func:`caloforge.validation.observables.impact.expect_centres` has set it.
     """
@@ -87,6 +88,7 @@ class Summary:
     pairs: Pairs
     theta: FloatArray | None = None
     phi: FloatArray | None = None
+    particle: IntArray | None = None
     expected_centre: FloatArray | None = None
 
     def __len__(self) -> int:
@@ -115,6 +117,7 @@ def summarise(showers: Showers, *, threshold: float = 0.0) -> Summary:
             threshold=threshold,
             theta=conditions.theta,
             phi=conditions.phi,
+            particle=conditions.particle,
         )
 
 
@@ -126,6 +129,7 @@ def summarise_voxels(
     threshold: float = 0.0,
     theta: FloatArray | None = None,
     phi: FloatArray | None = None,
+    particle: IntArray | None = None,
 ) -> Summary:
     """Return the summary of showers that come in pieces.
 
@@ -136,6 +140,7 @@ def summarise_voxels(
         threshold: MeV; smaller voxel energies count as 0.
         theta: (N,) polar angle in rad.
         phi: (N,) azimuth in rad.
+        particle: (N,) PDG codes.
     """
     r_edges = common_r_edges(geometry)
     shares = _ring_shares(geometry, r_edges)
@@ -186,6 +191,7 @@ def summarise_voxels(
         pairs=Pairs.joined(neighbours),
         theta=theta,
         phi=phi,
+        particle=particle,
     )
 
 

@@ -33,14 +33,17 @@ def key_figure(samples: Samples, name: str, condition: str, edges: FloatArray, t
             the resolution against energy.
     """
     figure, where = KEY_FIGURES.get(name), CONDITIONS[condition]
-    axis = Axis(f"{where.label} [{where.unit}]", figure.label, log_x=where.log, ratio=figure.ratio, filled=False)
+    names = where.names(edges)
+    label = f"{where.label} [{where.unit}]" if where.unit else where.label
+    axis = Axis(label, figure.label, log_x=where.log, ratio=figure.ratio, filled=False, names=names)
+    places = np.arange(len(edges)) - 0.5 if names else edges * where.scale
     lines = None
     if terms and (name, condition) == ("resolution", "energy"):
         energy = np.geomspace(edges[0], edges[-1], 100) * where.scale
         lines = {
             sample: (energy, np.sqrt(a**2 / energy + (b / energy) ** 2 + c**2)) for sample, (a, b, c) in terms.items()
         }
-    return samples.draw(axis, samples.panel(edges * where.scale, lambda s: figure.curve(s, where, edges), lines=lines))
+    return samples.draw(axis, samples.panel(places, lambda s: figure.curve(s, where, edges), lines=lines))
 
 
 def response_in_ranges(samples: Samples, condition: str) -> Figure:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from caloforge.validation.observables.histogram import Curve
@@ -35,6 +35,7 @@ class Axis:
         ratio: limits of the ratio panel.
         filled: fill the reference down to the axis, as for a histogram.
         whole: the bins are counted, not measured.
+        names: of the bins, which then lie about 0, 1, ...
     """
 
     x: str
@@ -44,6 +45,7 @@ class Axis:
     ratio: tuple[float, float] = (0.5, 1.5)
     filled: bool = True
     whole: bool = False
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,9 @@ def _finish(rows: Sequence[Axes], axis: Axis, *, first: bool, last: bool) -> Non
             number_decades(axes.xaxis)
         if axis.whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axis.names:
+            axes.set_xticks(range(len(axis.names)), [escaped(name) for name in axis.names])
+            axes.xaxis.set_minor_locator(NullLocator())
     if first:
         left = -0.645 / (top.get_position().width * top.figure.get_figwidth())  # type: ignore[union-attr]
         for axes, text in ((top, axis.y), (middle, f"Ratio to\n{REFERENCE}"), (bottom, "Pull")):
