@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.domain import domains_of
 from caloforge.outputs import check_file
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.preprocessing.quality import check_quality, unit_faults
@@ -116,13 +117,12 @@ def inspect(
         title = f"Mean of {len(stream)} showers, {stream.files[0].name}, {mesh.name}"
         write_picture(summed / len(stream), mesh, picture, title=title)
     faults += unit_faults(quality, stream.threshold or 0.0, least_response=settings.min_response)
-    units = {"incident_energy": "MeV"}
     return {
         "format": f"{name} ({READERS.get(name).title})",
         "files": ", ".join(str(file) for file in stream.files),
         "geometry": f"{mesh.name}: {mesh.size_in_words}",
         "showers": str(len(stream)),
-        **{one: _range(getattr(conditions, one), units.get(one, "rad")) for one in conditions.names},
+        **{name: domain.told(name) for name, domain in domains_of(conditions).items()},
         "threshold": "none stated" if stream.threshold is None else f"{stream.threshold:.6g} MeV",
         "occupancy": f"{quality.occupancy:.2%} of the voxels",
         "response": f"{quality.response[0]:.4f} ± {quality.response[1]:.4f} (E_tot / E_inc, standard deviation)",
@@ -135,11 +135,3 @@ def _summing(stream: ShowerStream, summed: NDArray[np.float64]) -> Iterator[tupl
     for conditions, voxels in stream.pairs():
         summed += np.nan_to_num(voxels, nan=0, posinf=0, neginf=0).sum(0, dtype=np.float64)
         yield conditions, voxels
-
-
-def _range(values: np.ndarray[Any, np.dtype[np.float64]], unit: str) -> str:
-    different = len(np.unique(values))
-    if different == 1:
-        return f"{values[0]:.6g} {unit}"
-    some = f", {different} values" if different <= len(values) // 10 else ""
-    return f"{values.min():.6g} to {values.max():.6g} {unit}{some}"

@@ -124,7 +124,7 @@ def test_what_cannot_score_is_refused_before_anything_is_compared(
     with pytest.raises(InputError, match=r"cannot say how likely the sample g is: .* outside the trained range"):
         judge(tree, showers, high)
     with pytest.raises(InputError, match="not a generator bundle"):
-        judge(tmp_path, showers, showers)
+        judge(tmp_path / "none", showers, showers)
     monkeypatch.setattr("caloforge.validation.figures.likelihood.read_calibration", lambda _: None)
     with pytest.raises(InputError, match="did not keep what is usual; train the generator again"):
         Scorer.open(tree, {"reference": showers})
