@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.conditions import ConditionName
 from caloforge.domain import domains_of
 from caloforge.outputs import check_file
 from caloforge.preprocessing.prepare import PrepareSettings
@@ -35,6 +36,7 @@ def convert(
     form: str | None = None,
     geometry: str | None = None,
     particle: str | None = None,
+    conditions: Mapping[ConditionName, float] | None = None,
 ) -> dict[str, Any]:
     """Write showers of any format as CaloChallenge HDF5, chunk by chunk.
 
@@ -46,6 +48,7 @@ def convert(
         form: name of the format.
         geometry: the mesh.
         particle: which one.
+        conditions: of all showers, beside those that the sources say: the particle of a file of one particle.
 
     Returns:
         The format, the geometry and the number of showers.
@@ -55,11 +58,12 @@ def convert(
     """
     check_file(output, inputs=[*sources, *test])
     name, stream = open_sources(sources, form=form, geometry=geometry, particle=particle)
+    stream = stream.labelled(conditions or {})
     attributes: dict[str, Any] = {}
     if test:
         _, held_out = open_sources(test, form=form, geometry=geometry, particle=particle)
         attributes[TEST_FROM] = len(stream)
-        stream = join([stream, held_out])
+        stream = join([stream, held_out.labelled(conditions or {})])
     attributes |= stream.attributes
     if stream.threshold is not None:
         attributes["energy_threshold"] = stream.threshold
@@ -68,11 +72,11 @@ def convert(
     progress = Progress("converting", len(stream), unit="shower")
     energies, totals, done = [], [], 0
     with write_showers(output, stream.geometry, attributes=attributes, provenance=origin) as writer:
-        for conditions, voxels in stream.pairs():
-            writer.append(conditions, voxels)
-            energies.append(conditions.incident_energy)
+        for asked, voxels in stream.pairs():
+            writer.append(asked, voxels)
+            energies.append(asked.incident_energy)
             totals.append(voxels.sum(1, dtype=np.float64))
-            done += len(conditions)
+            done += len(asked)
             progress.update(done)
     energy, total = np.concatenate(energies), np.concatenate(totals)
     known = np.isfinite(total)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import h5py
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from object_store import ObjectStore, serving
 
 from caloforge import cli
 from caloforge.cli.group import Command
-from caloforge.cli.inputs import at_energy, with_conditions
+from caloforge.cli.inputs import at_energy
 from caloforge.conditions import Conditions
+from caloforge.errors import InputError
 from caloforge.files import read_json
 from caloforge.logs import LINE
 from caloforge.outputs import Written
@@ -327,11 +327,22 @@ def test_words_are_conditions_of_all_showers() -> None:
     np.testing.assert_allclose(np.cos(np.asarray(found.theta)), np.tanh([1.2] * 3))
     np.testing.assert_array_equal(found.particle, [-211] * 3)
     of_file = Conditions(np.array([1.0, 2.0]), phi=np.array([0.1, 0.2]))
-    both = with_conditions(of_file, ("particle=22",), file="a.hdf5")
+    both = of_file.labelled({"particle": 22}, where="a.hdf5")
     np.testing.assert_array_equal(both.particle, [22, 22])
     np.testing.assert_array_equal(both.phi, of_file.phi)
-    with pytest.raises(click.UsageError, match=r"--condition phi: a.hdf5 says it for each shower"):
-        with_conditions(of_file, ("phi=1",), file="a.hdf5")
+    with pytest.raises(InputError, match=r"--condition phi: a.hdf5 says it for each shower"):
+        of_file.labelled({"phi": 1.0}, where="a.hdf5")
+
+
+def test_files_of_one_particle_each_become_one_of_two(small_showers: Path, tmp_path: Path) -> None:
+    for name in ("gamma", "pi+"):
+        succeeded("convert", small_showers, "--condition", f"particle={name}", "-o", tmp_path / f"{name}.hdf5")
+    succeeded("convert", tmp_path / "gamma.hdf5", tmp_path / "pi+.hdf5", "-o", tmp_path / "both.hdf5")
+    found, one = open_showers(tmp_path / "both.hdf5").conditions, open_showers(small_showers)
+    np.testing.assert_array_equal(found.particle, np.repeat([22, 211], len(one)))
+    assert "particle:        gamma (22), pi+ (211)" in succeeded("inspect", tmp_path / "both.hdf5")
+    again = ("convert", tmp_path / "gamma.hdf5", "--condition", "particle=11", "-o", tmp_path / "again.hdf5")
+    assert "gamma.hdf5 says it for each shower" in refused(*again)
 
 
 # The verbs, one after the other -----------------------------------------------------------------

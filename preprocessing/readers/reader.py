@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from caloforge.conditions import COLUMNS, ConditionName
+from caloforge.errors import InputError
 from caloforge.geometry import Geometry
 from caloforge.showers import Conditions, VoxelArray
 
@@ -37,6 +39,26 @@ class ShowerStream:
     def __len__(self) -> int:
         """Return the number of showers."""
         return self.count
+
+    def labelled(self, values: Mapping[ConditionName, float]) -> ShowerStream:
+        """Return the stream with further conditions that are the same for all showers.
+
+        Raises:
+            InputError: the source says one of them itself.
+        """
+        if not values:
+            return self
+        where = ", ".join(file.name for file in self.files)
+        if twice := [name for name in values if name in self.conditions]:
+            raise InputError(f"--condition {twice[0]}: {where} says it for each shower; leave it out")
+        read = self.read
+
+        def labelled() -> Iterator[tuple[Conditions, VoxelArray]]:
+            for conditions, voxels in read():
+                yield conditions.labelled(values, where=where), voxels
+
+        conditions = tuple(name for name in COLUMNS if name in {*values, *self.conditions})
+        return replace(self, conditions=conditions, read=labelled)
 
     def pairs(self) -> Iterator[tuple[Conditions, VoxelArray]]:
         """Yield conditions and voxels of the showers, chunk by chunk, see :attr:`read`."""

@@ -124,6 +124,17 @@ class Conditions:
         """Return the conditions of some rows."""
         return Conditions(**{name: getattr(self, name)[rows] for name in self.names})
 
+    def labelled(self, values: Mapping[str, float], *, where: object) -> Conditions:
+        """Return them with further conditions that are the same for all rows.
+
+        Raises:
+            InputError: one of them is there already; ``where`` says of what these are.
+        """
+        if twice := [name for name in values if name in self.names]:
+            raise InputError(f"--condition {twice[0]}: {where} says it for each shower; leave it out")
+        columns = {name: getattr(self, name) for name in self.names}
+        return Conditions.of(columns | {name: np.full(len(self), value) for name, value in values.items()})
+
     def check(self, *, where: object) -> None:
         """Refuse values that no particle has.
 

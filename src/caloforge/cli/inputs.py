@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -15,7 +15,7 @@ from caloforge.errors import InputError, unknown_name
 from caloforge.secrets import AUTHORIZATION, checked_secret, is_secret_name, read_text, remember, secret_in
 
 if TYPE_CHECKING:
-    from caloforge.conditions import Conditions
+    from caloforge.conditions import ConditionName, Conditions
     from caloforge.fetch import Fetched
 
 
@@ -90,20 +90,7 @@ def at_energy(energy: float | None, count: int | None, words: tuple[str, ...] = 
     return Conditions.of({name: np.full(count or 0, value, dtype=np.float64) for name, value in values.items()})
 
 
-def with_conditions(conditions: Conditions, words: tuple[str, ...], *, file: str) -> Conditions:
-    """Return the conditions of a file, and beside them those of ``--condition`` words, which it does not have."""
-    import numpy as np
-
-    from caloforge.conditions import Conditions
-
-    added = read_conditions(words)
-    if twice := [name for name in added if name in conditions.names]:
-        raise click.UsageError(f"--condition {twice[0]}: {file} says it for each shower; leave it out")
-    columns = {name: getattr(conditions, name) for name in conditions.names}
-    return Conditions.of(columns | {name: np.full(len(conditions), value) for name, value in added.items()})
-
-
-def read_conditions(words: tuple[str, ...]) -> dict[str, float]:
+def read_conditions(words: tuple[str, ...]) -> dict[ConditionName, float]:
     """Return the conditions of ``--condition NAME=VALUE`` words: angles in rad, a particle as its name or PDG code.
 
     Raises:
@@ -114,7 +101,7 @@ def read_conditions(words: tuple[str, ...]) -> dict[str, float]:
     from caloforge.conditions import COLUMNS, ETA
     from caloforge.particles import pdg_code
 
-    found: dict[str, float] = {}
+    found: dict[ConditionName, float] = {}
     known = {**COLUMNS, "eta": ETA}
     del known["incident_energy"]
     for word in words:
@@ -134,7 +121,7 @@ def read_conditions(words: tuple[str, ...]) -> dict[str, float]:
             raise click.UsageError(f"{where}: {error}") from None
         except ValueError:
             raise click.UsageError(f"{where}: {text!r} is no number ({known[name].unit})") from None
-        as_stored = "theta" if name == "eta" else name
+        as_stored: ConditionName = "theta" if name == "eta" else cast("ConditionName", name)
         if as_stored in found:
             raise click.UsageError(f"{where}: is given twice")
         found[as_stored] = float(2 * np.arctan(np.exp(-value))) if name == "eta" else value

@@ -8,7 +8,7 @@ import click
 
 from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
-from caloforge.cli.inputs import at_energy, read_conditions, shower_input, with_conditions
+from caloforge.cli.inputs import at_energy, read_conditions, shower_input
 from caloforge.cli.options import (
     MEV,
     PATH,
@@ -109,7 +109,7 @@ def generate(
     if like is None:
         conditions = at_energy(energy, count, words)
     else:
-        conditions = with_conditions(open_showers(shower_input(like).path).conditions, words, file=like)
+        conditions = open_showers(shower_input(like).path).conditions.labelled(named, where=like)
     print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps), beside=output)
 
 

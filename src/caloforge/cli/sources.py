@@ -8,8 +8,16 @@ import click
 
 from caloforge.cli.figures import print_figures, say
 from caloforge.cli.group import main
-from caloforge.cli.inputs import fetch_input
-from caloforge.cli.options import PATH, ca_cert_option, geometry_option, output_option, particle_option, test_option
+from caloforge.cli.inputs import fetch_input, read_conditions
+from caloforge.cli.options import (
+    PATH,
+    ca_cert_option,
+    condition_option,
+    geometry_option,
+    output_option,
+    particle_option,
+    test_option,
+)
 from caloforge.fetch import paths_of
 from caloforge.outputs import check_file
 from caloforge.preprocessing.registries import READERS
@@ -21,12 +29,16 @@ format_option = click.option(
 )  # fmt: skip
 
 
-@main.command(example="caloforge convert showers_1.hdf5 showers_2.hdf5 -o showers.hdf5")
+@main.command(
+    example="caloforge convert showers_1.hdf5 showers_2.hdf5 -o showers.hdf5\n"
+    "caloforge convert photons.hdf5 --condition particle=gamma -o labelled.hdf5"
+)
 @sources_argument
 @test_option
 @format_option
 @geometry_option
 @particle_option
+@condition_option
 @ca_cert_option
 @output_option("HDF5 file")
 def convert(
@@ -35,16 +47,20 @@ def convert(
     form: str | None,
     geometry: str | None,
     particle: str | None,
+    words: tuple[str, ...],
     output: Path,
 ) -> None:
     """Write shower files of any known format, or folders of them, as one CaloChallenge HDF5 file in MeV."""
     check_file(output, inputs=paths_of(*sources, *test, geometry))
+    conditions = read_conditions(words)
     from caloforge.preprocessing.convert import convert as convert_showers
     from caloforge.preprocessing.readers.find import expanded
 
     paths = [fetch_input(address).path for source in sources for address in expanded(source)]
     judged = [fetch_input(address).path for source in test for address in expanded(source)]
-    figures = convert_showers(paths, output, test=judged, form=form, geometry=geometry, particle=particle)
+    figures = convert_showers(
+        paths, output, test=judged, form=form, geometry=geometry, particle=particle, conditions=conditions
+    )
     print_figures(figures, beside=output)
 
 
