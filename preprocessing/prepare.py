@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from caloforge.conditions import Conditions
 from caloforge.config import Config
 from caloforge.domain import as_dict, domains_of
 from caloforge.errors import InputError
 from caloforge.files import write_json
 from caloforge.geometry import write_geometry
 from caloforge.outputs import check_folder, result_folder
+from caloforge.particles import particle_name
 from caloforge.preprocessing.prepared import GENERATED, Prepared, load_prepared
 from caloforge.preprocessing.quality import Quality, check_quality, unit_faults
 from caloforge.preprocessing.units import LEAST_RESPONSE, LOW_ENERGY
@@ -123,7 +125,9 @@ def prepare(
         _warn(showers.path.name, quality, len(splits["train"]), threshold)
         training = showers.select(splits["train"])
         # Of all splits: held-out ones at the edges must not count as outside.
-        domains = domains_of(showers.select(np.sort(np.concatenate(list(splits.values())))).conditions)
+        conditions = showers.select(np.sort(np.concatenate(list(splits.values())))).conditions
+        domains = domains_of(conditions)
+        _warn_of_rare(showers.path.name, conditions)
         with result_folder(output, PREPARED, inputs=[showers.path], overwrite=overwrite) as folder:
             _fit_transforms(training, folder, settings, threshold, seed)
             np.savez(folder / "splits.npz", allow_pickle=False, **splits)
@@ -268,6 +272,16 @@ def _warn(name: str, quality: Quality, n_training: int, threshold: float) -> Non
             "otherwise hits say nothing here, and the family tree is a cascade of energies alone",
             name, 100 * quality.occupancy, threshold,
         )  # fmt: skip
+
+
+def _warn_of_rare(name: str, conditions: Conditions) -> None:
+    """Say which particles are too few to be learnt."""
+    if conditions.particle is None:
+        return
+    for code, number in zip(*np.unique(conditions.particle, return_counts=True), strict=True):
+        if number < FEW_SHOWERS / 2:
+            text = "%s: only %d showers of %s; a generator learns little of them, and nothing can judge it by them"
+            logger.warning(text, name, number, particle_name(int(code)))
 
 
 def _fit_transforms(training: Showers, folder: Path, settings: PrepareSettings, threshold: float, seed: int) -> None:

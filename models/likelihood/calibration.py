@@ -54,11 +54,9 @@ class Calibration:
     codes: tuple[int, ...] = ()
 
     @classmethod
-    def fit(cls, conditions: Conditions, log_prob: Mapping[str, FloatArray]) -> Self:
+    def fit(cls, conditions: Conditions, log_prob: Mapping[str, FloatArray], *, codes: tuple[int, ...] = ()) -> Self:
         """Fit to the conditions of M showers and the log-likelihoods (M,) of the parts and their ``total``."""
         log_energy = np.log(conditions.incident_energy)
-        codes = () if conditions.particle is None else tuple(np.unique(conditions.particle).tolist())
-        codes = codes if len(codes) > 1 else ()
         kinds = _kinds(conditions, codes)
         lines = {}
         for name, values in log_prob.items():
@@ -150,4 +148,6 @@ def calibrate(network: Family, held_out: Showers) -> dict[str, Any] | None:
     pieces = list(log_probs(network.eval(), chosen))
     network.train(was_training)
     log_prob = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    return Calibration.fit(chosen.conditions, log_prob).as_dict()
+    particles = network.data.domains.get("particle")
+    codes = tuple(int(code) for code in particles.values) if particles is not None else ()
+    return Calibration.fit(chosen.conditions, log_prob, codes=codes if len(codes) > 1 else ()).as_dict()

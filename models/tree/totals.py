@@ -68,7 +68,8 @@ class Totals(TrainableModel):
         """Fit the trends to (N,) training showers: E_inc in MeV, hits, energy in MeV, and their kinds (N, G)."""
         self.any_empty.fill_(float((hits == 0).any()))
         response = energy / incident
-        means = [response.mean()] if kinds is None else [response[some > 0].mean() for some in kinds.T]
+        rows = np.ones((1, len(response)), bool) if kinds is None else kinds.T > 0
+        means = [response[some].mean() if some.any() else response.mean() for some in rows]
         self.mean_response.copy_(torch.tensor(means, dtype=torch.float32).reshape(self.mean_response.shape))
         some = hits > 0
         log_incident, kinds = np.log(incident[some]), kinds if kinds is None else kinds[some]

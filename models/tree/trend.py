@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 KNOTS = 8
+FEWEST = 2 * KNOTS
+"""Showers of a kind that lines of its own need."""
 
 
 class Trend(nn.Module):
@@ -45,6 +47,7 @@ class Trend(nn.Module):
         self.knots.copy_(torch.from_numpy(knots))
         hats = self._hats(torch.from_numpy(log_energy).float()).double().numpy()
         every = np.ones((len(values), 1), bool) if kinds is None else kinds > 0
+        every = every | (every.sum(0) < FEWEST)  # too few for lines of their own have those of all
         lines = [_lines(hats[some], values[some]) for some in every.T]
         self.mean.copy_(torch.from_numpy(np.stack([mean for mean, _ in lines])).reshape(self.mean.shape))
         self.log_spread.copy_(torch.from_numpy(np.stack([spread for _, spread in lines])).reshape(self.mean.shape))

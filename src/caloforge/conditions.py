@@ -112,8 +112,11 @@ class Conditions:
     @classmethod
     def of(cls, columns: Mapping[str, NDArray[Any]]) -> Conditions:
         """Return conditions of columns of any type of number, by their names; values are taken as they are."""
-        types = {name: np.int64 if column.whole else np.float64 for name, column in COLUMNS.items()}
-        return cls(**{name: np.asarray(values).astype(types[name]) for name, values in columns.items()})  # type: ignore[index]
+        found: dict[str, Any] = {}
+        for name, column in COLUMNS.items():
+            if name in columns:
+                found[name] = np.asarray(columns[name]).astype(np.int64 if column.whole else np.float64)
+        return cls(**found)
 
     @classmethod
     def joined(cls, parts: Sequence[Conditions]) -> Conditions:

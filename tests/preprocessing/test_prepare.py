@@ -61,6 +61,29 @@ def test_no_shower_is_copied(small_showers: Path, small_prepared: Path) -> None:
     assert record["phi_symmetric"] is True
 
 
+def test_particles_are_a_condition_that_leaves_a_sample_symmetric(
+    small_showers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "particles.hdf5"
+    path.write_bytes(small_showers.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["incident_pdg"] = np.resize([22, 22, -11], 300)
+    prepared = prepare(open_showers(path), tmp_path / "prepared", seed=1)
+    assert prepared.conditions == ("incident_energy", "particle")
+    assert prepared.domains["particle"].values == (-11, 22)
+    assert prepared.phi_symmetric
+    assert set(np.unique(np.asarray(prepared.conditions_of("test").particle))) == {-11, 22}
+    assert "particles.hdf5: only 100 showers of e+; a generator learns little of them" in caplog.text
+    record = read_json(prepared.path / "prepared.json")
+    write_json(prepared.path / "prepared.json", {**record, "format": 1})
+    with pytest.raises(InputError, match="prepared by an older version; run caloforge preprocess again"):
+        load_prepared(prepared.path)
+    conditions = {"incident_energy": {"low": 5, "high": 1}}
+    write_json(prepared.path / "prepared.json", {**record, "conditions": conditions})
+    with pytest.raises(InputError, match=r"prepared.json: conditions.incident_energy: low is above high"):
+        load_prepared(prepared.path)
+
+
 def test_conditions_are_kept_for_what_is_generated(small_showers: Path, tmp_path: Path) -> None:
     path = tmp_path / "angles.hdf5"
     path.write_bytes(small_showers.read_bytes())

@@ -17,6 +17,7 @@ from caloforge.geometry import CylindricalGeometry, Geometry, Layer, load_geomet
 from caloforge.models.families.tree import Tree, TreeConfig, TreeModelConfig
 from caloforge.models.family import DataSpec
 from caloforge.models.tree.rows import Rows, SplitNetworks
+from caloforge.models.tree.totals import Totals
 from caloforge.models.tree.trend import Trend
 
 THRESHOLD = 0.5
@@ -174,3 +175,20 @@ def test_trends_of_continuous_and_discrete_spectra(energies: np.ndarray) -> None
     mean, found = trend(torch.from_numpy(x).float())
     assert np.abs(mean.numpy() - 0.8 * x - 0.02 * x**2).max() < 0.12
     assert np.abs(found.numpy() / spread - 1).max() < 0.5
+
+
+def test_each_particle_has_trends_of_its_own_and_a_rare_one_those_of_all() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(7, 11, 2000)
+    kind = np.where(np.arange(2000) < 3, 2, np.arange(2000) % 2)  # three showers of the third, none of the fourth
+    kinds = np.eye(4)[kind]
+    trend = Trend(4)
+    trend.fit(x, 0.8 * x - 2 * (kind == 1) + np.where(kind == 1, 0.4, 0.1) * rng.normal(size=2000), kinds)
+    at = torch.full((4,), 9.0)
+    mean, spread = trend(at, torch.eye(4))
+    assert mean.numpy() == pytest.approx([7.2, 5.2, 6.2, 6.2], abs=0.15)
+    assert spread[:2].numpy() == pytest.approx([0.1, 0.4], rel=0.3)
+    totals = Totals(100, 4, threshold=THRESHOLD, n_kinds=4)
+    totals.fit(np.exp(x), np.full(2000, 5.0), np.exp(x) * np.where(kind == 1, 0.2, 0.6), kinds)
+    assert totals.mean_response.numpy() == pytest.approx([0.6, 0.2, 0.6, 0.4], abs=0.01)
+    assert all(bool(torch.isfinite(value).all()) for value in totals.state_dict().values())
