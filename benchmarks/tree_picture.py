@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.patches import Wedge
 
 from caloforge.geometry import load_geometry
-from caloforge.models.tree.layout import Layout
+from caloforge.models.tree.ring_layout import RingLayout
 
 LEVELS = ("a layer", "its rings", "halves of ring 2", "and of those", "and of those", "cells")
 
@@ -46,7 +46,7 @@ def _draw_layer(axis: plt.Axes, step: int) -> None:
 
 def _draw_waves(axis: plt.Axes) -> None:
     """Colour shows when rings of the demo mesh are halved first."""
-    layout = Layout(load_geometry("siw_demo"))
+    layout = RingLayout(load_geometry("siw_demo"))
     layers, rings = layout.geometry.n_layers, layout.geometry.active_layers[0].n_r
     first = np.zeros((rings, layers))
     for node, wave in zip(layout.cells.node, layout.cells.wave, strict=True):

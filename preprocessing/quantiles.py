@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,6 +22,9 @@ ENERGY_KNOTS = 6
 Z_KNOTS = 25
 Z_MAX = 7.2
 """The hit spectrum is kept at logits -Z_MAX .. Z_MAX of the cumulated probability."""
+
+ROUNDED = 3
+"""Decimals of a mm to which the distances of voxels from the axis are compared."""
 
 SAMPLE = 5000
 """Showers that the tables are made of."""
@@ -88,11 +92,13 @@ class HitQuantile(VoxelStep):
         super().__init__()
         self.sums = LayerSums(geometry)
         rings, first = [], 0
-        for layer in geometry.active_layers:
-            rings.append(first + torch.arange(layer.n_voxels) % layer.n_r)
-            first += layer.n_r
+        for place in geometry.layer_slices:
+            # Voxels of a layer at one distance from the axis are a ring.
+            _, ring = np.unique(geometry.r_of_voxel[place].round(ROUNDED), return_inverse=True)
+            rings.append(first + torch.as_tensor(ring))
+            first += int(ring.max()) + 1
         self.register_buffer("ring_of_voxel", torch.cat(rings), persistent=False)
-        capacity = torch.tensor([float(layer.n_voxels) for layer in geometry.active_layers])
+        capacity = torch.tensor(geometry.layer_sizes, dtype=torch.float32)
         self.register_buffer("capacity", capacity, persistent=False)
         knots = torch.arange(HIT_KNOTS) / (HIT_KNOTS - 1)
         layer_of_ring = torch.empty(first, dtype=torch.long)

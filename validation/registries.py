@@ -42,6 +42,7 @@ OBSERVABLES: Registry[Observable] = Registry(
         "sector_kept": "caloforge.validation.observables.neighbours:SECTOR_KEPT",
         "alpha_correlation": "caloforge.validation.observables.neighbours:ALPHA_CORRELATION",
         "ring_hits": "caloforge.validation.observables.neighbours:RING_HITS",
+        "neighbour_correlation": "caloforge.validation.observables.neighbours:NEIGHBOUR_CORRELATION",
     },
     group="caloforge.observables",
 )

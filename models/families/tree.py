@@ -18,9 +18,9 @@ from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.family import DataSpec, Family, Stage
 from caloforge.models.tree.axis import ExpectedAxis
 from caloforge.models.tree.boxes import BoxSplits
-from caloforge.models.tree.context import axis_unit, energy_feature, hits_feature
+from caloforge.models.tree.context import energy_feature, hits_feature
 from caloforge.models.tree.layers import LayerSplits
-from caloforge.models.tree.layout import Layout
+from caloforge.models.tree.layouts import layout_of
 from caloforge.models.tree.onnx_graph import write_onnx
 from caloforge.models.tree.row_mlp import being_recorded
 from caloforge.models.tree.rows import Observed, SplitNetworks
@@ -123,7 +123,7 @@ class Tree(Family):
     def __init__(self, config: TreeConfig, data: DataSpec) -> None:
         super().__init__(config, data)
         model, threshold, geometry = config.model, data.threshold, data.geometry
-        layout = Layout(geometry)
+        layout = layout_of(geometry)
         self.state = TreeState(layout)
         self.encoder = TreeConditions(data.domains)
         n = self.encoder.n_features
@@ -131,11 +131,15 @@ class Tree(Family):
         self.totals = Totals(geometry.n_voxels, n, threshold=threshold, n_kinds=self.encoder.n_kinds)
         capacity = torch.as_tensor(layout.capacity[layout.layer_node])
         self.layers = LayerSplits(capacity, threshold=threshold, width=model.layer_width, n_shower=n + 2)
-        self.axis_unit = axis_unit(layout)
+        self.axis_unit = layout.unit
         n_about = n + 2 + 4
-        self.ring_splits = BoxSplits(layout, layout.rings, threshold=threshold, n_about=n_about)
+        self.ring_splits = BoxSplits(layout, layout.coarse, threshold=threshold, n_about=n_about)
         self.cell_splits = BoxSplits(
-            layout, layout.cells, threshold=threshold, n_about=n_about, early_layers=model.early_layers
+            layout,
+            layout.fine,
+            threshold=threshold,
+            n_about=n_about,
+            early_layers=0 if layout.turned else model.early_layers,
         )
         kinds = (self.ring_splits, self.cell_splits)
         self.slots = find_slots(layout, [wave for kind in kinds for wave in kind.wave_nodes(self.state)])
@@ -202,7 +206,7 @@ class Tree(Family):
         return batch.layer_energy, hits, self._shower(batch.raw_conditions, hits, batch.layer_energy)
 
     def _rings_batch(self, data: TrainingData, number: int, size: int, draws: Draws) -> Observed:
-        batch = data.batch(number, size, draws)
+        batch = data.batch(number, size, draws, turned=self.state.layout.turned)
         state, about, _, _ = self._seen(batch.raw_conditions, batch.voxels)
         return self.ring_splits.observed(state, about, self.axis.directed)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,9 +15,6 @@ from caloforge.models.tree.state import ENERGY, HITS, INNER_ENERGY, PAST_ENERGY,
 
 DEPTH_SCALES = (2.0, 6.0)
 """Layers over which the depth features exp(-layer / scale) fall."""
-
-MAX_ONE_HOT_LAYERS = 12
-"""Layers that are unlike each other get a feature each, up to this number."""
 
 
 def energy_feature(energy: Tensor, threshold: float) -> Tensor:
@@ -44,7 +41,7 @@ class Where:
 
 
 class SplitContext(nn.Module):
-    """Gather the inputs of one kind of split (:data:`caloforge.models.tree.layout.RING_CONTEXT` or cells').
+    """Gather the inputs of one kind of split (the ``names`` of :class:`caloforge.models.tree.layout.Splits`).
 
     What a network sees of a split is: energies of the nodes that are seen, their hits per cell, energy and
     hits of the node itself, constants of the split (ring, level, depth), features of the shower and of the
@@ -200,40 +197,14 @@ def _columns(names: tuple[str, ...]) -> tuple[list[tuple[int, int]], list[tuple[
 
 
 def _constants(layout: Layout, splits: Splits) -> Tensor:
-    boxes = [layout.boxes[m] for m in splits.node]
-    layers = layout.geometry.active_layers
-    depth = torch.tensor([float(b.layer) for b in boxes])
-    columns = [2 * depth / max(1, len(layers) - 1) - 1, *(torch.exp(-depth / scale) for scale in DEPTH_SCALES)]
-    columns += _one_hot([b.ring for b in boxes])
-    columns += _one_hot([b.level for b in boxes])
-    columns.append(torch.as_tensor(splits.odd).float())
-    if not layout.geometry.is_regular and len(layers) <= MAX_ONE_HOT_LAYERS:
-        columns += _one_hot([b.layer for b in boxes])
+    depth = torch.as_tensor(layout.layer[splits.node]).float()
+    columns = [2 * depth / max(1, layout.geometry.n_layers - 1) - 1]
+    columns += [torch.exp(-depth / scale) for scale in DEPTH_SCALES]
+    columns += [torch.as_tensor(column).float() for column in layout.constants(splits)]
     return torch.stack(columns, 1)
-
-
-def axis_unit(layout: Layout) -> float:
-    """Return the length in mm in which distances from the axis are of order one."""
-    return max(layer.r_edges[-1] for layer in layout.geometry.active_layers) / 4
 
 
 def _centres(layout: Layout, splits: Splits) -> Tensor:
     """Return x and y of the middle of the left and of the right half, (S, 4), in units of the axis."""
-    centres = []
-    for m in splits.node:
-        row = []
-        for half in (layout.boxes[layout.left[m]], layout.boxes[layout.right[m]]):
-            layer = layout.geometry.active_layers[half.layer]
-            radius = (layer.r_edges[half.ring] + layer.r_edges[half.ring_end]) / 2 / axis_unit(layout)
-            alpha = math.pi * (half.bin + half.bin_end) / layer.n_alpha - math.pi
-            whole = half.bin_end - half.bin == layer.n_alpha
-            row += [0.0, 0.0] if whole else [radius * math.cos(alpha), radius * math.sin(alpha)]
-        centres.append(row)
-    return torch.tensor(centres).reshape(-1, 4)
-
-
-def _one_hot(values: list[int]) -> list[Tensor]:
-    """Return a column per value from 0 to the largest, none if there is only one."""
-    if len(set(values)) < 2:
-        return []
-    return [torch.tensor([float(v == k) for v in values]) for k in range(max(values) + 1)]
+    halves = [layout.middles[side[splits.node]] for side in (layout.left, layout.right)]
+    return torch.as_tensor(np.concatenate(halves, 1)).float()

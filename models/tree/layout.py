@@ -1,26 +1,17 @@
-"""The splitting tree of a mesh as tables: nodes, their halves, and what each split may look at.
+"""The splitting tree of a geometry as tables: nodes, their halves, and what each split may look at.
 
-A *node* is a box of cells of one layer: some of its rings, some of their alpha bins. A whole layer is
-split "ring r | the rings outside it" until single rings are left, and each ring is halved in alpha
-down to single cells::
+A *node* is a group of voxels of one layer. Whole layers are split into halves, these into halves, down to single
+voxels: first by *coarse* splits, then by *fine* ones, of which each kind has networks of its own. Splits that do not
+need each other belong to one *wave* and are drawn together.
 
-    layer ──┬── ring 0 ──┬── half ── ... ── cell
-            │            └── half ── ... ── cell
-            └── rings > 0 ──┬── ring 1 ── ...
-                            └── rings > 1 ── ...
-
-Splits that do not need each other belong to one *wave* and are drawn together. A split sees the layer
-before it at the level of its own halves, and the ring inside it; of two neighbours in alpha the odd one
-sees how the even one was split. So layers follow each other at a distance of a few waves, and the 6,075
-halvings of 45 layers of 9 rings of 16 bins take 155 waves, not 45 x 9 x 7.
-
-Layers may differ. What a box sees of the layer before it is a weighted sum of that layer's nodes: the
-share of each node's area that lies over the box.
+What a node sees of the layer before it is a weighted sum of that layer's nodes: the share of each node's area that
+lies over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -28,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import Geometry
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -36,32 +27,6 @@ BoolArray = NDArray[np.bool_]
 
 Shares = list[tuple[int, float]]
 """Nodes and the share of each that counts."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """The cells of a node: rings ``[ring, ring_end)`` and alpha bins ``[bin, bin_end)`` of a layer.
-
-    Attributes:
-        layer: index of the active layer.
-        ring: first ring.
-        ring_end: one past the last ring.
-        bin: first alpha bin.
-        bin_end: one past the last alpha bin.
-        level: halvings in alpha above it; 0 for whole rings.
-    """
-
-    layer: int
-    ring: int
-    ring_end: int
-    bin: int
-    bin_end: int
-    level: int
-
-    @property
-    def capacity(self) -> int:
-        """Number of cells."""
-        return (self.ring_end - self.ring) * (self.bin_end - self.bin)
 
 
 @dataclass(frozen=True)
@@ -89,92 +54,57 @@ class Splits:
         return tuple(slice(int(a), int(b)) for a, b in pairwise(edges))
 
 
-RING_CONTEXT = ("before/inner", "before/ring", "before/next", "before/outer", "inner", "inner-2", "here", "after")
-"""What the split "ring r | rings > r" sees: of the layer before, ring r - 1, r, r + 1 and the rings
-outside; of its own layer, rings r - 1 and r - 2; the whole layer, and the whole layer after it."""
-
-CELL_CONTEXT = (
-    "before/below", "before/left", "before/right", "before/above",
-    "before/inner-left", "before/inner-right", "before/outer-left", "before/outer-right",
-    "inner-below", "inner-left", "inner-right", "inner-above",
-    "below", "above", "odd-below", "odd-above", "here", "outer", "after",
-)  # fmt: skip
-"""What the halving of a piece of ring r sees, at the level of its halves (left, right, and those beside
-them, below and above in alpha): the layer before at ring r, r - 1 and r + 1; ring r - 1 of its own layer;
-its neighbours in ring r, and the halves of those if it is odd; the whole ring r, ring r + 1, and ring r of
-the layer after it."""
-
-
-class Layout:
-    """Tables of the tree of one mesh.
+class Layout(ABC):
+    """Tables of the tree of one geometry.
 
     Attributes:
-        geometry: the mesh.
-        boxes: the M nodes, layer by layer.
-        nothing: M, the number that stands for "no node".
-        left: (M,) inner ring or lower half; ``nothing`` for cells.
-        right: (M,) outer rings or upper half; ``nothing`` for cells.
-        capacity: (M,) number of cells.
+        geometry: the geometry.
+        nothing: M, the number of nodes, that stands for "no node".
+        layer: (M,) layer of each node.
+        left: (M,) first half; ``nothing`` for voxels.
+        right: (M,) second half; ``nothing`` for voxels.
+        capacity: (M,) number of voxels.
         layer_node: (L,) the node of each whole layer.
         cell: (V,) the node of each voxel.
-        below: (M,) the same piece of the next inner ring; ``nothing`` for ring 0, and for whole rings.
+        below: (M,) the same piece of the next inner ring; ``nothing`` where there is none.
         source: (M, K) nodes of the layer before that lie over each node.
         weight: (M, K) share of their area that does.
-        rings: splits of layers into rings.
-        cells: splits of rings into cells.
+        middles: (M, 2) x and y of the middle of each node, in units of :attr:`unit`; 0 of what lies about the axis.
+        coarse: splits of large nodes, drawn first: of layers of rings, those into rings.
+        fine: the other splits, down to single voxels.
+        turned: whether coarse splits look different in showers that are turned.
+        chains: groups of nodes that have a node below, from the inside out.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
-        """Lay out the tree of a mesh."""
-        self.geometry = geometry
-        self.boxes: list[Box] = []
-        self._number: dict[Box, int] = {}
-        halves: dict[int, tuple[int, int]] = {}
-        for i, layer in enumerate(geometry.active_layers):
-            self._grow(Box(i, 0, layer.n_r, 0, layer.n_alpha, 0), halves)
-        self.nothing = len(self.boxes)
-        self.left, self.right = (
-            np.array([halves.get(m, (self.nothing, self.nothing))[k] for m in range(self.nothing)]) for k in (0, 1)
-        )
-        self.capacity = np.array([box.capacity for box in self.boxes])
-        # Per ring and level, the node over each alpha bin: cells stay what they are at deeper levels.
-        self._over = [
-            [_partitions(self, i, r, layer.n_alpha) for r in range(layer.n_r)]
-            for i, layer in enumerate(geometry.active_layers)
-        ]
-        self.layer_node = np.array(
-            [self._number[Box(i, 0, layer.n_r, 0, layer.n_alpha, 0)] for i, layer in enumerate(geometry.active_layers)]
-        )
-        self.cell = np.array(
-            [
-                self._over[i][r][-1][a]
-                for i, layer in enumerate(geometry.active_layers)
-                for a in range(layer.n_alpha)
-                for r in range(layer.n_r)
-            ]
-        )
-        self.below = np.array(
-            [
-                self._number[Box(b.layer, b.ring - 1, b.ring, b.bin, b.bin_end, b.level)]
-                if b.ring > 0 and b.level > 0
-                else self.nothing
-                for b in self.boxes
-            ]
-        )
-        self.source, self.weight = self._overlaps()
-        ring_nodes = [m for m, b in enumerate(self.boxes) if b.ring_end > b.ring + 1]
-        cell_nodes = [m for m, b in enumerate(self.boxes) if b.ring_end == b.ring + 1 and b.bin_end > b.bin + 1]
-        self.rings = self._splits(ring_nodes, RING_CONTEXT, self._ring_context)
-        self.cells = self._splits(cell_nodes, CELL_CONTEXT, self._cell_context)
+    geometry: Geometry
+    nothing: int
+    layer: IntArray
+    left: IntArray
+    right: IntArray
+    capacity: IntArray
+    layer_node: IntArray
+    cell: IntArray
+    below: IntArray
+    source: IntArray
+    weight: FloatArray
+    middles: FloatArray
+    coarse: Splits
+    fine: Splits
+    turned: bool
+    chains: Sequence[IntArray]
+
+    @abstractmethod
+    def constants(self, splits: Splits) -> list[FloatArray]:
+        """Return what networks are told of splits beside the layer, a column (S,) each."""
+
+    @cached_property
+    def unit(self) -> float:
+        """Length in mm in which distances from the axis are of order one."""
+        return self.geometry.radius / 4
 
     def __len__(self) -> int:
         """Return the number of nodes M."""
-        return len(self.boxes)
-
-    @cached_property
-    def layer(self) -> IntArray:
-        """(M,) index of the active layer of each node."""
-        return np.array([box.layer for box in self.boxes])
+        return self.nothing
 
     @cached_property
     def layer_slices(self) -> tuple[slice, ...]:
@@ -184,77 +114,34 @@ class Layout:
 
     @cached_property
     def by_height(self) -> tuple[IntArray, ...]:
-        """The nodes that can be split, by their distance from the cells: 1, 2, ..."""
+        """The nodes that can be split, by their distance from the voxels: 1, 2, ..."""
         height = np.zeros(len(self) + 1, np.int64)
         for m in reversed(range(len(self))):  # halves have higher numbers than what they are halves of
             if self.left[m] != self.nothing:
                 height[m] = 1 + max(height[self.left[m]], height[self.right[m]])
         return tuple(np.flatnonzero(height[:-1] == h) for h in range(1, height.max() + 1))
 
-    def node(self, layer: int, ring: int, level: int, bin: int) -> int:
-        """Return the node of a ring that covers an alpha bin (periodic) at a level; ``nothing`` beyond the rings."""
-        if not 0 <= layer < len(self._over) or not 0 <= ring < len(self._over[layer]):
-            return self.nothing
-        levels = self._over[layer][ring]
-        nodes = levels[min(level, len(levels) - 1)]
-        return int(nodes[bin % len(nodes)])
+    def in_waves(
+        self,
+        order: Sequence[int],
+        names: tuple[str, ...],
+        context_of: Callable[[int], Sequence[int]],
+        is_odd: Callable[[int], bool],
+    ) -> Splits:
+        """Order splits by waves: each comes one after the last of those that made a node it sees.
 
-    def _grow(self, box: Box, halves: dict[int, tuple[int, int]]) -> int:
-        number = len(self.boxes)
-        self.boxes.append(box)
-        self._number[box] = number
-        if box.capacity > 1:
-            first, second = _halves(box)
-            halves[number] = (self._grow(first, halves), self._grow(second, halves))
-        return number
-
-    def _overlaps(self) -> tuple[IntArray, FloatArray]:
-        found = [self._nodes_over(box) for box in self.boxes]
-        width = max(1, *(len(shares) for shares in found))
-        source = np.full((len(self), width), self.nothing)
-        weight = np.zeros((len(self), width))
-        for m, shares in enumerate(found):
-            for k, (node, share) in enumerate(shares):
-                source[m, k], weight[m, k] = node, share
-        return source, weight
-
-    def _nodes_over(self, box: Box) -> Shares:
-        """Return the nodes of the layer before that lie over a box, with the shares of their areas."""
-        if box.layer == 0:
-            return []
-        here, before = (self.geometry.active_layers[i] for i in (box.layer, box.layer - 1))
-        if (here.r_edges, here.n_alpha) == (before.r_edges, before.n_alpha):
-            return [(self._number[Box(box.layer - 1, box.ring, box.ring_end, box.bin, box.bin_end, box.level)], 1.0)]
-        if box.capacity == here.n_voxels:
-            return [(self._number[Box(box.layer - 1, 0, before.n_r, 0, before.n_alpha, 0)], 1.0)]
-        start, end = box.bin / here.n_alpha, box.bin_end / here.n_alpha
-        return [
-            (node, radial * share)
-            for ring, radial in radial_overlap(here, box.ring, box.ring_end, before)
-            for node, share in self._alpha_cover(box.layer - 1, ring, start, end)
-        ]
-
-    def _alpha_cover(self, layer: int, ring: int, start: float, end: float) -> Shares:
-        """Return the nodes of a ring that together cover [start, end) of its circumference."""
-        n = self.geometry.active_layers[layer].n_alpha
-        for level in self._over[layer][ring]:
-            for node in np.unique(level):
-                box = self.boxes[node]
-                if np.allclose([box.bin / n, box.bin_end / n], [start, end]):
-                    return [(int(node), 1.0)]
-        cells = self._over[layer][ring][-1]
-        shares = [(int(cells[a]), n * (min(end, (a + 1) / n) - max(start, a / n))) for a in range(n)]
-        return [(node, share) for node, share in shares if share > 1e-9]
-
-    def _splits(self, nodes: Sequence[int], names: tuple[str, ...], context_of: object) -> Splits:
-        """Order splits by waves: each comes one after the last of those that made a node it sees."""
+        Args:
+            order: nodes that are split, none before one that it sees the halves of.
+            names: what the splits see.
+            context_of: takes a node to the nodes that its split sees.
+            is_odd: whether the split of a node is one after those of its neighbours.
+        """
         made = np.zeros(self.nothing + 1, np.int64)
-        order = sorted(nodes, key=self._order)
         contexts, waves, odd = [], [], []
         for m in order:
-            context = context_of(m)  # type: ignore[operator]
+            context = context_of(m)
             contexts.append(context)
-            odd.append(self._is_odd(m))
+            odd.append(is_odd(m))
             seen = [m]
             for name, node in zip(names, context, strict=True):
                 if node != self.nothing:
@@ -278,85 +165,20 @@ class Layout:
             names,
         )
 
-    def _order(self, m: int) -> tuple[int, int, int, bool, int]:
-        box = self.boxes[m]
-        return box.layer, box.ring, box.level, self._is_odd(m), box.bin
 
-    def _is_odd(self, m: int) -> bool:
-        box = self.boxes[m]
-        level = self._over[box.layer][box.ring][box.level] if box.ring_end == box.ring + 1 else np.array([m])
-        return bool(list(dict.fromkeys(level.tolist())).index(m) % 2)
-
-    def _ring_context(self, m: int) -> list[int]:
-        box = self.boxes[m]
-        i, r, n_r = box.layer, box.ring, box.ring_end
-        layers = self.geometry.active_layers
-        outer = self.nothing if r + 2 >= n_r else self._number[Box(i, r + 2, n_r, 0, box.bin_end, 0)]
-        after = self.layer_node[i + 1] if i + 1 < len(layers) else self.nothing
-        rings = [self.node(i, ring, 0, 0) for ring in (r - 1, r, r + 1)]
-        return [*rings, outer, rings[0], self.node(i, r - 2, 0, 0), int(self.layer_node[i]), int(after)]
-
-    def _cell_context(self, m: int) -> list[int]:
-        box, nothing = self.boxes[m], self.nothing
-        i, r, level = box.layer, box.ring, box.level
-        down = level + 1
-        middle = self.boxes[self.left[m]].bin_end
-        pair, window = (box.bin, middle), (box.bin - 1, box.bin, middle, box.bin_end)
-        odd = self._is_odd(m)
-        sides = (box.bin - 1, box.bin_end)
-        return [
-            *(self.node(i, r, down, a) for a in window),
-            *(self.node(i, r - 1, down, a) for a in pair),
-            *(self.node(i, r + 1, down, a) for a in pair),
-            *(self.node(i, r - 1, down, a) for a in window),
-            *(self.node(i, r, level, a) if level else nothing for a in sides),
-            *(self.node(i, r, down, a) if odd else nothing for a in sides),
-            self.node(i, r, 0, 0),
-            self.node(i, r + 1, 0, 0),
-            self._ring_after(i, r),
-        ]
-
-    def _ring_after(self, i: int, r: int) -> int:
-        """Return the ring of the next layer that lies over the middle of ring r."""
-        layers = self.geometry.active_layers
-        if i + 1 == len(layers):
-            return self.nothing
-        middle = (layers[i].r_edges[r] + layers[i].r_edges[r + 1]) / 2
-        ring = int(np.searchsorted(layers[i + 1].r_edges, middle)) - 1
-        return self.node(i + 1, min(max(ring, 0), layers[i + 1].n_r - 1), 0, 0)
+def one_hot(values: Sequence[int]) -> list[FloatArray]:
+    """Return a column for each value from 0 to the largest, none if there is only one."""
+    if len(set(values)) < 2:
+        return []
+    return [np.array([float(v == k) for v in values]) for k in range(max(values) + 1)]
 
 
-def _halves(box: Box) -> tuple[Box, Box]:
-    if box.ring_end > box.ring + 1:
-        inner = Box(box.layer, box.ring, box.ring + 1, box.bin, box.bin_end, 0)
-        return inner, Box(box.layer, box.ring + 1, box.ring_end, box.bin, box.bin_end, 0)
-    middle = (box.bin + box.bin_end) // 2
-    rings, down = (box.layer, box.ring, box.ring_end), box.level + 1
-    return Box(*rings, box.bin, middle, down), Box(*rings, middle, box.bin_end, down)
-
-
-def _partitions(layout: Layout, layer: int, ring: int, n_alpha: int) -> list[IntArray]:
-    """Return per level the node over each alpha bin of a ring, (n_alpha,)."""
-    root = layout._number[Box(layer, ring, ring + 1, 0, n_alpha, 0)]
-    levels = [np.full(n_alpha, root)]
-    while any(layout.left[m] != layout.nothing for m in levels[-1]):
-        nodes = levels[-1].copy()
-        for a, m in enumerate(levels[-1]):
-            if layout.left[m] != layout.nothing:
-                nodes[a] = layout.left[m] if a < layout.boxes[layout.left[m]].bin_end else layout.right[m]
-        levels.append(nodes)
-    return levels
-
-
-def radial_overlap(here: Layer, ring: int, ring_end: int, before: Layer) -> Iterator[tuple[int, float]]:
-    """Yield (ring of ``before``, share of its area over rings ``[ring, ring_end)`` of ``here``).
-
-    What lies inside the first or outside the last edge of ``here`` counts to its first or last ring,
-    so that the shares of a ring over all rings of ``here`` add up to 1.
-    """
-    low = 0.0 if ring == 0 else here.r_edges[ring]
-    high = np.inf if ring_end == here.n_r else here.r_edges[ring_end]
-    for r, (a, b) in enumerate(pairwise(before.r_edges)):
-        share = (np.clip(b, low, high) ** 2 - np.clip(a, low, high) ** 2) / (b**2 - a**2)
-        if share > 1e-9:
-            yield r, float(share)
+def tabulated(found: Sequence[Shares], nothing: int) -> tuple[IntArray, FloatArray]:
+    """Return the nodes (M, K) that lie over each node, and their shares; of K, those that are none are ``nothing``."""
+    width = max(1, *(len(shares) for shares in found))
+    source = np.full((len(found), width), nothing)
+    weight = np.zeros((len(found), width))
+    for m, shares in enumerate(found):
+        for k, (node, share) in enumerate(shares):
+            source[m, k], weight[m, k] = node, share
+    return source, weight

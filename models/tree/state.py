@@ -52,10 +52,7 @@ class TreeState(nn.Module):
         self.weight = self.weight.float()
         # Where layers are alike each node has one node over it, with weight 1.
         self.aligned = bool((layout.source.shape[1] == 1) and (layout.weight[layout.layer > 0] == 1).all())
-        self._by_ring = [
-            torch.tensor([m for m, b in enumerate(layout.boxes) if b.ring == r and b.level > 0], dtype=torch.long)
-            for r in range(max(layer.n_r for layer in layout.geometry.active_layers))
-        ]
+        self._chains = [torch.as_tensor(nodes) for nodes in layout.chains]
 
     def under(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is added to planes 2 to 4 of nodes (W,): rows of the state, (W, 3, K), and the share of each."""
@@ -77,8 +74,8 @@ class TreeState(nn.Module):
         for place in self.layout.layer_slices:
             state[place, 2:4] = state[place, :2] + MEMORY * self._over(state, place)
         state[:, INNER_ENERGY] = state[:, ENERGY]
-        for ring in self._by_ring:  # from the inside out
-            at = ring.to(voxels.device)
+        for nodes_of_ring in self._chains:  # from the inside out
+            at = nodes_of_ring.to(voxels.device)
             state[at, INNER_ENERGY] = state[at, ENERGY] + state[self.below[at], INNER_ENERGY]
         return state
 

@@ -157,7 +157,9 @@ def _line(x: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[float, floa
 
 
 def containment(sums: _Sums, fraction: float) -> float:
-    """Return the radius in mm that holds a fraction of the mean energy; even in area within a ring."""
+    """Return the radius in mm that holds a fraction of the mean energy; even in area within a ring. NaN without rings."""
+    if not len(sums.rings):
+        return math.nan
     inside = np.concatenate([[0.0], np.cumsum(sums.rings)]) / max(sums.rings.sum(), EPSILON)
     return float(np.sqrt(np.interp(fraction, inside, sums.r_edges**2)))
 
@@ -264,7 +266,7 @@ class _Columns:
             scalars=np.stack([response, response**2, 1 / energy, 1 / energy**2, np.log(energy)], axis=1),
             shares=summary.layer_energy / (total + EPSILON)[:, None],
             rings=summary.ring_energy,
-            r_edges=summary.lateral.edges,
+            r_edges=np.empty(0) if summary.lateral is None else summary.lateral.edges,
             has_depth=has_depth(summary.geometry),
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry, Layer, load_geometry
+from caloforge.geometry import CylindricalGeometry, Geometry, Layer, load_geometry
 from caloforge.validation.metrics.classifier import classifier_auc
 from caloforge.validation.metrics.compare import Comparison, distances
 from caloforge.validation.metrics.frechet import challenge_fpd
@@ -50,7 +50,7 @@ def dataset_of(geometry: Geometry) -> str:
         InputError: none has, so that the protocol says nothing about it.
     """
     for name in THRESHOLDS:
-        if load_geometry(name).active_layers == geometry.active_layers:
+        if load_geometry(name).difference(geometry) is None:
             return name
     msg = (
         f"geometry {geometry.name!r} is none of CaloChallenge's ({', '.join(THRESHOLDS)}), so its protocol has no "
@@ -94,6 +94,7 @@ def separations(reference: Sample, generated: Sample) -> dict[str, Result]:
     """
     geometry, threshold = reference.summary.geometry, reference.summary.threshold
     dataset = dataset_of(geometry)
+    assert isinstance(geometry, CylindricalGeometry), "as all of CaloChallenge's are"
     x, y = _columns("layer_energy", reference), _columns("layer_energy", generated)
     by_layer = [_energy_edges(threshold, x[:, i], y[:, i], 40) for i in range(geometry.n_layers)]
     whole = [np.linspace(0.5, 1.5, 101)]

@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import nn
 
-from caloforge.geometry import Geometry
+from caloforge.geometry import CylindricalGeometry, Geometry
 from caloforge.showers import VoxelArray
 from caloforge.validation.metrics.classifier_inputs import Inputs, LowLevel, LowLevelNormalised, high_level
 from caloforge.validation.metrics.neural import dense, judge, operations
@@ -44,6 +44,7 @@ def _dense(width: int, geometry: Geometry) -> nn.Module:
 
 def _resnet(width: int, geometry: Geometry) -> nn.Module:
     del width
+    assert isinstance(geometry, CylindricalGeometry), "as all of CaloChallenge's are"
     layer = geometry.active_layers[0]
     return ResNet18((geometry.n_layers, layer.n_alpha, layer.n_r))
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.geometry import CylindricalGeometry
 from caloforge.showers import Showers, VoxelArray
 from caloforge.validation.metrics.channels import checkerboard_channels
 from caloforge.validation.metrics.voxel_features import voxel_features
@@ -31,9 +32,12 @@ class Sample:
 
     @property
     def channels(self) -> FloatArray:
-        """Energies of the layers; of a mesh of one layer those of a checkerboard over its cells, (N, channels) MeV."""
-        layer, *others = self.summary.geometry.active_layers
-        if others or min(layer.n_alpha, layer.n_r) < 2:
+        """Energies of the layers; of a mesh of rings in one layer those of a checkerboard over its voxels, (N, channels) MeV."""
+        geometry = self.summary.geometry
+        if not isinstance(geometry, CylindricalGeometry) or geometry.n_layers > 1:
+            return self.summary.layer_energy
+        layer = geometry.active_layers[0]
+        if min(layer.n_alpha, layer.n_r) < 2:
             return self.summary.layer_energy
         shape = (layer.n_alpha, layer.n_r)
         chunks = self.showers.chunks(threshold=self.summary.threshold)

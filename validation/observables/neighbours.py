@@ -1,14 +1,13 @@
-"""Observables of neighbours: does a layer know of the one before, a sector of the next, a ring of its hits."""
+"""Observables of neighbours: does a layer know of the one before, a sector or a cell of the next, a ring of its hits."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
-
 from caloforge.geometry import Geometry
 from caloforge.validation.observables.observable import Observable
 from caloforge.validation.observables.pairs import continued_layers, lags, sector_layers
+from caloforge.validation.observables.summary import common_r_edges
 
 LAYER_OVERLAP = Observable(
     "Overlap with the layer before", "", "Neighbours", lambda s: s.pairs.layer_overlap, continued_layers
@@ -31,8 +30,8 @@ ALPHA_CORRELATION = Observable(
 
 
 def _ring_names(geometry: Geometry) -> tuple[str, tuple[str, ...]]:
-    edges = np.unique(np.concatenate([layer.r_edges for layer in geometry.active_layers])).tolist()
-    return "rings", tuple(f"ring from {low:g} to {high:g} mm" for low, high in pairwise(edges))
+    edges = pairwise(common_r_edges(geometry).tolist())
+    return "rings", tuple(f"ring from {low:g} to {high:g} mm" for low, high in edges)
 
 
 RING_HITS = Observable(
@@ -40,3 +39,7 @@ RING_HITS = Observable(
     lambda s: s.pairs.ring_hits if s.pairs.ring_hits.shape[1] > 1 else s.pairs.ring_hits[:, :0], parts=_ring_names,
     label="Voxels above threshold in the innermost ring", shown=lambda s: s.pairs.ring_hits[:, 0],
 )  # fmt: skip
+
+NEIGHBOUR_CORRELATION = Observable(
+    "Two-point correlation of neighbouring cells", "", "Neighbours", lambda s: s.pairs.neighbour_correlation
+)

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import CellGeometry, CylindricalGeometry, Geometry, Layer
 from caloforge.showers import VoxelArray
 
 FloatArray = NDArray[np.float64]
@@ -30,12 +30,17 @@ class Pairs:
             sectors for showers that are even in alpha.
         ring_hits: (N, rings) number of voxels above the threshold in each ring of all layers together; those of
             unlike layers are spread over the common rings in proportion to area.
+        neighbour_correlation: (N, 1) for cells, (N, 0) for rings: sum over pairs of cells that lie side by side of
+            the product of their energies, over the sum of the squared energies of all cells.
+
+    What needs sectors or rings has no columns for cells.
     """
 
     layer_overlap: FloatArray
     sector_kept: FloatArray
     alpha_correlation: FloatArray
     ring_hits: FloatArray
+    neighbour_correlation: FloatArray
 
     @classmethod
     def joined(cls, pieces: Sequence[Self]) -> Self:
@@ -45,12 +50,18 @@ class Pairs:
 
 def continued_layers(geometry: Geometry) -> Sequence[int]:
     """Return the layers of several voxels that the layer before has too."""
+    if isinstance(geometry, CellGeometry):
+        return [i for i in range(1, geometry.n_layers) if geometry.layer_sizes[i] > 1 and geometry.continues(i)]
+    if not isinstance(geometry, CylindricalGeometry):
+        return []
     pairs = enumerate(pairwise(geometry.active_layers), 1)
     return [i for i, (a, b) in pairs if _mesh(a) == _mesh(b) and b.n_voxels > 1]
 
 
 def sector_layers(geometry: Geometry) -> Sequence[int]:
     """Return the layers of several sectors that the layer before has too."""
+    if not isinstance(geometry, CylindricalGeometry):
+        return []
     return [i for i, (a, b) in enumerate(pairwise(geometry.active_layers), 1) if a.n_alpha == b.n_alpha > 1]
 
 
@@ -67,6 +78,8 @@ def pairs(voxels: VoxelArray, geometry: Geometry, ring_shares: Sequence[FloatArr
         geometry: their mesh, of L layers.
         ring_shares: for each layer (n_r, rings), the part of each ring that lies in each common ring.
     """
+    if not isinstance(geometry, CylindricalGeometry):
+        return _pairs_of_cells(voxels, geometry)
     n_alpha = _n_alpha(geometry)
     continued, kept_layers = set(continued_layers(geometry)), set(sector_layers(geometry))
     overlap: list[FloatArray] = []
@@ -98,6 +111,26 @@ def pairs(voxels: VoxelArray, geometry: Geometry, ring_shares: Sequence[FloatArr
         sector_kept=_columns(kept, len(voxels)),
         alpha_correlation=products / np.where(squares > 0, squares, 1)[:, None],
         ring_hits=ring_hits,
+        neighbour_correlation=np.empty((len(voxels), 0)),
+    )
+
+
+def _pairs_of_cells(voxels: VoxelArray, geometry: Geometry) -> Pairs:
+    overlap: list[FloatArray] = []
+    for i in continued_layers(geometry):
+        before, here = (voxels[:, geometry.layer_slices[j]] for j in (i - 1, i))
+        energies = [np.maximum(cells.sum(axis=1, dtype=np.float64), 1e-30) for cells in (before, here)]
+        overlap.append(np.sqrt(before * here).sum(axis=1, dtype=np.float64) / np.sqrt(energies[0] * energies[1]))
+    first, second = geometry.neighbours.T
+    products = np.einsum("ij,ij->i", voxels[:, first], voxels[:, second], dtype=np.float64)
+    squares = np.einsum("ij,ij->i", voxels, voxels, dtype=np.float64)
+    none = np.empty((len(voxels), 0))
+    return Pairs(
+        layer_overlap=_columns(overlap, len(voxels)),
+        sector_kept=none,
+        alpha_correlation=none,
+        ring_hits=none,
+        neighbour_correlation=(products / np.where(squares > 0, squares, 1))[:, None][:, : len(geometry.neighbours)],
     )
 
 
@@ -111,5 +144,7 @@ def _mesh(layer: Layer) -> tuple[tuple[float, ...], int]:
 
 def _n_alpha(geometry: Geometry) -> int:
     """Return the number of sectors that most of the layers with several have; 1 if there are none."""
+    if not isinstance(geometry, CylindricalGeometry):
+        return 1
     numbers = [geometry.active_layers[i].n_alpha for i in geometry.transverse_layers]
     return max(sorted(set(numbers), reverse=True), key=numbers.count) if numbers else 1

@@ -42,7 +42,7 @@ def width(summary: Summary, axis: str) -> FloatArray:
 
 def sparsity(summary: Summary) -> FloatArray:
     """Return the fraction of voxels without energy in each layer, (N, L)."""
-    voxels = np.asarray([layer.n_voxels for layer in summary.geometry.active_layers])
+    voxels = np.asarray(summary.geometry.layer_sizes)
     empty: FloatArray = 1 - summary.layer_hits / voxels
     return empty
 
@@ -80,8 +80,10 @@ def lateral_second_moment(summary: Summary) -> FloatArray:
 def containment_radius(summary: Summary, fraction: float) -> FloatArray:
     """Return the radius that holds a fraction of each shower's energy, (N,) mm; 0 for an empty shower.
 
-    Within a ring the energy is taken as even in area.
+    Within a ring the energy is taken as even in area. (N, 0) for cells.
     """
+    if summary.lateral is None:
+        return np.empty((len(summary), 0))
     area = summary.lateral.edges**2
     inside = np.cumsum(summary.ring_energy, axis=1)
     wanted = fraction * inside[:, -1]
@@ -134,7 +136,7 @@ def _along(summary: Summary, values: FloatArray) -> FloatArray:
 
 
 def _where_defined(summary: Summary, values: FloatArray, axis: str) -> FloatArray:
-    """Keep the layers that have the axis: eta and phi need more than one alpha bin."""
+    """Keep the layers that have the axis: eta and phi need more than one alpha bin or cell."""
     return values if axis == "r" else values[:, summary.geometry.transverse_layers]
 
 

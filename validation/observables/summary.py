@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import InputError
-from caloforge.geometry import Geometry
+from caloforge.geometry import CellGeometry, CylindricalGeometry, Geometry
 from caloforge.showers import Showers, VoxelArray, cut
 from caloforge.validation.observables.pairs import Pairs, pairs
 from caloforge.validation.observables.threads import one_blas_thread
@@ -58,10 +58,11 @@ class Summary:
         hottest_voxel: (N,) largest voxel energy in MeV.
         centre: for eta, phi and r the (N, L) centre of energy in mm, 0 for an empty layer.
         width: for eta, phi and r the (N, L) energy-weighted standard deviation in mm.
-        ring_energy: (N, B) MeV between the common r edges.
+        ring_energy: (N, B) MeV between the common r edges; (N, 0) for cells.
         lateral: mean energy per area against r, MeV/mm^2 (edges in mm). Rings of unlike layers are
-            spread over the common r edges in proportion to area.
-        image: the same per layer, (L, B).
+            spread over the common r edges in proportion to area. None for cells.
+        image: the same per layer, (L, B). None for cells.
+        cell_energy: (2, V) mean energy per area of each cell in MeV/mm^2, and its error; None for rings.
         spectrum: mean number of voxels per shower against voxel energy.
         group_spectra: the same for each group of layers, (G, B); see :func:`layer_groups`.
         pairs: what neighbouring voxels know of each other.
@@ -81,8 +82,9 @@ class Summary:
     centre: dict[str, FloatArray]
     width: dict[str, FloatArray]
     ring_energy: FloatArray
-    lateral: Profile
-    image: Profile
+    lateral: Profile | None
+    image: Profile | None
+    cell_energy: FloatArray | None
     spectrum: Profile
     group_spectra: Profile
     pairs: Pairs
@@ -145,10 +147,12 @@ def summarise_voxels(
     r_edges = common_r_edges(geometry)
     shares = _ring_shares(geometry, r_edges)
     weights = _layer_weights(geometry, shares)
+    cells = _Moments(geometry.n_voxels) if isinstance(geometry, CellGeometry) else None
     starts = [place.start for place in geometry.layer_slices]
     n_bins = len(SPECTRUM_EDGES) - 1
     sums, hits, hottest, rings, neighbours = [], [], [], [], []
-    lateral, image = _Moments(len(r_edges) - 1), _Moments((geometry.n_layers, len(r_edges) - 1))
+    n_rings = max(0, len(r_edges) - 1)
+    lateral, image = _Moments(n_rings), _Moments((geometry.n_layers, n_rings))
     groups = layer_groups(geometry)
     group_of_layer = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     group_of_voxel = group_of_layer[geometry.layer_of_voxel]
@@ -164,6 +168,8 @@ def summarise_voxels(
         image.add(moments[:, :, 7:])
         rings.append(moments[:, :, 7:].sum(axis=1))
         lateral.add(rings[-1])
+        if cells is not None:
+            cells.add(voxels.astype(np.float64))
         hottest.append(voxels.max(axis=1).astype(np.float64))
         hits.append(np.add.reduceat(voxels > 0, starts, axis=1, dtype=np.float64))
         neighbours.append(pairs(voxels, geometry, shares))
@@ -184,8 +190,9 @@ def summarise_voxels(
         centre=centre,
         width=width,
         ring_energy=np.concatenate(rings),
-        lateral=lateral.profile(r_edges, scale=1 / area),
-        image=image.profile(r_edges, scale=1 / area),
+        lateral=lateral.profile(r_edges, scale=1 / area) if n_rings else None,
+        image=image.profile(r_edges, scale=1 / area) if n_rings else None,
+        cell_energy=None if cells is None else np.stack(cells.mean()) / geometry.area_of_voxel,
         spectrum=spectrum.profile(SPECTRUM_EDGES),
         group_spectra=group_spectra.profile(SPECTRUM_EDGES),
         pairs=Pairs.joined(neighbours),
@@ -227,12 +234,19 @@ def layer_range(group: tuple[int, ...]) -> str:
 
 
 def common_r_edges(geometry: Geometry) -> FloatArray:
-    """Return the r edges in mm of all layers together, rising."""
+    """Return the r edges in mm of all layers together, rising; none of cells."""
+    if not isinstance(geometry, CylindricalGeometry):
+        return np.empty(0)
     return np.unique(np.concatenate([layer.r_edges for layer in geometry.active_layers]))
 
 
 def _ring_shares(geometry: Geometry, r_edges: FloatArray) -> list[FloatArray]:
-    """Return per layer the (n_r, rings) part of each ring's area that lies in each of the common r bins."""
+    """Return per layer the (n_r, rings) part of each ring's area that lies in each of the common r bins.
+
+    Of cells it is (cells, 0).
+    """
+    if not isinstance(geometry, CylindricalGeometry):
+        return [np.empty((size, 0)) for size in geometry.layer_sizes]
     shares = []
     for layer in geometry.active_layers:
         edges = np.asarray(layer.r_edges)
@@ -249,9 +263,9 @@ def _layer_weights(geometry: Geometry, ring_shares: list[FloatArray]) -> list[Fl
     """
     matrices = []
     axes = np.stack([geometry.eta_of_voxel, geometry.phi_of_voxel, geometry.r_of_voxel], axis=1)
-    for layer, place, share in zip(geometry.active_layers, geometry.layer_slices, ring_shares, strict=True):
+    for place, share in zip(geometry.layer_slices, ring_shares, strict=True):
         x = axes[place]
-        matrices.append(np.hstack([np.ones((len(x), 1)), x, x**2, np.tile(share, (layer.n_alpha, 1))]))
+        matrices.append(np.hstack([np.ones((len(x), 1)), x, x**2, np.tile(share, (len(x) // len(share), 1))]))
     return matrices
 
 
@@ -292,9 +306,13 @@ class _Moments:
         self._sum += values.sum(axis=0)
         self._squares += (values**2).sum(axis=0)
 
-    def profile(self, edges: FloatArray, *, scale: FloatArray | float = 1.0) -> Profile:
+    def mean(self) -> tuple[FloatArray, FloatArray]:
+        """Return the mean and its error."""
         mean = self._sum / self._n
-        error = _root(self._squares / self._n - mean**2) / np.sqrt(self._n)
+        return mean, _root(self._squares / self._n - mean**2) / np.sqrt(self._n)
+
+    def profile(self, edges: FloatArray, *, scale: FloatArray | float = 1.0) -> Profile:
+        mean, error = self.mean()
         return Profile(edges=edges, mean=mean * scale, error=error * scale)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.geometry import Geometry
+from caloforge.geometry import CellGeometry, CylindricalGeometry, Geometry
 from caloforge.showers import Showers
 from caloforge.validation.observables.summary import common_r_edges
 
@@ -28,9 +28,10 @@ class Event:
     Attributes:
         incident_energy: MeV.
         density: (L, 2 R) MeV/mm^2 per layer and signed r: from the outermost ring below the axis
-            (alpha < 0) to the outermost above it. A ring of one alpha bin is halved.
+            (alpha < 0) to the outermost above it. A ring of one alpha bin is halved. Of cells, (L, B) MeV/mm
+            per layer and bin of y; see :func:`y_edges`.
         front: (alphas, rings) MeV/mm^2 of the first layer, each alpha bin repeated so that it can
-            be drawn round; see :func:`front_parts`.
+            be drawn round; see :func:`front_parts`. Of cells, (cells,).
         points: (K, 4) layer, x and y in mm and energy in MeV of the hottest voxels, the hottest
             first. A ring of one alpha bin is eight points.
     """
@@ -61,7 +62,10 @@ def events(showers: Showers, energies: Iterable[float], *, threshold: float) -> 
 
 
 def side_view(voxels: FloatArray, geometry: Geometry) -> FloatArray:
-    """Return the energy per area of one shower, (L, 2 R); see :class:`Event`."""
+    """Return the energy per area of one shower, (L, 2 R), or of cells per length, (L, B); see :class:`Event`."""
+    if isinstance(geometry, CellGeometry):
+        return _side_of_cells(voxels, geometry)
+    assert isinstance(geometry, CylindricalGeometry)
     r_edges = common_r_edges(geometry)
     n_rings = len(r_edges) - 1
     view = np.zeros((geometry.n_layers, 2 * n_rings))
@@ -78,8 +82,29 @@ def side_view(voxels: FloatArray, geometry: Geometry) -> FloatArray:
     return view
 
 
+def y_edges(geometry: CellGeometry) -> FloatArray:
+    """Return where cells of any layer begin or end in y, rising, mm; edges that differ by rounding are one."""
+    y, half = geometry.phi_of_voxel, geometry.height_of_voxel / 2
+    edges = np.unique(np.concatenate([y - half, y + half]))
+    kept: FloatArray = edges[np.diff(edges, prepend=-np.inf) > 1e-3 * geometry.height_of_voxel.min()]
+    return kept
+
+
+def _side_of_cells(voxels: FloatArray, geometry: CellGeometry) -> FloatArray:
+    """Return the energy per length in y of one shower, (L, B): of a cell it is even along its height."""
+    edges = y_edges(geometry)
+    y, half = geometry.phi_of_voxel[:, None], geometry.height_of_voxel[:, None] / 2
+    covered = np.clip(edges[1:], y - half, y + half) - np.clip(edges[:-1], y - half, y + half)  # (V, B) mm
+    density = voxels[:, None] * covered / (2 * half * np.diff(edges))
+    view: FloatArray = np.add.reduceat(density, [place.start for place in geometry.layer_slices], axis=0)
+    return view
+
+
 def front_view(voxels: FloatArray, geometry: Geometry) -> FloatArray:
-    """Return the energy per area of the first layer, (alphas, rings); see :class:`Event`."""
+    """Return the energy per area of the first layer, (alphas, rings) or (cells,); see :class:`Event`."""
+    first = geometry.layer_slices[0]
+    if not isinstance(geometry, CylindricalGeometry):
+        return voxels[first] / geometry.area_of_voxel[first]
     layer = geometry.active_layers[0]
     area = np.pi * np.diff(np.asarray(layer.r_edges) ** 2) / layer.n_alpha
     density = voxels[geometry.layer_slices[0]].reshape(layer.n_alpha, layer.n_r) / area
@@ -93,6 +118,10 @@ def front_parts(n_alpha: int) -> int:
 
 def points(voxels: FloatArray, geometry: Geometry) -> FloatArray:
     """Return the hottest voxels as points in space, (K, 4); see :class:`Event`."""
+    if not isinstance(geometry, CylindricalGeometry):
+        return _hottest(
+            np.stack([geometry.layer_of_voxel, geometry.eta_of_voxel, geometry.phi_of_voxel, voxels], axis=1)
+        )
     columns = []
     for i, (layer, place) in enumerate(zip(geometry.active_layers, geometry.layer_slices, strict=True)):
         parts = 1 if layer.n_alpha > 1 else 8
@@ -102,7 +131,10 @@ def points(voxels: FloatArray, geometry: Geometry) -> FloatArray:
         energy = np.repeat(voxels[place].reshape(layer.n_alpha, layer.n_r) / parts, parts, axis=0)
         x, y = np.cos(alpha)[:, None] * r, np.sin(alpha)[:, None] * r
         columns.append(np.stack([np.full(energy.shape, float(i)), x, y, energy], axis=-1).reshape(-1, 4))
-    found = np.concatenate(columns)
+    return _hottest(np.concatenate(columns))
+
+
+def _hottest(found: FloatArray) -> FloatArray:
     found = found[found[:, 3] > 0]
     hottest: FloatArray = found[np.argsort(-found[:, 3], kind="stable")[:MOST_POINTS]]
     return hottest

@@ -50,7 +50,7 @@ def correlations(samples: Samples) -> Figure:
                 axes.set_ylabel("Layer", loc="top")
             if column == n - 1:
                 label = "Difference" if row else "Correlation"
-                _colour_bar(figure, axes, image, label, width=0.12 / width, gap=0.08 / width)
+                colour_bar(figure, axes, image, label, width=0.12 / width, gap=0.08 / width)
             if column == n - 1 and row == 1:
                 axes.set_xlabel("Layer", loc="right")
     return figure
@@ -62,9 +62,12 @@ def images(samples: Samples) -> Figure:
     Beside the reference stands its statistical error, which says what ratios mean something.
     """
     truth = samples.reference.image
+    assert truth is not None, "of rings"
     with np.errstate(all="ignore"):
         maps = [(REFERENCE, truth.mean, 100 * truth.error / truth.mean)]
-        maps += [(name, s.image.mean, s.image.mean / truth.mean) for name, s in samples.generated.items()]
+        for name, sample in samples.generated.items():
+            assert sample.image is not None
+            maps.append((name, sample.image.mean, sample.image.mean / truth.mean))
     highest = max(float(truth.mean.max()), 1e-300)
     lowest = float(truth.mean[truth.mean > 0].min(initial=highest))
     scale = LogNorm(max(lowest, highest * 1e-6), highest * 1.0001)
@@ -91,7 +94,7 @@ def images(samples: Samples) -> Figure:
         for axes, mesh, text, extend in sides:
             axes.tick_params(labelbottom=row == len(maps) - 1)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            _colour_bar(figure, axes, mesh, text, width=0.011, gap=0.006, extend=extend)
+            colour_bar(figure, axes, mesh, text, width=0.011, gap=0.006, extend=extend)
         left.set_ylabel("$r$ [mm]")
         left.text(
             0.985, 0.93, escaped(name), transform=left.transAxes, ha="right", va="top", weight="bold",
@@ -102,7 +105,7 @@ def images(samples: Samples) -> Figure:
     return figure
 
 
-def _colour_bar(
+def colour_bar(
     figure: Figure, axes: Axes, mesh: ScalarMappable, label: str, *, width: float, gap: float,
     extend: Extend = "neither",
 ) -> None:  # fmt: skip

@@ -30,8 +30,12 @@ def lateral_profile(samples: Samples, radii: dict[str, float] | None = None) -> 
         radii: label to r in mm that is marked.
     """
     axis = Axis("$r$ [mm]", "Mean energy per area [MeV/mm²]", log_y=True)
-    edges = samples.reference.lateral.edges
-    return samples.draw(axis, samples.panel(edges, lambda s: Curve(s.lateral.mean, s.lateral.error), marks=radii))
+
+    def curve(summary: Summary) -> Curve:
+        assert summary.lateral is not None, "of rings"
+        return Curve(summary.lateral.mean, summary.lateral.error)
+
+    return samples.draw(axis, samples.panel(_r_edges(samples), curve, marks=radii))
 
 
 def profiles_in_ranges(samples: Samples, condition: str, kind: str) -> Figure:
@@ -46,13 +50,14 @@ def profiles_in_ranges(samples: Samples, condition: str, kind: str) -> Figure:
         axis, edges = Axis("Layer", "Mean energy [MeV]", log_y=True, whole=True), _layer_edges(samples)
     else:
         axis = Axis("$r$ [mm]", "Mean energy per area [MeV/mm²]", log_y=True)
-        edges = samples.reference.lateral.edges
-    area = np.pi * np.diff(samples.reference.lateral.edges**2)
+        edges = _r_edges(samples)
 
     def panel(title: str, low: float, high: float) -> Panel:
         def curve(summary: Summary) -> Curve:
             rows = inside(summary, condition, low, high)
-            return _mean(summary.layer_energy[rows] if kind == "longitudinal" else summary.ring_energy[rows] / area)
+            if kind == "longitudinal":
+                return _mean(summary.layer_energy[rows])
+            return _mean(summary.ring_energy[rows] / (np.pi * np.diff(edges**2)))
 
         return samples.panel(edges, curve, title=title)
 
@@ -81,6 +86,11 @@ def group_spectra(samples: Samples) -> Figure:
 
 def _layer_edges(samples: Samples) -> FloatArray:
     return np.arange(samples.reference.geometry.n_layers + 1, dtype=np.float64) - 0.5
+
+
+def _r_edges(samples: Samples) -> FloatArray:
+    assert samples.reference.lateral is not None, "of rings"
+    return samples.reference.lateral.edges
 
 
 def _mean(values: FloatArray) -> Curve:

@@ -14,6 +14,7 @@ from caloforge.validation.figures.key_figures import figures_in_bins
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.observables.conditions import CONDITIONS, present
 from caloforge.validation.observables.summary import Summary
+from caloforge.validation.plots.cell_plots import cell_maps
 from caloforge.validation.plots.condition_plots import fitted_terms, key_figure, response_in_ranges
 from caloforge.validation.plots.distribution_plots import distribution, likelihood_distribution
 from caloforge.validation.plots.events import Event
@@ -112,7 +113,8 @@ def _profiles(samples: Samples, metrics: Judgement) -> Iterator[_Drawn]:
         for name, rows in metrics.table(PHYSICS).items()
         if name in ("r90", "r95") and (radius := next(iter(rows.values())).reference) is not None
     }
-    yield _Drawn("lateral_profile", "Lateral profile", "Profiles", lateral_profile(samples, radii))
+    if samples.reference.lateral is not None:
+        yield _Drawn("lateral_profile", "Lateral profile", "Profiles", lateral_profile(samples, radii))
     yield _Drawn("voxel_spectrum", "Voxel energies", "Profiles", voxel_spectrum(samples))
     if samples.reference.geometry.n_layers > 1:
         yield _Drawn("voxel_spectrum_groups", "Voxel energies by layer", "Profiles", group_spectra(samples))
@@ -120,7 +122,8 @@ def _profiles(samples: Samples, metrics: Judgement) -> Iterator[_Drawn]:
 
 def _conditions(samples: Samples, metrics: Judgement) -> Iterator[_Drawn]:
     terms = fitted_terms(metrics.table(PHYSICS))
-    kinds = ("longitudinal", "lateral") if samples.reference.geometry.n_layers > 1 else ("lateral",)
+    kinds = ["longitudinal"] * (samples.reference.geometry.n_layers > 1)
+    kinds += ["lateral"] * (samples.reference.lateral is not None)
     for condition, edges in present(samples.reference, list(samples.generated.values())).items():
         against = CONDITIONS[condition].title.lower()
         group = f"In bins of {against}"
@@ -145,7 +148,10 @@ def _distributions(samples: Samples) -> Iterator[_Drawn]:
 def _maps(samples: Samples, showers: Mapping[str, Sequence[Event]]) -> Iterator[_Drawn]:
     if samples.reference.geometry.n_layers > 1:
         yield _Drawn("correlations", "Correlations between layers", "Layers", correlations(samples))
+    if samples.reference.image is not None and samples.reference.geometry.n_layers > 1:
         yield _Drawn("images", "Average shower, energy per area", "Average shower", images(samples))
+    if samples.reference.cell_energy is not None:
+        yield _Drawn("cells", "Average shower, energy per area", "Average shower", cell_maps(samples))
     yield _Drawn("showers", "Single showers", "Single showers", event_display(samples, showers))
 
 

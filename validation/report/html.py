@@ -126,7 +126,7 @@ def _in_space(showers: Mapping[str, Sequence[Event]], geometry: Geometry) -> str
 
     content = {
         "layers": geometry.n_layers,
-        "radius": max(layer.r_edges[-1] for layer in geometry.active_layers),
+        "radius": geometry.radius,
         "energies": [f"{event.incident_energy / 1000:.3g}" for event in first],
         "samples": {
             name: [shower(event, highest) for event, highest in zip(row, hottest, strict=True)]

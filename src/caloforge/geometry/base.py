@@ -66,6 +66,16 @@ class Geometry(ABC):
 
     @property
     @abstractmethod
+    def radius(self) -> float:
+        """Distance of the outermost edge of all voxels from the shower axis, along x or y, mm."""
+
+    @property
+    @abstractmethod
+    def is_regular(self) -> bool:
+        """Whether all layers have the same voxels."""
+
+    @property
+    @abstractmethod
     def area_of_voxel(self) -> FloatArray:
         """Area of each voxel across the shower axis in mm^2, (V,)."""
 

@@ -133,6 +133,24 @@ class CellGeometry(Geometry):
         return self._sizes[:, 1].copy()
 
     @cached_property
+    def radius(self) -> float:
+        """Distance of the outermost edge of all cells from the shower axis, along x or y, mm."""
+        return float((np.abs(self._centres) + self._sizes / 2).max())
+
+    @cached_property
+    def is_regular(self) -> bool:
+        """Whether all layers have the same cells in the same order."""
+        return all(self.continues(i) for i in range(1, self.n_layers))
+
+    def continues(self, layer: int) -> bool:
+        """Whether a layer has the same cells in the same order as the one before it."""
+        before, here = (self.layer_slices[i] for i in (layer - 1, layer))
+        shapes = [np.hstack([self._centres[place], self._sizes[place]]) for place in (before, here)]
+        return self.layer_sizes[layer - 1] == self.layer_sizes[layer] and bool(
+            np.allclose(*shapes, rtol=0, atol=ALIKE * self._sizes.min())
+        )
+
+    @cached_property
     def area_of_voxel(self) -> FloatArray:
         """Area of each cell in mm^2, (V,)."""
         return self._sizes[:, 0] * self._sizes[:, 1]

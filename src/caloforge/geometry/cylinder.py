@@ -138,6 +138,11 @@ class CylindricalGeometry(Geometry):
         """
         return np.stack([self.rotation(1), self.rotation(-1)], axis=1)
 
+    @property
+    def radius(self) -> float:
+        """Outermost edge of all rings, mm."""
+        return max(layer.r_edges[-1] for layer in self.active_layers)
+
     @cached_property
     def area_of_voxel(self) -> FloatArray:
         """Area of each piece of a ring in mm^2, (V,)."""

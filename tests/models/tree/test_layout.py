@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from caloforge.geometry import CylindricalGeometry, Layer, load_geometry
-from caloforge.models.tree.layout import Layout, Splits
+from caloforge.models.tree.layout import Splits
+from caloforge.models.tree.ring_layout import RingLayout
 
 ODD = CylindricalGeometry(
     "odd",
@@ -24,11 +25,11 @@ MESHES = {name: load_geometry(name) for name in ("dataset_1_photons", "dataset_1
 
 
 @pytest.fixture(scope="module", params=sorted(MESHES))
-def layout(request: pytest.FixtureRequest) -> Layout:
-    return Layout(MESHES[request.param])
+def layout(request: pytest.FixtureRequest) -> RingLayout:
+    return RingLayout(MESHES[request.param])
 
 
-def test_every_voxel_is_a_cell_of_the_tree_once(layout: Layout) -> None:
+def test_every_voxel_is_a_cell_of_the_tree_once(layout: RingLayout) -> None:
     cells = np.flatnonzero(layout.left == layout.nothing)
     assert np.array_equal(np.sort(layout.cell), cells)
     assert (layout.capacity[cells] == 1).all()
@@ -42,7 +43,7 @@ def test_every_voxel_is_a_cell_of_the_tree_once(layout: Layout) -> None:
         assert alpha == pytest.approx(layout.geometry.alpha_of_voxel[voxel])
 
 
-def test_halves_make_up_their_node(layout: Layout) -> None:
+def test_halves_make_up_their_node(layout: RingLayout) -> None:
     splits = np.flatnonzero(layout.left != layout.nothing)
     halves = layout.capacity[layout.left[splits]] + layout.capacity[layout.right[splits]]
     assert np.array_equal(halves, layout.capacity[splits])
@@ -56,7 +57,7 @@ def test_halves_make_up_their_node(layout: Layout) -> None:
         done |= set(nodes.tolist())
 
 
-def test_a_cell_is_shared_out_once_over_the_layer_behind_it(layout: Layout) -> None:
+def test_a_cell_is_shared_out_once_over_the_layer_behind_it(layout: RingLayout) -> None:
     below = {m: [m] for m in layout.cell.tolist()}
     for nodes in layout.by_height:
         for m in nodes.tolist():
@@ -72,7 +73,7 @@ def test_a_cell_is_shared_out_once_over_the_layer_behind_it(layout: Layout) -> N
         assert given[m] == pytest.approx(0 if box.layer == last else 1)
 
 
-def test_what_lies_over_a_node_lies_over_its_halves(layout: Layout) -> None:
+def test_what_lies_over_a_node_lies_over_its_halves(layout: RingLayout) -> None:
     """Sums of a random layer on a node are those on its two halves, whatever the layers' meshes are."""
     cells = np.zeros(len(layout) + 1)
     cells[layout.cell] = np.random.default_rng(0).uniform(size=len(layout.cell))
@@ -84,7 +85,7 @@ def test_what_lies_over_a_node_lies_over_its_halves(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rings", "cells"])
-def test_everything_that_a_split_needs_is_made_before_its_wave(layout: Layout, kind: str) -> None:
+def test_everything_that_a_split_needs_is_made_before_its_wave(layout: RingLayout, kind: str) -> None:
     table: Splits = getattr(layout, kind)
     known = {layout.nothing, *layout.layer_node.tolist()}
     if kind == "cells":
@@ -111,7 +112,7 @@ def test_everything_that_a_split_needs_is_made_before_its_wave(layout: Layout, k
 
 
 def test_context_of_a_halving_in_the_middle_of_dataset_2() -> None:
-    layout = Layout(load_geometry("dataset_2"))
+    layout = RingLayout(load_geometry("dataset_2"))
     node = layout.node(20, 3, 2, 4)  # bins 4 to 7 of ring 3, to be halved into 4, 5 | 6, 7
     row = layout.cells.node.tolist().index(node)
     seen = {
@@ -132,6 +133,6 @@ def test_context_of_a_halving_in_the_middle_of_dataset_2() -> None:
 
 
 def test_dataset_2_takes_few_waves() -> None:
-    layout = Layout(load_geometry("dataset_2"))
+    layout = RingLayout(load_geometry("dataset_2"))
     assert (len(layout.rings.node), len(layout.cells.node)) == (45 * 8, 45 * 9 * 15)
     assert (len(layout.rings.waves), len(layout.cells.waves)) == (96, 155)

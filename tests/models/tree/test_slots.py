@@ -7,7 +7,7 @@ import pytest
 
 from caloforge.geometry import CylindricalGeometry, Geometry, Layer, load_geometry
 from caloforge.models.tree.boxes import BoxSplits
-from caloforge.models.tree.layout import Layout
+from caloforge.models.tree.ring_layout import RingLayout
 from caloforge.models.tree.slots import WaveNodes, find_slots
 from caloforge.models.tree.state import TreeState
 
@@ -17,7 +17,7 @@ ODD = CylindricalGeometry(
 )
 
 
-def waves_of(layout: Layout) -> list[WaveNodes]:
+def waves_of(layout: RingLayout) -> list[WaveNodes]:
     tree = TreeState(layout)
     rings = BoxSplits(layout, layout.rings, threshold=0.5, n_about=8)
     cells = BoxSplits(layout, layout.cells, threshold=0.5, n_about=8, early_layers=2)
@@ -28,7 +28,7 @@ def waves_of(layout: Layout) -> list[WaveNodes]:
     "geometry", [ODD, *map(load_geometry, ("siw_demo", "dataset_1_pions", "dataset_2"))], ids=lambda g: g.name
 )
 def test_what_a_wave_reads_is_still_there(geometry: Geometry) -> None:
-    layout = Layout(geometry)
+    layout = RingLayout(geometry)
     waves = waves_of(layout)
     slots = find_slots(layout, waves)
     assert slots.nothing < (1000 if geometry.name == "dataset_2" else layout.nothing)  # of 12,915 nodes
