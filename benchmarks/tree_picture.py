@@ -49,7 +49,7 @@ def _draw_waves(axis: plt.Axes) -> None:
     layout = RingLayout(load_geometry("siw_demo"))
     layers, rings = layout.geometry.n_layers, layout.geometry.active_layers[0].n_r
     first = np.zeros((rings, layers))
-    for node, wave in zip(layout.cells.node, layout.cells.wave, strict=True):
+    for node, wave in zip(layout.fine.node, layout.fine.wave, strict=True):
         box = layout.boxes[node]
         if box.level == 0:
             first[box.ring, box.layer] = wave

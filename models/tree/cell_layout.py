@@ -17,7 +17,7 @@ import numpy as np
 
 from caloforge.errors import InputError
 from caloforge.geometry import CellGeometry
-from caloforge.models.tree.layout import FloatArray, IntArray, Layout, Shares, Splits, one_hot, tabulated
+from caloforge.models.tree.layout import BoolArray, FloatArray, IntArray, Layout, Shares, Splits, one_hot, tabulated
 
 FINE = 16
 """Most cells of a node that is split by the fine networks."""
@@ -155,17 +155,23 @@ class CellLayout(Layout):
             return [(m - int(self.layer_node[layer]) + before, 1.0)]
         if m == self.layer_node[layer]:
             return [(before, 1.0)]
-        return self._cover(before, self.boxes[m])
+        return self._cover(before, self.boxes[m], FINE if self._is_made_early(m) else 1)
 
-    def _cover(self, node: int, box: FloatArray) -> Shares:
+    def _is_made_early(self, m: int) -> bool:
+        """Whether a node is a half of a coarse split: those have all been drawn when the first fine one is."""
+        parent = self.pieces[m].parent
+        return parent < 0 or bool(self.capacity[parent] > FINE)
+
+    def _cover(self, node: int, box: FloatArray, least: int) -> Shares:
+        """Return nodes that together lie over a box; those of at most ``least`` cells are not taken apart."""
         theirs = self.boxes[node]
         overlap = np.clip(theirs, *box[:, :, None].transpose(1, 0, 2))
         share = float(np.prod((overlap[:, 1] - overlap[:, 0]) / (theirs[:, 1] - theirs[:, 0])))
         if share < 1e-6:
             return []
-        if share > 1 - 1e-6 or self.left[node] == self.nothing:
+        if share > 1 - 1e-6 or self.capacity[node] <= least:
             return [(node, share)]
-        return self._cover(self.left[node], box) + self._cover(self.right[node], box)
+        return self._cover(self.left[node], box, least) + self._cover(self.right[node], box, least)
 
     def _order(self, m: int) -> tuple[int, int, bool, int]:
         return self.pieces[m].layer, self.pieces[m].depth, m in self._odd, m
@@ -253,7 +259,7 @@ class CellLayout(Layout):
         return int(nodes[best]) if length[best] > 0 else self.nothing
 
 
-def _cut(low: FloatArray, high: FloatArray, near: float) -> tuple[int, FloatArray]:
+def _cut(low: FloatArray, high: FloatArray, near: float) -> tuple[int, BoolArray]:
     """Return across which axis cells (n, 2) are cut, and which of them are in the first half, (n,).
 
     The cut that halves their number best is taken, of equals the one across the longer side. Where every cut would go
@@ -261,7 +267,7 @@ def _cut(low: FloatArray, high: FloatArray, near: float) -> tuple[int, FloatArra
     """
     n = len(low)
     extent = high.max(0) - low.min(0)
-    best: tuple[float, int, FloatArray] | None = None
+    best: tuple[float, int, BoolArray] | None = None
     for axis in sorted((0, 1), key=lambda k: -extent[k]):
         order = np.argsort(low[:, axis] + high[:, axis], kind="stable")
         reach = np.maximum.accumulate(high[order, axis])[:-1]

@@ -32,7 +32,7 @@ def test_two_generators_against_a_second_sample(judged):
     assert metrics.floor.kind == "second sample"
     assert metrics.threshold_mev == pytest.approx(0.1)
     assert metrics.generators["good"].milliseconds_per_shower == 1.5
-    without_angles = {name for name in OBSERVABLES if not name.startswith("centre_residual")}
+    without_angles = {name for name in OBSERVABLES if not name.startswith(("centre_residual", "neighbour_corr"))}
     expected = {*without_angles, "voxel_energy", "voxel_energy_groups"}
     assert set(metrics.table("separation")) == expected
     assert metrics.row("good", "headline", "auc").value < 0.6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import LogNorm, Normalize
@@ -24,16 +25,16 @@ MOST_LAYERS = 4
 def draw_cells(
     axes: Axes, geometry: CellGeometry, layer: int, values: FloatArray, scale: Normalize, colour_map: str
 ) -> PatchCollection:
-    """Draw the cells of a layer in the colours of their values (cells,); those that are NaN or masked stay grey."""
+    """Draw the cells of a layer in the colours of their values (cells,); those that are NaN stay empty."""
     place = geometry.layer_slices[layer]
     x, y = geometry.eta_of_voxel[place], geometry.phi_of_voxel[place]
     width, height = geometry.width_of_voxel[place], geometry.height_of_voxel[place]
     corners = zip(x - width / 2, y - height / 2, width, height, strict=True)
+    colours = colormaps[colour_map].with_extremes(bad="white" if colour_map == "Greys" else "#e8e8e8")
     cells = PatchCollection(
-        [Rectangle((a, b), w, h) for a, b, w, h in corners], norm=scale, cmap=colour_map, linewidth=0.25,
+        [Rectangle((a, b), w, h) for a, b, w, h in corners], norm=scale, cmap=colours, linewidth=0.25,
         edgecolor="#8a8a8a",
     )  # fmt: skip
-    cells.cmap.set_bad("#e8e8e8")
     cells.set_array(np.ma.masked_invalid(values))
     axes.add_collection(cells)
     axes.set_xlim(*_limits(x, width))
@@ -63,7 +64,7 @@ def cell_maps(samples: Samples) -> Figure:
     n = geometry.n_layers
     layers = np.unique(np.linspace(0, n - 1, min(n, MOST_LAYERS)).round().astype(int)).tolist()
     rows = [(layer, name) for layer in layers for name in (REFERENCE, *samples.generated)]
-    height = 0.55 + 3.7 * len(rows)  # inches
+    height = 0.55 + 3.3 * len(rows)  # inches
     figure = Figure(figsize=(9.4, height))
     grid = figure.subplots(len(rows), 2, squeeze=False)
     figure.subplots_adjust(left=0.085, right=0.9, wspace=0.42, hspace=0.09, bottom=0.47 / height, top=1 - 0.08 / height)

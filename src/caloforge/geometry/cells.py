@@ -145,10 +145,8 @@ class CellGeometry(Geometry):
     def continues(self, layer: int) -> bool:
         """Whether a layer has the same cells in the same order as the one before it."""
         before, here = (self.layer_slices[i] for i in (layer - 1, layer))
-        shapes = [np.hstack([self._centres[place], self._sizes[place]]) for place in (before, here)]
-        return self.layer_sizes[layer - 1] == self.layer_sizes[layer] and bool(
-            np.allclose(*shapes, rtol=0, atol=ALIKE * self._sizes.min())
-        )
+        ours, theirs = (np.hstack([self._centres[place], self._sizes[place]]) for place in (before, here))
+        return ours.shape == theirs.shape and bool(np.abs(ours - theirs).max() < ALIKE * self._sizes.min())
 
     @cached_property
     def area_of_voxel(self) -> FloatArray:
@@ -194,8 +192,8 @@ class CellGeometry(Geometry):
         alpha = np.arctan2(self._centres[:, 1], self._centres[:, 0])
         off_axis = self.r_of_voxel > ALIKE * self._sizes.min()
         waves = off_axis[:, None] * np.stack([f(k * alpha) for k in (1, 2) for f in (np.cos, np.sin)], axis=1)
-        means: FloatArray = waves[self.symmetries].mean(axis=0)
-        return waves - means
+        left: FloatArray = waves - waves[self.symmetries].mean(axis=0)
+        return left
 
     @property
     def layer_depths(self) -> tuple[float, ...] | None:

@@ -48,7 +48,7 @@ def test_halves_make_up_their_node(layout: RingLayout) -> None:
     halves = layout.capacity[layout.left[splits]] + layout.capacity[layout.right[splits]]
     assert np.array_equal(halves, layout.capacity[splits])
     assert layout.capacity[layout.layer_node].sum() == layout.geometry.n_voxels
-    assert sorted([*layout.rings.node, *layout.cells.node]) == splits.tolist()
+    assert sorted([*layout.coarse.node, *layout.fine.node]) == splits.tolist()
     by_height = np.concatenate(layout.by_height)
     assert sorted(by_height) == splits.tolist()
     done = set(layout.cell.tolist())
@@ -84,11 +84,11 @@ def test_what_lies_over_a_node_lies_over_its_halves(layout: RingLayout) -> None:
     assert over[layout.left[splits]] + over[layout.right[splits]] == pytest.approx(over[splits])
 
 
-@pytest.mark.parametrize("kind", ["rings", "cells"])
+@pytest.mark.parametrize("kind", ["coarse", "fine"])
 def test_everything_that_a_split_needs_is_made_before_its_wave(layout: RingLayout, kind: str) -> None:
     table: Splits = getattr(layout, kind)
     known = {layout.nothing, *layout.layer_node.tolist()}
-    if kind == "cells":
+    if kind == "fine":
         known |= {m for m, box in enumerate(layout.boxes) if box.level == 0}
 
     def sources(nodes: list[int]) -> set[int]:
@@ -108,16 +108,16 @@ def test_everything_that_a_split_needs_is_made_before_its_wave(layout: RingLayou
             made |= set(halves)
         assert not made & known
         known |= made
-    assert len(known) == 1 + (len(layout) if kind == "cells" else sum(b.level == 0 for b in layout.boxes))
+    assert len(known) == 1 + (len(layout) if kind == "fine" else sum(b.level == 0 for b in layout.boxes))
 
 
 def test_context_of_a_halving_in_the_middle_of_dataset_2() -> None:
     layout = RingLayout(load_geometry("dataset_2"))
     node = layout.node(20, 3, 2, 4)  # bins 4 to 7 of ring 3, to be halved into 4, 5 | 6, 7
-    row = layout.cells.node.tolist().index(node)
+    row = layout.fine.node.tolist().index(node)
     seen = {
         name: layout.boxes[m] if m != layout.nothing else None
-        for name, m in zip(layout.cells.names, layout.cells.context[row], strict=True)
+        for name, m in zip(layout.fine.names, layout.fine.context[row], strict=True)
     }
     assert {(seen[f"before/{k}"].bin, seen[f"before/{k}"].bin_end) for k in ("below", "left", "right", "above")} == {
         (2, 4), (4, 6), (6, 8), (8, 10),
@@ -125,7 +125,7 @@ def test_context_of_a_halving_in_the_middle_of_dataset_2() -> None:
     assert seen["inner-left"].ring == 2
     assert seen["before/outer-right"].ring == 4
     assert (seen["below"].bin, seen["above"].bin) == (0, 8)
-    assert layout.cells.odd[row]
+    assert layout.fine.odd[row]
     assert (seen["odd-below"].bin, seen["odd-above"].bin) == (2, 8)
     assert (seen["after"].layer, seen["after"].ring) == (21, 3)
     over = layout.boxes[layout.source[node, 0]]
@@ -134,5 +134,5 @@ def test_context_of_a_halving_in_the_middle_of_dataset_2() -> None:
 
 def test_dataset_2_takes_few_waves() -> None:
     layout = RingLayout(load_geometry("dataset_2"))
-    assert (len(layout.rings.node), len(layout.cells.node)) == (45 * 8, 45 * 9 * 15)
-    assert (len(layout.rings.waves), len(layout.cells.waves)) == (96, 155)
+    assert (len(layout.coarse.node), len(layout.fine.node)) == (45 * 8, 45 * 9 * 15)
+    assert (len(layout.coarse.waves), len(layout.fine.waves)) == (96, 155)

@@ -19,8 +19,8 @@ ODD = CylindricalGeometry(
 
 def waves_of(layout: RingLayout) -> list[WaveNodes]:
     tree = TreeState(layout)
-    rings = BoxSplits(layout, layout.rings, threshold=0.5, n_about=8)
-    cells = BoxSplits(layout, layout.cells, threshold=0.5, n_about=8, early_layers=2)
+    rings = BoxSplits(layout, layout.coarse, threshold=0.5, n_about=8)
+    cells = BoxSplits(layout, layout.fine, threshold=0.5, n_about=8, early_layers=2)
     return [*rings.wave_nodes(tree), *cells.wave_nodes(tree)]
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cell_grids import unlike_cells
 from torch import Tensor
 
 from caloforge.conditions import ConditionName
 from caloforge.domain import Domain, Domains
-from caloforge.geometry import CylindricalGeometry, Geometry, Layer, load_geometry
+from caloforge.geometry import CellGeometry, CylindricalGeometry, Geometry, Layer, load_geometry
 from caloforge.models.families.tree import Tree, TreeConfig, TreeModelConfig
 from caloforge.models.family import DataSpec
 from caloforge.models.tree.rows import Rows, SplitNetworks
@@ -35,6 +36,7 @@ THREE_CELLS = {
     "layers and cells": CylindricalGeometry("a", (Layer(0, (0.0, 1.0), 1), Layer(1, (0.0, 1.0), 2))),
     "layers and rings": CylindricalGeometry("b", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0, 1.0), 1))),
     "rings and cells": CylindricalGeometry("c", (Layer(0, (0.0, 1.0), 3),)),
+    "unequal cells": CellGeometry.from_text("channel,x,y,width,height\na,0,0,2,4\nb,2,1,2,2\nc,2,-1,2,2", name="d"),
 }
 
 
@@ -89,7 +91,7 @@ def test_the_likelihood_adds_up_to_one(name: str) -> None:
     assert total == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("geometry", [ODD, load_geometry("siw_demo")], ids=lambda g: g.name)
+@pytest.mark.parametrize("geometry", [ODD, load_geometry("siw_demo"), unlike_cells()], ids=lambda g: g.name)
 def test_a_drawn_shower_is_split_as_it_was_drawn(geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> None:
     """What networks saw while drawing is what they are taught from the finished shower."""
     tree = build(geometry)
@@ -109,7 +111,7 @@ def test_a_drawn_shower_is_split_as_it_was_drawn(geometry: Geometry, monkeypatch
         (tree.ring_splits, tree.rings, None), (tree.cell_splits, tree.cells, False), (tree.cell_splits, tree.early, True)
     ):  # fmt: skip
         taught = splits.observed(state, about, tree.axis.directed, early=early).rows
-        if not drawn[networks]:  # all layers of the odd mesh are first layers
+        if not drawn[networks]:  # all layers of the odd mesh are first layers, and no cells are
             assert len(taught.split) == 0
             continue
         names = ("split", "hits", "energy", "x")
