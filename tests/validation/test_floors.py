@@ -63,7 +63,7 @@ def test_samples_of_unlike_layers_and_empty_showers_have_all_metrics(irregular_m
 
 
 def test_a_generator_of_nothing_is_judged_and_told_apart(mesh, toy_showers, write, tmp_path, monkeypatch):
-    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_: [])  # seconds saved
+    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_, **__: [])  # seconds saved
     energy, voxels = toy_showers(mesh, 200, 1)
     reference = write("reference", mesh, energy, voxels)
     nothing = write("nothing", mesh, energy, np.zeros_like(voxels))

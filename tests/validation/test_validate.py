@@ -57,7 +57,7 @@ def test_two_generators_against_a_second_sample(judged):
 def test_the_reference_is_halved_without_a_second_sample(
     irregular_mesh, toy_showers, write, tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_: [])  # seconds saved
+    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_, **__: [])  # seconds saved
     energy, voxels = toy_showers(irregular_mesh, 300, 1)
     voxels[:, irregular_mesh.layer_slices[3]] = 0  # an empty layer in all showers
     reference = write("reference", irregular_mesh, energy, voxels)

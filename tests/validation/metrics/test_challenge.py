@@ -54,7 +54,7 @@ def test_a_layer_that_is_empty_in_the_reference(photons):
 
 
 def test_the_challenge_protocol_from_end_to_end(photons, tmp_path, monkeypatch):
-    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_: [])  # seconds saved
+    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_, **__: [])  # seconds saved
     reference, second, generated = (photons(name, seed) for name, seed in (("a", 1), ("b", 2), ("c", 3)))
     metrics = validate(reference, {"c": generated}, tmp_path / "out", floor=second, protocol="challenge-no-networks")
     assert metrics.protocol.name == "challenge-no-networks"

@@ -101,7 +101,7 @@ def judged(demo_showers, tmp_path_factory):
             file.append(conditions, defect(samples[2].read(), demo.geometry, conditions.incident_energy))
         generated[defect.__name__] = open_showers(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("caloforge.validation.validate.write_plots", lambda *_: [])  # seconds saved
+        patch.setattr("caloforge.validation.validate.write_plots", lambda *_, **__: [])  # seconds saved
         patch.setattr("caloforge.validation.figures.physics.N_BOOTSTRAPS", 30)
         # A classifier and distances between whole samples see some of these defects; without them they must be seen
         # all the same, and by name.
