@@ -72,7 +72,9 @@ def test_one_of_each_kind_goes_through_the_pipeline(
     small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What its steps call, one after the other; a step of its own process would know them by their entry points."""
-    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_, **__: [])  # test_registering.py draws them
+    monkeypatch.setattr(
+        "caloforge.validation.validate.write_plots", lambda *_, **__: []
+    )  # test_registering.py draws them
     monkeypatch.setattr("caloforge.validation.figures.physics.N_BOOTSTRAPS", 10)
     theirs = open_showers(small_showers)
     np.savez(tmp_path / "beam.npz", beam_gev=theirs.conditions.incident_energy / 1000, cells_kev=theirs.read() * 1000)
