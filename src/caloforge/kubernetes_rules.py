@@ -72,7 +72,7 @@ ObjectNameOrNone = Annotated[str, _or_empty(_subdomain)]
 """Such a name, or empty."""
 
 SecretEntry = Annotated[
-    str, AfterValidator(_matching(r"(?!\.{1,2}$)[-._A-Za-z0-9]+", 253, "letters, digits, dashes, dots and underscores"))
+    str, AfterValidator(_matching(r"(?!\.$|\.\.)[-._A-Za-z0-9]+", 253, "letters, digits, dashes, dots and underscores"))
 ]
 """Name of an entry of a Secret."""
 

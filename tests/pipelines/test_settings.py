@@ -76,6 +76,7 @@ def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> Non
         ({"pod": {"env": {"A": "1"}, "secret_env": {"A": {"secret": "s", "key": "k"}}}}, "'A' is in both env and"),
         ({"pod": {"secret_env": {"A": {"secret": "My_Secret", "key": "k"}}}}, "pod.secret_env.A.secret"),
         ({"pod": {"secret_env": {"A": {"secret": "s", "key": "a b"}}}}, "pod.secret_env.A.key"),
+        ({"pod": {"secret_env": {"A": {"secret": "s", "key": "..a"}}}}, "pod.secret_env.A.key"),
         ({"pod": {"labels": {"a b": "c"}}}, "pod.labels.a b"),
         ({"pod": {"labels": {"a": "c" * 64}}}, "pod.labels.a: .*at most 63"),
         ({"pod": {"labels": {"a": "c d"}}}, "pod.labels.a"),
