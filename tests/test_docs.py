@@ -20,7 +20,9 @@ from caloforge.models.presets import resolve
 from caloforge.models.training.pod import TrainingPod
 from caloforge.pipelines.build import build_pipeline
 from caloforge.pipelines.settings import PipelineSettings
+from caloforge.preprocessing.simulation.detector import Detector
 from caloforge.serving.inference_service import ServiceSettings
+from caloforge.showers import open_showers
 from caloforge.tuning.experiment import TrialPod
 from caloforge.tuning.space import parse_space
 from caloforge.yaml_file import parse_yaml
@@ -119,6 +121,7 @@ YAML: dict[str, tuple[Callable[[str, str], Any], ...]] = {
     "docs/distributed.md": (_settings, _of(TrainingPod)),
     "docs/extending.md": (_overrides,),
     "docs/pipeline.md": (_settings,),
+    "docs/simulation.md": (_settings, _of(Detector)),
     "docs/tuning.md": (_of(TrialPod), _settings),
 }
 """What takes each block of YAML, in the order of the page."""
@@ -223,3 +226,17 @@ def test_each_of_the_ten_pains_has_its_answer_in_a_file() -> None:
         named = re.findall(r"`([^`]+)`", where)
         assert named or "](" in where, number
         assert all((ROOT / path).exists() for path in named), where
+
+
+def test_the_detector_of_the_page_on_simulation_is_simulated(
+    geant4: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(_blocks("simulation.md")[1], encoding="utf-8")
+    (words,) = [words for words in _commands("docs/simulation.md") if "mine.yaml" in words]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    response = (
+        open_showers(Path("mine.hdf5")).read().sum(1) / open_showers(Path("mine.hdf5")).conditions.incident_energy
+    )
+    assert 0.8 < response.mean() < 1.2
