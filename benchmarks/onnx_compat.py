@@ -4,9 +4,10 @@ Usage: python benchmarks/onnx_compat.py WORK [--families tree vae ...] [--opset 
 
 Trains each family for some seconds on the bundled showers, exports it, and runs the same conditions and noise through
 each ONNX Runtime, in an environment of its own that pip makes in WORK; a second call uses what is there. Prints a table.
-Ends with 1 if a runtime does not load a graph, if energies differ from PyTorch's by more than 1e-5 of the shower where
-the hits are the same, or if more than 2 % of the showers have other hits, because rounding turned a choice. A runtime
-that pip has not for this Python is a line of its own, and no failure.
+Rounding turns a choice now and then, of hits or of the energy of a split, and another shower of the same kind comes out.
+Ends with 1 if a runtime does not load a graph, if fewer than 98 % of the showers agree with PyTorch's within 1e-5 of
+their energy, or if more than 1 % differ by more than 1e-4: turned choices. A runtime that pip has not for this Python is a
+line of its own, and no failure.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from caloforge.preprocessing.prepare import prepare
 from caloforge.showers import open_showers
 
 RUNTIMES = ("1.16.3", "1.17.3", "1.18.1", "1.20.1", "newest")
-LARGEST_DIFFERENCE = 1e-5
-MOST_TURNED = 0.02
+CLOSE, FAR = 1e-5, 1e-4
+"""Of the shower's energy: rounding, and more than that."""
+FEWEST_CLOSE, MOST_FAR = 0.98, 0.01
 SHOWERS = 500
 TRAINING_MINUTES = 0.25
 SEED = 1
@@ -64,7 +66,7 @@ def main() -> None:
     for version in arguments.runtimes:
         python = environment(version, arguments.work)
         if python is None:
-            print(f"| | | {version} | not for this Python | | |")
+            print(f"| | | {version} | not for this Python | | | | |")
             continue
         for bundle in bundles:
             fine &= compare(bundle, python, version, arguments.work)
@@ -121,17 +123,16 @@ def compare(output: Path, python: Path, version: str, work: Path) -> bool:
     words = [python, "-c", RUN, output / "bundle" / ONNX_FILE, output / "given.npz", drawn]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode:
-        print(f"| {name} | {content['opset']} | {version} | failed: {done.stderr.strip().splitlines()[-1]} | | |")
+        print(f"| {name} | {content['opset']} | {version} | failed: {done.stderr.strip().splitlines()[-1]} | | | | |")
         return False
     exact, seconds = json.loads(done.stdout)
     found, expected = np.load(drawn), np.load(output / "expected.npy")
-    turned = ((found > 0) != (expected > 0)).any(axis=1)
-    total = expected.sum(axis=1, dtype=np.float64)
-    difference = (np.abs(found.astype(np.float64) - expected).max(axis=1) / total)[~turned].max()
-    print(
-        f"| {name} | {content['opset']} | {exact} | {seconds:.2f} | {difference:.1e} | {turned.sum()} of {len(turned)} |"
-    )
-    return bool(difference <= LARGEST_DIFFERENCE and turned.mean() <= MOST_TURNED)
+    difference = np.abs(found.astype(np.float64) - expected).max(axis=1) / expected.sum(axis=1, dtype=np.float64)
+    other_hits = ((found > 0) != (expected > 0)).any(axis=1)
+    close, far = difference <= CLOSE, difference > FAR
+    counts = f"{(~close).sum()} of {len(close)} | {far.sum()} | {other_hits.sum()} | {difference[~far].max():.1e}"
+    print(f"| {name} | {content['opset']} | {exact} | {seconds:.2f} | {counts} |", flush=True)
+    return bool(close.mean() >= FEWEST_CLOSE and far.mean() <= MOST_FAR)
 
 
 if __name__ == "__main__":

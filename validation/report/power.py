@@ -47,8 +47,14 @@ def _detectable(row: Row, one_way: float, either_way: float) -> float | None:
     return z * math.sqrt(2) * math.hypot(row.floor_error, row.sampling_error or 0.0)
 
 
+SMALL = 0.01
+"""Distance of an AUC from the floor for which it is said how many showers would show it."""
+
+
 def power(rows: Sequence[Row], n: int) -> str:
-    """Return in words what would have been seen.
+    """Return in words what would have been seen, and with how many showers a small difference would be.
+
+    What is detectable falls with one over the root of their number.
 
     Args:
         rows: of a generator, with what is detectable.
@@ -70,7 +76,21 @@ def power(rows: Sequence[Row], n: int) -> str:
         seen.append(f"a mean response that is {100 * response.detectable / abs(response.reference):.2g} % off")
     if not seen:
         return ""
-    return f"With {n} showers of each, half of all generators with {_listed(seen)} would be called different."
+    text = f"With {n} showers of each, half of all generators with {_listed(seen)} would be called different."
+    needed = [
+        f"{_rounded(n * (row.detectable / SMALL) ** 2)} for {title}"
+        for name, title in (("auc", "the AUC"), ("auc_low", "the voxel AUC"))
+        if (row := found.get((HEADLINE, name))) and row.detectable is not None
+    ]
+    if needed:
+        text += f" For {SMALL:g} above the floor it would take about {_listed(needed)}."
+    return text
+
+
+def _rounded(n: float) -> str:
+    """Return a number with two digits that count, with commas."""
+    digits = 1 - math.floor(math.log10(n))
+    return f"{round(n, digits):,.0f}"
 
 
 def _listed(items: Sequence[str]) -> str:

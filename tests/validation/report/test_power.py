@@ -49,4 +49,11 @@ def test_in_words():
     assert text.startswith("With 1600 showers of each, half of all generators with an AUC of 0.55")
     assert "a mean response that is 0.7" in text
     assert verdict("g", rows, 1600).power == text
+    needed = 1600 * (rows[0].detectable / 0.01) ** 2
+    said = float(text.rpartition("it would take about ")[2].partition(" for the AUC.")[0].replace(",", ""))
+    assert said == pytest.approx(needed, rel=0.05)
+    # With so many showers, whose errors are smaller by the root of their ratio, that difference is what is detectable.
+    error = 0.01 * (1600 / said) ** 0.5
+    (more, *_) = with_detectable([row("g", "auc", floor=0.5, floor_error=error), response, *others()], NOTABLE)
+    assert more.detectable == pytest.approx(0.01, rel=0.03)
     assert power([row("g", "x", tested=False)], 10) == ""
