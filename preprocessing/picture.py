@@ -40,7 +40,7 @@ def write_picture(mean: FloatArray, geometry: Geometry, path: Path, *, title: st
     """
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: a picture is written as PNG; call it {path.with_suffix('.png').name}")
-    by_layer = np.bincount(geometry.layer_of_voxel, weights=mean)
+    by_layer = np.bincount(geometry.layer_of_voxel, weights=mean).astype(np.float64)
     several = geometry.n_layers > 1
     figure = Figure(figsize=(9.5 if several else 5.2, 4.2), layout="constrained")
     figure.suptitle(title, fontsize=10)

@@ -98,7 +98,7 @@ def test_areas_add_up_to_the_layer(name: str) -> None:
     if isinstance(geometry, CylindricalGeometry):
         areas = [np.pi * (layer.r_edges[-1] ** 2 - layer.r_edges[0] ** 2) for layer in geometry.active_layers]
     else:
-        areas = [195.0**2]
+        areas = [{"calogan": 480.0, "focal_h_prototype_2": 195.0}[name] ** 2] * geometry.n_layers
     assert [geometry.area_of_voxel[place].sum() for place in geometry.layer_slices] == pytest.approx(areas)
 
 
@@ -162,6 +162,15 @@ def test_a_binning_file_is_read_in_its_namespace_and_encoding(encoding: str, tmp
     geometry = load_geometry(path)
     assert (geometry.n_voxels, geometry.particle) == (6, "électron")
     assert CylindricalGeometry.from_text(geometry.to_text(), name="mine") == geometry
+
+
+def test_elements_of_a_binning_file_may_have_other_names() -> None:
+    text = (
+        '<Detector><Particle pid="22" name="photon"><Ring id="0" r_edges="0,1,2" n_bin_alpha="3"/><Comment/></Particle>'
+        "<Comment/></Detector>"
+    )
+    geometry = CylindricalGeometry.from_text(text, name="mesh")
+    assert (geometry.n_voxels, geometry.particle, geometry.pid) == (6, "photon", 22)
 
 
 @pytest.mark.parametrize(

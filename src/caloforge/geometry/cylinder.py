@@ -260,7 +260,9 @@ class CylindricalGeometry(Geometry):
         """
         try:
             root = ET.fromstring(text)
-            element = _chosen([one for one in root if _local(one.tag) == "Bin"], particle, n_voxels)
+            element = _chosen(
+                [one for one in root if _local(one.tag) == "Bin" or any(map(_is_layer, one))], particle, n_voxels
+            )
             attributes = dict(element.attrib)
             return cls(
                 name=name,
@@ -302,6 +304,11 @@ def _local(tag: object) -> str:
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
+def _is_layer(element: ET.Element) -> bool:
+    """Return whether an element is a layer: by its edges where others call it otherwise."""
+    return _local(element.tag) == "Layer" or "r_edges" in element.attrib
+
+
 def _layers(element: ET.Element) -> tuple[Layer, ...]:
     return tuple(
         Layer(
@@ -310,7 +317,7 @@ def _layers(element: ET.Element) -> tuple[Layer, ...]:
             n_alpha=int(layer.attrib["n_bin_alpha"]),
         )
         for layer in element
-        if _local(layer.tag) == "Layer"
+        if _is_layer(layer)
     )
 
 
