@@ -152,7 +152,7 @@ def test_inspect_says_what_the_showers_are(tmp_path: Path) -> None:
     assert said["format"] == "calochallenge (CaloChallenge HDF5)"
     assert said["geometry"] == "mesh: 4 layers of 3 x 2 (alpha x r), 24 voxels"
     assert said["showers"] == "200"
-    assert said["incident_energy"] == "1000 to 2000 MeV, 2 values"
+    assert said["incident_energy"] == "1000 to 2000 MeV, 2 values (1000, 2000)"
     assert said["theta"].endswith(" rad")
     assert said["threshold"] == "0.001 MeV"
     assert said["occupancy"] == "25.00% of the voxels"
