@@ -127,7 +127,7 @@ def read_grpc(message: Any, names: tuple[ConditionName, ...], limits: Limits) ->
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
         raise InputError(f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs")
-    columns = {}
+    columns: dict[Any, NDArray[np.float64]] = {}
     for number, tensor in enumerate(message.inputs):
         dtype = _dtype(tensor.name, tensor.datatype)
         n = _rows(tensor.name, list(tensor.shape))
@@ -224,9 +224,9 @@ def _check_names(kind: str, given: Collection[str], names: tuple[ConditionName, 
         if name not in given:
             there = ", ".join(shown(one) for one in sorted(given)[:5]) or "none"
             raise InputError(f"{kind} {name!r} is missing (got: {there})")
-    for name in given:
-        if name not in names:
-            raise unknown_name(kind, _short(name), names)
+    for other in given:
+        if other not in names:
+            raise unknown_name(kind, _short(other), names)
 
 
 def _short(name: Any) -> str:

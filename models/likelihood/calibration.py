@@ -127,7 +127,8 @@ def _kinds(conditions: Conditions, codes: tuple[int, ...]) -> FloatArray | None:
     if not codes:
         return None
     assert conditions.particle is not None
-    return (conditions.particle[:, None] == np.asarray(codes)).astype(np.float64)
+    kinds: FloatArray = (conditions.particle[:, None] == np.asarray(codes)).astype(np.float64)
+    return kinds
 
 
 def calibrate(network: Family, held_out: Showers) -> dict[str, Any] | None:

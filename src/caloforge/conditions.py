@@ -110,7 +110,7 @@ class Conditions:
         return tuple(name for name in COLUMNS if getattr(self, name) is not None)
 
     @classmethod
-    def of(cls, columns: Mapping[str, NDArray[Any]]) -> Conditions:
+    def of(cls, columns: Mapping[Any, NDArray[Any]]) -> Conditions:
         """Return conditions of columns of any type of number, by their names; values are taken as they are."""
         found: dict[str, Any] = {}
         for name, column in COLUMNS.items():
@@ -127,7 +127,7 @@ class Conditions:
         """Return the conditions of some rows."""
         return Conditions(**{name: getattr(self, name)[rows] for name in self.names})
 
-    def labelled(self, values: Mapping[str, float], *, where: object) -> Conditions:
+    def labelled(self, values: Mapping[Any, float], *, where: object) -> Conditions:
         """Return them with further conditions that are the same for all rows.
 
         Raises:

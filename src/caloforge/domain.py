@@ -115,8 +115,8 @@ class Domain(Config):
         if column.whole:
             return ", ".join(value_told(name, value) for value in self.values)
         low, high = self.limits
-        if len(self.values) == 1:
-            return value_told(name, self.values[0])
+        if low == high:
+            return value_told(name, low)
         text = f"{low:.6g} to {high:.6g} {column.unit}"
         if name == "phi" and high - low >= 2 * np.pi * (1 - 1e-6):
             text = "all around"

@@ -72,7 +72,7 @@ def present(reference: Summary, others: Sequence[Summary]) -> dict[str, FloatArr
     for name, condition in CONDITIONS.items():
         values = [condition.values(summary) for summary in (reference, *others)]
         if name != "energy" and values[0] is not None and all(v is not None for v in values):
-            edges = angle_edges(values[0]) if condition.named is None else code_edges(values[0])
+            edges = (angle_edges if condition.named is None else code_edges)(values[0].astype(np.float64))
             if len(edges) > 2:
                 found[name] = edges
     return found

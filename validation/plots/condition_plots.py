@@ -36,7 +36,7 @@ def key_figure(samples: Samples, name: str, condition: str, edges: FloatArray, t
     names = where.names(edges)
     label = f"{where.label} [{where.unit}]" if where.unit else where.label
     axis = Axis(label, figure.label, log_x=where.log, ratio=figure.ratio, filled=False, names=names)
-    places = np.arange(len(edges)) - 0.5 if names else edges * where.scale
+    places = np.arange(len(edges), dtype=np.float64) - 0.5 if names else edges * where.scale
     lines = None
     if terms and (name, condition) == ("resolution", "energy"):
         energy = np.geomspace(edges[0], edges[-1], 100) * where.scale

@@ -98,11 +98,11 @@ def read_conditions(words: tuple[str, ...]) -> dict[ConditionName, float]:
     """
     import numpy as np
 
-    from caloforge.conditions import COLUMNS, ETA
+    from caloforge.conditions import COLUMNS, ETA, Column
     from caloforge.particles import pdg_code
 
     found: dict[ConditionName, float] = {}
-    known = {**COLUMNS, "eta": ETA}
+    known: dict[str, Column] = {**dict[str, Column](COLUMNS.items()), "eta": ETA}
     del known["incident_energy"]
     for word in words:
         name, equals, text = (part.strip() for part in word.partition("="))
