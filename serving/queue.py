@@ -200,7 +200,7 @@ class SamplingQueue:
                         np.empty(order.left) if query.score else None,
                     )
                     order.batches = self._generator.stream(
-                        query.conditions, seed=query.seed, steps=query.steps, batch_size=None
+                        query.conditions, seed=query.seed, steps=query.steps, batch_size=self._batch(query.steps)
                     )
                 start, showers, seconds = next(order.batches)
                 rows = slice(start, start + len(showers))
@@ -228,6 +228,12 @@ class SamplingQueue:
                 order.future.set_result(None)
             if order.future.cancelled():
                 self._drop(order)
+
+    def _batch(self, steps: int | None) -> int | None:
+        """Return how many showers are drawn at a time: so many that steps take no longer than one pass of others."""
+        steps = steps or self._generator.default_steps
+        network = self._generator.network
+        return None if steps is None else max(1, network.sampling_batch(self._generator.device) // steps)
 
     def _log_likelihood(self, conditions: Conditions, showers: NDArray[np.float32]) -> NDArray[np.float64]:
         columns = condition_columns(conditions, self._generator.condition_names)

@@ -26,11 +26,13 @@ class Stepwise:
 
     def __init__(self) -> None:
         self.geometry = SimpleNamespace(n_voxels=3)
+        self.default_steps: int | None = None
+        self.device, self.network = "cpu", SimpleNamespace(sampling_batch=lambda _: 100)
         self.begun: list[int] = []
         self.gate = threading.Semaphore(0)
         self.waiting = threading.Event()
 
-    def stream(self, conditions: Conditions, *, seed: int, steps: int | None, batch_size: None) -> Iterator[Any]:
+    def stream(self, conditions: Conditions, *, seed: int, steps: int | None, batch_size: int | None) -> Iterator[Any]:
         for start in range(0, len(conditions), BATCH):
             self.begun.append(seed)
             for _ in numbered_steps(steps or 1):
@@ -183,6 +185,26 @@ def test_answers_wait_for_memory_and_not_for_ever(generator: Stepwise, make: Cal
     for order in (small_one, next_one):  # beside each other they have no room
         assert order.future.result(SECONDS) is None
         order.release()
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "batch"), [(None, None, None), (1, None, 100), (12, None, 8), (12, 48, 2), (12, 1000, 1)]
+)
+def test_many_steps_are_taken_with_few_showers(
+    default: int | None, asked: int | None, batch: int | None, generator: Stepwise, make: Callable[..., SamplingQueue],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A short request waits for two batches; with 48 steps for 100 showers each that was a minute and more."""
+    given = []
+
+    def noted(conditions: Conditions, *, batch_size: int | None, **_: Any) -> Iterator[Any]:
+        given.append(batch_size)
+        yield 0, np.zeros((len(conditions), 3), np.float32), 0.0
+
+    generator.default_steps = default
+    monkeypatch.setattr(generator, "stream", noted)
+    make().put(query(1, 3, steps=asked)).future.result(SECONDS)
+    assert given == [batch]
 
 
 def test_a_failure_reaches_who_waits_and_nobody_else(
