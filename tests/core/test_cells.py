@@ -60,6 +60,19 @@ def test_a_turn_moves_the_energy_by_a_quarter() -> None:
         ([replace(cell, x=cell.x + 4.0) for cell in grid(3)], 2),
         ([replace(cell, x=cell.x + 4.0, y=cell.y + 1.0) for cell in grid(3)], 1),
         ([*grid(2), *grid(3, layer=1, name="d")], 8),
+        ([*grid(3), *grid(3, layer=1, name="d")[1:]], 2),
+        (
+            [
+                Cell(name, 0, x, y, width, height)
+                for name, x, y, width, height in (
+                    ("n", 0.5, 1.5, 3, 1),
+                    ("e", 1.5, -0.5, 1, 3),
+                    ("s", -0.5, -1.5, 3, 1),
+                    ("w", -1.5, 0.5, 1, 3),
+                )
+            ],
+            4,
+        ),
         ([*grid(2), *[replace(cell, x=cell.x + 4.0) for cell in grid(3, layer=1, name="d")]], 2),
     ],
 )
@@ -67,6 +80,8 @@ def test_symmetries_are_those_of_all_layers(cells: list[Cell], count: int) -> No
     geometry = CellGeometry("cells", tuple(cells))
     assert len(geometry.symmetries) == count
     assert geometry.is_symmetric == (count > 1)
+    for order in geometry.symmetries:
+        assert (geometry.layer_of_voxel[order] == geometry.layer_of_voxel).all()
 
 
 def test_cells_with_gaps_and_of_unequal_size_have_neighbours() -> None:
