@@ -17,7 +17,7 @@ from caloforge.child import Child, how_it_ended
 from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
-from caloforge.outputs import check_claim, check_file, own_folder
+from caloforge.outputs import check_claim, check_file, is_standard_output, own_folder
 from caloforge.preprocessing.simulation.beam import Beam
 from caloforge.preprocessing.simulation.detector import Detector
 from caloforge.preprocessing.simulation.geant4 import check_binding, data_environment, physics_of
@@ -114,6 +114,8 @@ def simulate(
     check_file(output)
     simulation.check()
     binding = check_binding()
+    if parts is None and (is_standard_output(output) or (output.exists() and not output.is_file())):
+        raise InputError(f"{output}: is no file, beside which a simulation could keep what is finished; name one")
     folder = parts or output.with_name(output.name + FOLDER)
     check_claim(folder, SIMULATION)
     with step("simulate"), scratch_folder() as nothing:

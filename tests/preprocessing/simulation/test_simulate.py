@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -191,6 +192,8 @@ def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "did you mean 'siw'" in refused("--detector", "siww", "--n", 1, "-o", output)
     assert "unknown particle 'e*'" in refused("--detector", "siw", "--particle", "e*", "--n", 1, "-o", output)
     assert "it holds a shower" in refused("--detector", "siw", "--theta", "0.1:1", "--n", 1, "-o", output)
+    assert "is no file, beside which" in refused("--detector", "siw", "--n", 1, "-o", "-")
+    assert "is no file, beside which" in refused("--detector", "siw", "--n", 1, "-o", os.devnull)
     assert "is neither a number nor" in refused("--detector", "siw", "--theta", "a:b", "--n", 1, "-o", output)
     for variable in DATA_SETS:
         monkeypatch.delenv(variable, raising=False)
