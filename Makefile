@@ -5,7 +5,7 @@ OUTPUT ?= caloforge-demo
 BIN := $(VENV)/bin
 FOLDERS := components models pipelines preprocessing serving tuning validation
 
-.PHONY: demo test test-fast mutants onnx-compat lint types constraints image-check image-test
+.PHONY: demo test test-fast test-cpp test-cpp-sanitized mutants onnx-compat lint types constraints image-check image-test
 
 demo: $(VENV)/ready
 	$(BIN)/caloforge demo --output $(OUTPUT)
@@ -17,6 +17,18 @@ test: $(VENV)/ready
 # For every day: without the tests that are marked slow.
 test-fast: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+
+# The C++ sampler against showers of the Python one; the second with sanitizers, and 2,000 damaged bundles.
+CPP_BUILD ?= build-cpp
+test-cpp: CPP_SANITIZE = OFF
+test-cpp-sanitized: CPP_SANITIZE = ON
+test-cpp-sanitized: CPP_TARGETS = --target caloforge-test caloforge-fuzz
+test-cpp test-cpp-sanitized: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python tests/support/cpp_vectors.py $(CPP_BUILD)/vectors
+	cmake -S serving/cpp -B $(CPP_BUILD)/$@ -DCALOFORGE_SANITIZE=$(CPP_SANITIZE) \
+		-DCALOFORGE_VECTORS=$(abspath $(CPP_BUILD))/vectors
+	cmake --build $(CPP_BUILD)/$@ --parallel 2 $(CPP_TARGETS)
+	ctest --test-dir $(CPP_BUILD)/$@ --output-on-failure
 
 # Breaks lines of the package one by one and says which test notices; minutes.
 mutants: $(VENV)/ready

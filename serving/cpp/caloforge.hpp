@@ -61,7 +61,8 @@
 #else
 #define CALOFORGE_INLINE inline
 #endif
-#if defined(__GNUC__) && !defined(__clang__)
+// Sanitizers make of unrolled loops what takes minutes to compile.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define CALOFORGE_O3 __attribute__((optimize("O3")))
 #else
 #define CALOFORGE_O3
