@@ -113,11 +113,12 @@ struct Span {
 
 // --- what goes in and comes out ------------------------------------------------------------------------------------
 
-/// The incident particle. Angles are used by generators that were trained with them.
+/// The incident particle. Angles and particle are used by generators that were trained with several.
 struct Conditions {
     double energy;     // MeV
     double theta = 0;  // rad
     double phi = 0;    // rad
+    int particle = 0;  // PDG code
 };
 
 /// A voxel with energy: indices of an active layer, of its ring and of its bin in alpha.
@@ -298,10 +299,12 @@ inline std::string sha256(const unsigned char* data, std::size_t size) {
 
 /// What of `config.json` sampling needs.
 struct Config {
-    std::vector<std::string> conditions;
-    double low = 0, high = 0;  // MeV
-    bool refuses = true;       // energies outside
-    float threshold = 0;       // MeV
+    using Range = std::pair<double, double>;
+    Range energy;                       // MeV
+    std::optional<Range> theta, phi;    // rad, of generators that know them
+    std::optional<std::vector<int>> particles;
+    bool refuses = true;                // conditions outside
+    float threshold = 0;                // MeV
     int layer_width = 0, ring_width = 0, cell_width = 0, early_layers = 0;
     std::map<std::string, std::string> files;  // SHA-256
 
@@ -321,33 +324,53 @@ struct Config {
                                                            : std::numeric_limits<double>::quiet_NaN();
         };
         const double format = number_of(all, "format");
-        if (!(format == 2 || format == 3)) {
+        if (!(format == 2 || format == 3 || format == 4)) {
             const std::string got = std::isnan(format) ? "no format" : "format " + text(format);
-            return bad(got + "; this sampler reads formats 2 and 3: use the header that came with the caloforge that "
+            return bad(got + "; this sampler reads formats 2 to 4: use the header that came with the caloforge that "
                              "wrote the bundle");
         }
         if (const std::string family = text_of(all, "family"); family != "tree")
             return Error{Code::family, path.string() + ": family '" + family +
                                            "' is not here; C++ has: tree. Others: `caloforge export` and ONNX Runtime"};
         Config config;
-        const auto names = all.find("conditions");
-        if (names == all.end() || !names->is_array() || names->empty()) return bad("conditions: expected a list of names");
-        for (const json& name : *names) {
-            config.conditions.push_back(name.is_string() ? name.get<std::string>() : "?");
-            const std::string& one = config.conditions.back();
-            const bool first = config.conditions.size() == 1;
-            if (first ? one != "incident_energy" : one != "theta" && one != "phi")
-                return bad("conditions: '" + one + "' is not here; C++ has: incident_energy, theta, phi");
-            if (std::count(config.conditions.begin(), config.conditions.end(), one) > 1)
-                return bad("conditions: '" + one + "' comes twice");
+        const auto conditions = all.find("conditions");
+        const auto range = [&](const json& ends, double least, double most) -> std::optional<Range> {
+            const json* low = nullptr;
+            const json* high = nullptr;
+            if (ends.is_array() && ends.size() == 2) low = &ends[0], high = &ends[1];
+            if (ends.is_object() && ends.contains("low") && ends.contains("high")) low = &ends["low"], high = &ends["high"];
+            if (!low || !low->is_number() || !high->is_number()) return std::nullopt;
+            const Range found{low->get<double>(), high->get<double>()};
+            if (!(found.first >= least && found.first <= found.second && found.second <= most)) return std::nullopt;
+            return found;
+        };
+        std::optional<Range> energy;
+        if (conditions != all.end() && conditions->is_array()) {  // formats 2 and 3
+            const bool only = conditions->size() == 1 && (*conditions)[0] == "incident_energy";
+            if (!only || format == 4) return bad("conditions: not those of a generator that C++ has; train it again");
+            if (const auto limits = all.find("energy_range"); limits != all.end()) energy = range(*limits, 1e-9, 1e15);
+        } else if (conditions != all.end() && conditions->is_object()) {
+            for (const auto& [name, about] : conditions->items()) {
+                const std::string wrong = "conditions: " + name + ": no such values exist";
+                if (name == "incident_energy") energy = range(about, 1e-9, 1e15);
+                else if (name == "theta") {
+                    if (!(config.theta = range(about, 0, 3.15))) return bad(wrong);
+                } else if (name == "phi") {
+                    if (!(config.phi = range(about, -10, 10))) return bad(wrong);
+                } else if (name == "particle") {
+                    config.particles.emplace();
+                    const auto codes = about.is_object() ? about.find("values") : about.end();
+                    if (!about.is_object() || codes == about.end() || !codes->is_array() || codes->empty() || codes->size() > 1000)
+                        return bad(wrong);
+                    for (const json& code : *codes) {
+                        if (!code.is_number_integer() || std::abs(code.get<double>()) > 2e9) return bad(wrong);
+                        config.particles->push_back(code.get<int>());
+                    }
+                } else return bad("conditions: '" + name + "' is not here; C++ has: incident_energy, theta, phi, particle");
+            }
         }
-        const auto range = all.find("energy_range");
-        if (range == all.end() || !range->is_array() || range->size() != 2 || !(*range)[0].is_number() ||
-            !(*range)[1].is_number())
-            return bad("energy_range: expected two energies in MeV");
-        config.low = (*range)[0].get<double>(), config.high = (*range)[1].get<double>();
-        if (!(config.low > 0 && config.low <= config.high && config.high < 1e15))
-            return bad("energy_range: expected two rising energies in MeV");
+        if (!energy) return bad("incident_energy: expected two rising energies in MeV");
+        config.energy = energy.value_or(Range{});
         config.refuses = text_of(all, "extrapolation") != "warn";
         const double threshold = number_of(all, "threshold");
         if (!(threshold > 1e-15 && threshold < 1e15)) return bad("threshold: expected a positive energy in MeV");
@@ -369,6 +392,9 @@ struct Config {
         if (const auto files = all.find("files"); files != all.end() && files->is_object())
             for (const auto& [name, digest] : files->items())
                 if (digest.is_string()) config.files[name] = digest.get<std::string>();
+        if (config.files.count("geometry.csv"))
+            return Error{Code::geometry, path.string() + ": cells of any shape (geometry.csv) are not here; C++ has meshes "
+                                                         "of rings. Others: `caloforge export` and ONNX Runtime"};
         return config;
     }
 };
@@ -1317,11 +1343,13 @@ struct Trend {
     static constexpr std::size_t kKnots = 8;
     std::vector<float> knots, mean, log_spread;
 
-    static Trend take(Weights& weights, const std::string& name) {
-        return {weights.take(name + ".knots", {kKnots}), weights.take(name + ".mean", {kKnots}),
-                weights.take(name + ".log_spread", {kKnots})};
+    /// n_kinds particles have lines of their own; 0 where there is one.
+    static Trend take(Weights& weights, const std::string& name, std::size_t n_kinds) {
+        const std::vector<std::size_t> shape = n_kinds ? std::vector{n_kinds, kKnots} : std::vector{kKnots};
+        return {weights.take(name + ".knots", {kKnots}), weights.take(name + ".mean", shape),
+                weights.take(name + ".log_spread", shape)};
     }
-    std::pair<float, float> operator()(float log_energy) const {
+    std::pair<float, float> operator()(float log_energy, std::size_t kind) const {
         std::array<float, kKnots> hats{1.0f};
         for (std::size_t i = 0; i + 1 < kKnots; ++i) {
             float place = (log_energy - knots[i]) / (knots[i + 1] - knots[i]);
@@ -1330,7 +1358,7 @@ struct Trend {
             hats[i] -= place, hats[i + 1] += place;
         }
         float value = 0, spread = 0;
-        for (std::size_t i = 0; i < kKnots; ++i) value += hats[i] * mean[i], spread += hats[i] * log_spread[i];
+        for (std::size_t i = 0; i < kKnots; ++i) value += hats[i] * mean[kind * kKnots + i], spread += hats[i] * log_spread[kind * kKnots + i];
         return {value, std::exp(spread)};
     }
 };
@@ -1344,14 +1372,17 @@ struct Model {
     std::vector<float> capacity, behind;  // cells of each layer, of the layers behind it
     Trend hits_trend, energy_trend;
     bool any_empty = false;
-    float mean_response = 1, directed = 0, axis_unit = 1;
+    std::vector<float> mean_response;     // of each particle
+    float directed = 0, axis_unit = 1;
     std::vector<float> slope;  // (L, features + 1, 2)
     Mlp gate, total_hits, total_energy, layer_counts, layer_shares;
     Splits rings, cells;
     std::array<SplitNetworks, 3> networks;  // rings, cells, early cells
     std::size_t n_slots = 0;
     std::size_t n_features = 0;             // of the conditions
+    std::size_t n_kinds = 0;                // particles that have one each; 0 where there is one
     float middle = 0, half_width = 1;       // of log E_inc
+    float theta_middle = 0, theta_half_width = 1;
     std::vector<float> hits_feature;        // 0.7 log(1 + n)
     struct Place {
         std::uint16_t layer, r, alpha;
@@ -1365,15 +1396,17 @@ struct Model {
         : config(std::move(settings)), mesh(std::move(layers)), rings(layout, true, 0), cells(layout, false, config.early_layers) {}
 
     static Result<std::shared_ptr<const Model>> load(const std::filesystem::path& folder) {
+        const auto about = File::open(folder / "config.json");
+        if (!about) return about.error();
+        auto config = Config::parse(folder / "config.json", about->view());
+        if (!config) return config.error();
         std::map<std::string, File> files;
-        for (const char* name : {"config.json", "geometry.xml", "weights.safetensors"}) {
+        for (const char* name : {"geometry.xml", "weights.safetensors"}) {
             auto file = File::open(folder / name);
             if (!file) return file.error();
             files.emplace(name, std::move(*file));
         }
         const auto content = [&](const char* name) { return files.at(name).view(); };
-        auto config = Config::parse(folder / "config.json", content("config.json"));
-        if (!config) return config.error();
         for (const char* name : {"geometry.xml", "weights.safetensors"})
             if (sha256(files.at(name).data(), files.at(name).size()) != config->files[name])
                 return Error{Code::checksum, (folder / name).string() +
@@ -1394,12 +1427,14 @@ struct Model {
 
   private:
     void take(Weights& weights) {
-        const auto& names = config.conditions;
-        const bool theta = std::count(names.begin(), names.end(), "theta"), phi = std::count(names.begin(), names.end(), "phi");
-        n_features = 2 + theta + 2 * phi;
+        n_kinds = config.particles && config.particles->size() > 1 ? config.particles->size() : 0;
+        n_features = 2 + (config.theta ? 1u : 0u) + (config.phi ? 2u : 0u) + (config.theta && config.phi ? 2u : 0u) + n_kinds;
         const std::size_t n_layers = mesh.layers.size();
-        hits_trend = Trend::take(weights, "totals.hits_trend"), energy_trend = Trend::take(weights, "totals.energy_trend");
-        any_empty = weights.number("totals.any_empty") > 0, mean_response = weights.number("totals.mean_response");
+        hits_trend = Trend::take(weights, "totals.hits_trend", n_kinds);
+        energy_trend = Trend::take(weights, "totals.energy_trend", n_kinds);
+        any_empty = weights.number("totals.any_empty") > 0;
+        using Shape = std::vector<std::size_t>;
+        mean_response = weights.take("totals.mean_response", n_kinds ? Shape{n_kinds} : Shape{});
         gate = Mlp::take(weights, "totals.gate", n_features, kTotalsWidth, 1);
         total_hits = Mlp::take(weights, "totals.hits", n_features, kTotalsWidth, 3 * kTotalsComponents);
         total_energy = Mlp::take(weights, "totals.energy", n_features + 1, kTotalsWidth, 3 * kTotalsComponents);
@@ -1453,8 +1488,11 @@ struct Model {
         networks[0].prepare(rings, n_about(), directed, k, 0, rings.size());
         networks[1].prepare(cells, n_about(), directed, k, early, cells.size());
         networks[2].prepare(cells, n_about(), directed, k, 0, early);
-        const double low = std::log(config.low), high = std::log(config.high);
+        const double low = std::log(config.energy.first), high = std::log(config.energy.second);
         middle = static_cast<float>((low + high) / 2), half_width = static_cast<float>(std::max((high - low) / 2, 0.1));
+        const auto [least, most] = config.theta.value_or(Config::Range{0, Mesh::kPi});
+        theta_middle = static_cast<float>((least + most) / 2);
+        theta_half_width = static_cast<float>(std::max((most - least) / 2, 0.02));
         float sum = 0;
         double widest = 0;
         for (std::size_t i = 0; i < mesh.layers.size(); ++i) {
@@ -1482,7 +1520,7 @@ struct Model {
 /// A trained generator. Copies share what was loaded, which nothing changes: threads may use one at the same time.
 class Generator {
   public:
-    /// Read a bundle folder, format 2 or 3, and check it.
+    /// Read a bundle folder, of formats 2 to 4, and check it.
     static Result<Generator> load(const std::filesystem::path& bundle) {
         try {
             auto model = detail::Model::load(bundle);
@@ -1496,21 +1534,41 @@ class Generator {
     /// MeV; no hit is below it.
     float threshold() const { return model_->config.threshold; }
     /// Least and greatest incident energy of the training, MeV.
-    std::pair<double, double> energy_range() const { return {model_->config.low, model_->config.high}; }
-    /// Whether energies outside that range (by more than 5 %) are refused.
+    std::pair<double, double> energy_range() const { return model_->config.energy; }
+    /// Whether conditions outside those of the training are refused; particles that were not in it always are.
     bool refuses_outside() const { return model_->config.refuses; }
 
     /// Say why conditions cannot be served; as `Generator.check` does in Python.
     Problem check(const Conditions& conditions) const {
         const auto& config = model_->config;
-        for (const std::string& name : config.conditions) {
-            const double value = name == "theta" ? conditions.theta : name == "phi" ? conditions.phi : conditions.energy;
-            if (!std::isfinite(value)) return Error{Code::conditions, name + " is not finite"};
-        }
+        const auto outside = [&](Code code, const char* name, double value, const char* unit, const detail::Config::Range& range) {
+            return Error{code, std::string(name) + " is " + detail::text(value) + unit + ", outside the trained range " +
+                                   detail::text(range.first) + " to " + detail::text(range.second) + unit};
+        };
+        const auto edge = [](const detail::Config::Range& range) { return std::max(0.01 * (range.second - range.first), 2e-3); };
         const double energy = conditions.energy;
-        if (energy <= 0 || energy >= 1e15 || (config.refuses && (energy < 0.95 * config.low || energy > 1.05 * config.high)))
-            return Error{Code::energy, "incident_energy: " + detail::text(energy) + " MeV is outside the trained range " +
-                                           detail::text(config.low) + " to " + detail::text(config.high) + " MeV"};
+        const bool far = energy < 0.95 * config.energy.first || energy > 1.05 * config.energy.second;
+        if (!(energy > 0 && energy < 1e15) || (config.refuses && far))
+            return outside(Code::energy, "incident_energy", energy, " MeV", config.energy);
+        if (config.theta) {
+            const auto [low, high] = *config.theta;
+            const double theta = conditions.theta, slack = edge(*config.theta);
+            if (!(theta >= 0 && theta <= 3.15) || (config.refuses && (theta < low - slack || theta > high + slack)))
+                return outside(Code::conditions, "theta", theta, " rad", *config.theta);
+        }
+        if (config.phi) {
+            const double slack = edge(*config.phi), turn = 2 * Mesh::kPi;
+            const double from = std::fmod(conditions.phi - config.phi->first + slack, turn);
+            const bool beyond = (from < 0 ? from + turn : from) > config.phi->second - config.phi->first + 2 * slack;
+            if (!std::isfinite(conditions.phi) || (config.refuses && beyond))
+                return outside(Code::conditions, "phi", conditions.phi, " rad", *config.phi);
+        }
+        if (const auto& codes = config.particles; codes && !std::count(codes->begin(), codes->end(), conditions.particle)) {
+            std::string known;
+            for (const int code : *codes) known += (known.empty() ? "" : ", ") + detail::text(code);
+            return Error{Code::conditions, "particle is " + detail::text(conditions.particle) +
+                                               ", which the generator was not trained on (" + known + ")"};
+        }
         return std::nullopt;
     }
 
@@ -1584,7 +1642,7 @@ class Sampler {
             passage_.reserve(n, mlp->width, mlp->out);
         for (const auto& networks : m_.networks)
             for (const detail::Mlp* mlp : {&networks.counts, &networks.shares}) passage_.reserve(rows, mlp->width, mlp->out);
-        stream_.resize(n);
+        stream_.resize(n), kind_.resize(n);
         state_.assign(n * m_.n_slots * detail::kPlanes, 0.0f);
         for (std::size_t b = 0; b < n; ++b) {  // "no node" stays as it is
             float* nothing = state(b) + (m_.n_slots - 1) * detail::kPlanes;
@@ -1680,8 +1738,8 @@ class Sampler {
 
     // --- totals.py ---
 
-    float residual(float log_energy, float hits) const {
-        const auto [mean, spread] = m_.hits_trend(log_energy);
+    float residual(float log_energy, std::size_t kind, float hits) const {
+        const auto [mean, spread] = m_.hits_trend(log_energy, kind);
         return bounded((std::log(std::max(hits, 0.5f)) - mean) / spread, -5.0f, 5.0f);
     }
 
@@ -1692,11 +1750,19 @@ class Sampler {
             float* told = shower_.data() + b * n_s;
             const float x = (std::log(static_cast<float>(conditions[b].energy)) - m_.middle) / m_.half_width;
             *told++ = 1.7f * x, *told++ = x * x;
-            for (const std::string& name : m_.config.conditions) {
-                if (name == "theta") *told++ = 2.0f * std::cos(static_cast<float>(conditions[b].theta));
-                if (name == "phi")
-                    *told++ = std::sin(static_cast<float>(conditions[b].phi)),
-                    *told++ = std::cos(static_cast<float>(conditions[b].phi));
+            const auto theta = (static_cast<float>(conditions[b].theta) - m_.theta_middle) / m_.theta_half_width;
+            if (m_.config.theta) *told++ = theta;
+            if (m_.config.phi) {
+                const auto phi = static_cast<float>(conditions[b].phi);
+                const float sine = std::sin(phi), cosine = std::cos(phi);
+                *told++ = sine, *told++ = cosine;
+                if (m_.config.theta) *told++ = theta * sine, *told++ = theta * cosine;
+            }
+            kind_[b] = 0;
+            for (std::size_t g = 0; g < m_.n_kinds; ++g) {
+                const bool same = (*m_.config.particles)[g] == conditions[b].particle;
+                *told++ = same;
+                if (same) kind_[b] = g;
             }
         }
         const auto look = [&](std::size_t stride, const float* data) {
@@ -1711,7 +1777,7 @@ class Sampler {
         for (std::size_t b = 0; b < n_; ++b) {
             const float* numbers = passage_.y.data() + b * m_.total_hits.out;
             const float log_energy = std::log(static_cast<float>(conditions[b].energy));
-            const auto [mean, spread] = m_.hits_trend(log_energy);
+            const auto [mean, spread] = m_.hits_trend(log_energy, kind_[b]);
             float v = 0;
             const std::size_t j = choose_of(numbers, kMixture, stream_[b].uniform(1), v);
             const float centre = numbers[kMixture + j], scale = std::exp(bounded(numbers[2 * kMixture + j], -5.0f, 3.0f));
@@ -1721,7 +1787,7 @@ class Sampler {
             const float hits = bounded(std::nearbyint(std::exp(mean + spread * y)), 1.0f, most);
             float* x = x_.data() + b * (n_f + 1);
             std::copy_n(shower_.data() + b * n_s, n_f, x);
-            x[n_f] = residual(log_energy, hits);
+            x[n_f] = residual(log_energy, kind_[b], hits);
             shower_[b * n_s + n_f] = hits;  // until the energies are drawn
         }
         look(n_f + 1, x_.data());
@@ -1729,14 +1795,14 @@ class Sampler {
         for (std::size_t b = 0; b < n_; ++b) {
             const auto incident = static_cast<float>(conditions[b].energy);
             const float log_energy = std::log(incident), hits = shower_[b * n_s + n_f];
-            const auto [mean, spread] = m_.energy_trend(log_energy);
+            const auto [mean, spread] = m_.energy_trend(log_energy, kind_[b]);
             const float y = share_draw(passage_.y.data() + b * m_.total_energy.out, kMixture, 0.0f, stream_[b].uniform(2));
             const float energy = total_hits_[b] > 0 ? hits * m_.config.threshold + std::exp(mean + spread * y) : 0.0f;
             total_hits_[b] = total_hits_[b] > 0 ? hits : 0.0f, total_energy_[b] = energy;
             failed_ = failed_ || !std::isfinite(energy);
-            const float response = 10.0f * (energy / (incident * m_.mean_response) - 1.0f);
+            const float response = 10.0f * (energy / (incident * m_.mean_response[kind_[b]]) - 1.0f);
             shower_[b * n_s + n_f] = bounded(response, -5.0f, 5.0f);
-            shower_[b * n_s + n_f + 1] = 0.5f * residual(log_energy, total_hits_[b]);
+            shower_[b * n_s + n_f + 1] = 0.5f * residual(log_energy, kind_[b], total_hits_[b]);
         }
     }
 
@@ -2088,6 +2154,7 @@ class Sampler {
     std::size_t n_about_ = 0, n_row_ = 0, row_ = 0;
     bool failed_ = false;
     std::vector<detail::Stream> stream_;
+    std::vector<std::size_t> kind_;
     Floats state_, about_, shower_, layer_energy_, layer_hits_, total_energy_, total_hits_;
     Floats x_, one_, two_, three_, cells_, filled_;
     std::vector<Row> rows_;

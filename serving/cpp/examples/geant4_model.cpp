@@ -69,7 +69,8 @@ class CaloforgeModel : public G4VFastSimulationModel {
     static caloforge::Conditions conditions(const G4FastTrack& track) {
         const G4Track& primary = *track.GetPrimaryTrack();
         const G4ThreeVector direction = track.GetPrimaryTrackLocalDirection();
-        return {primary.GetKineticEnergy() / MeV, direction.theta() / rad, direction.phi() / rad};
+        return {primary.GetKineticEnergy() / MeV, direction.theta() / rad, direction.phi() / rad,
+                primary.GetDefinition()->GetPDGEncoding()};
     }
 
     caloforge::Generator generator_;

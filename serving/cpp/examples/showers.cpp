@@ -1,6 +1,6 @@
 // Showers as text: caloforge-showers BUNDLE SEED < particles > hits.csv
 //
-// Each line of the input is a particle, "energy" in MeV or "energy theta phi" with rad; its line number, from 0, is the
+// Each line of the input is a particle, "energy" in MeV or "energy theta phi particle" with rad and a PDG code; its line number, from 0, is the
 // number of its shower.
 #include <cstdio>
 #include <cstdlib>
@@ -19,7 +19,7 @@ int main(int n_arguments, char** arguments) {
         std::istringstream words(line);
         caloforge::Conditions one{};
         if (!(words >> one.energy)) return std::fprintf(stderr, "line %zu: no energy in MeV\n", particles.size()), 2;
-        words >> one.theta >> one.phi;
+        words >> one.theta >> one.phi >> one.particle;
         particles.push_back(one);
     }
 

@@ -74,7 +74,7 @@ int main(int n_arguments, char** arguments) {
         }
         caloforge::Sampler sampler(*generator, 2);
         const auto [low, high] = generator->energy_range();
-        const std::array<caloforge::Conditions, 3> conditions{{{low, 0.5, 1}, {high, 1, 2}, {std::sqrt(low * high), 2, 3}}};
+        const std::array<caloforge::Conditions, 3> conditions{{{low, 0.5, 3, 11}, {high, 0.8, 4, 22}, {std::sqrt(low * high), 0.2, 3, 11}}};
         const auto problem = sampler.draw({conditions.data(), conditions.size()}, 1, 0, [](std::size_t, caloforge::Span<caloforge::Hit> hits) {
             for (const auto& hit : hits) CHECK(std::isfinite(hit.energy));
         });

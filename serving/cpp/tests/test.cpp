@@ -87,7 +87,7 @@ void against_python(const fs::path& folder, const char* name) {
     }
     std::vector<Conditions> conditions;
     for (const auto& row : vectors["conditions"])
-        conditions.push_back({row["incident_energy"], row.value("theta", 0.0), row.value("phi", 0.0)});
+        conditions.push_back({row["incident_energy"], row.value("theta", 0.0), row.value("phi", 0.0), static_cast<int>(row.value("particle", 0.0))});
     std::vector<Shower> expected;
     std::vector<Hit> hit_of;
     for (std::size_t i = 0; i < generator->mesh().layers.size(); ++i)
@@ -166,15 +166,16 @@ void bad_input(const fs::path& bundle) {
         refused(bundle, code, word, true, [&](Files& files) { replace(files.config, from, to); });
     };
     CHECK(!Generator::load(bundle / "nowhere"));
-    config(Code::format, "format 4; this sampler reads formats 2 and 3", "\"format\": 3", "\"format\": 4");
-    config(Code::format, "no format", "\"format\": 3", "\"formal\": 3");
+    config(Code::format, "format 5; this sampler reads formats 2 to 4", "\"format\": 4", "\"format\": 5");
+    config(Code::format, "no format", "\"format\": 4", "\"formal\": 4");
     config(Code::family, "'vae' is not here; C++ has: tree", "\"tree\"", "\"vae\"");
-    config(Code::format, "'spin' is not here; C++ has: incident_energy, theta, phi", "\"incident_energy\"", "\"incident_energy\", \"spin\"");
-    config(Code::format, "energy_range", "1000.0", "-1000.0");
+    config(Code::format, "'spin' is not here; C++ has: incident_energy, theta, phi, particle", "\"incident_energy\"", "\"spin\": {}, \"incident_energy\"");
+    config(Code::format, "incident_energy: expected two rising", "1000.0", "-1000.0");
+    config(Code::geometry, "cells of any shape", "\"geometry.xml\"", "\"geometry.csv\"");
     config(Code::format, "threshold", "0.5", "0.0");
     config(Code::format, "not a JSON object", "{", "");
     config(Code::weights, "cells.counts.0.weight: expected shape", "\"cell_width\": 32", "\"cell_width\": 64");
-    config(Code::weights, "expected shape", "\"incident_energy\"", "\"incident_energy\", \"theta\"");
+    config(Code::weights, "expected shape", "\"incident_energy\"", "\"theta\": {\"low\": 0, \"high\": 1}, \"incident_energy\"");
     refused(bundle, Code::checksum, "weights.safetensors: differs", false, [](Files& files) { files.weights.back() ^= 1; });
     refused(bundle, Code::checksum, "geometry.xml: differs", false, [](Files& files) { files.geometry += ' '; });
     refused(bundle, Code::weights, "is not in the file", true, [](Files& files) { files.weights.resize(files.weights.size() / 2); });
@@ -200,7 +201,7 @@ void bad_input(const fs::path& bundle) {
     const std::vector<Conditions> two{{100.0}, {1.0}};
     const auto problem = sampler.draw({two.data(), 2}, 0, 0, [](std::size_t, Span<Hit>) { CHECK(false); });
     CHECK(problem && problem->code == Code::energy &&
-          problem->message == "shower 1: incident_energy: 1 MeV is outside the trained range 10 to 1000 MeV");
+          problem->message == "shower 1: incident_energy is 1 MeV, outside the trained range 10 to 1000 MeV");
     Files files(bundle);
     replace(files.config, "\"refuse\"", "\"warn\"");
     const fs::path folder = fs::temp_directory_path() / ("caloforge-test-warn-" + std::to_string(std::rand()));
@@ -212,6 +213,22 @@ void bad_input(const fs::path& bundle) {
         CHECK(wider.draw(Conditions{1100.0}, 0, 0) && !wider.draw(Conditions{0.0}, 0, 0));
     }
     fs::remove_all(folder);
+}
+
+/// The range of theta is 0.1 to 0.9, of phi 2 to 5, particles are -211, 11 and 22.
+void bad_conditions(const fs::path& bundle) {
+    const auto generator = Generator::load(bundle);
+    CHECK(generator);
+    if (!generator) return;
+    const auto code = [&](Conditions one) {
+        const auto problem = generator->check(one);
+        return problem ? std::optional(problem->code) : std::nullopt;
+    };
+    CHECK(!code({100, 0.5, 3, 11}) && !code({100, 0.9, -2, 22}) && !code({100, 0.1, 3 + 4 * caloforge::Mesh::kPi, -211}));
+    for (const Conditions one : {Conditions{100, 0.05, 3, 11}, {100, 1.0, 3, 11}, {100, 0.5, 0, 11}, {100, 0.5, 5.2, 11}, {100, 0.5, 3, 13},
+                                 {100, std::nan(""), 3, 11}, {100, 0.5, std::nan(""), 11}})
+        CHECK(code(one) == Code::conditions);
+    CHECK(generator->check({100, 0.5, 3, 13})->message == "particle is 13, which the generator was not trained on (-211, 11, 22)");
 }
 
 void arithmetic() {
@@ -244,6 +261,7 @@ int main(int, char** arguments) {
     arithmetic();
     for (const char* name : {"regular", "odd", "one_cell"}) against_python(folder, name);
     bad_input(folder / "regular");
+    bad_conditions(folder / "odd");
     std::printf(failures ? "%d checks failed\n" : "all is well\n", failures);
     return failures != 0;
 }
