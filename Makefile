@@ -22,7 +22,7 @@ test-fast: $(VENV)/ready
 CPP_BUILD ?= build-cpp
 test-cpp: CPP_SANITIZE = OFF
 test-cpp-sanitized: CPP_SANITIZE = ON
-test-cpp-sanitized: CPP_TARGETS = --target caloforge-test caloforge-fuzz
+test-cpp test-cpp-sanitized: CPP_TARGETS = --target caloforge-test caloforge-fuzz
 test-cpp test-cpp-sanitized: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/support/cpp_vectors.py $(CPP_BUILD)/vectors
 	cmake -S serving/cpp -B $(CPP_BUILD)/$@ -DCALOFORGE_SANITIZE=$(CPP_SANITIZE) \
