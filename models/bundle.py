@@ -158,7 +158,8 @@ class Generator:
             began = time.perf_counter()
             batch = columns[start : start + batch_size]
             showers = draw(batch, noise.rows(len(batch)))
-            if not (fine := np.isfinite(showers).all(1)).all():
+            fine: NDArray[np.bool_] = np.asarray(np.isfinite(showers).all(axis=1))
+            if not fine.all():
                 raise GeneratorFailed(
                     f"{self.family}: shower {start + int(np.argmin(fine))} is not finite ({(~fine).sum()} of "
                     f"{len(fine)} in its batch); the weights are of a training that went wrong: train it again"

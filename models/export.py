@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from caloforge.models.bundle import (
     seal_bundle,
 )
 from caloforge.models.engines.onnx import open_session
-from caloforge.models.engines.variant import Variant
+from caloforge.models.engines.variant import OPTIMISATION, VARIANT_FILE, VARIANT_GRAPH, Variant
 from caloforge.models.family import OPSETS
 from caloforge.outputs import check_folder, result_folder
 from caloforge.result_kinds import BUNDLE
@@ -74,13 +75,16 @@ def export(
     with step("export"), result_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite) as folder:
         config = read_bundle_config(bundle)
         for name in config["files"]:
-            shutil.copyfile(bundle / name, folder / name)
+            if name not in (VARIANT_FILE, VARIANT_GRAPH, *OPTIMISATION):  # what was measured was another graph
+                shutil.copyfile(bundle / name, folder / name)
         used = write_onnx(generator, steps, folder / ONNX_FILE, opset=opset)
-        contract = {
-            "inputs": {**{name: ["N", 1] for name in generator.condition_names}, "noise": ["N", _noise(generator)]},
+        inputs: dict[str, list[Any]] = {name: ["N", 1] for name in generator.condition_names}
+        units: dict[str, str] = {name: COLUMNS[name].unit or "PDG code" for name in generator.domains}
+        contract: dict[str, Any] = {
+            "inputs": {**inputs, "noise": ["N", _noise(generator)]},
             "output": {"showers": ["N", generator.geometry.n_voxels]},
             "conditions": as_dict(generator.domains),
-            "units": {**{name: COLUMNS[name].unit or "PDG code" for name in generator.domains}, "showers": "MeV"},
+            "units": {**units, "showers": "MeV"},
             "threshold": generator.threshold,
             "noise": "independent standard normal numbers, float32",
             "steps": steps or generator.default_steps,

@@ -109,7 +109,7 @@ def check_quality(showers: ReadShowers, *, threshold: float, max_response: float
         rows = slice(start, start + len(chunk))
         start = rows.stop
         values, finite, positive, before[rows] = _energies(chunk)
-        here = np.count_nonzero(values > 0)
+        here = int(np.count_nonzero(values > 0))
         filled_voxels += here
         if stated is not None:  # float32 of a file may round it down
             below += _between(values, here, stated * (1 - 1e-6))
@@ -125,7 +125,7 @@ def check_quality(showers: ReadShowers, *, threshold: float, max_response: float
             counts[reason] += int((reasons == number).sum())
         good[rows] = reasons == 0
         kept = values if good[rows].all() else values[good[rows]]
-        hits += np.count_nonzero(kept > 0)
+        hits += int(np.count_nonzero(kept > 0))
         direction.add(kept)
         progress.update(start)
     conditions = Conditions.joined(asked)
@@ -159,15 +159,15 @@ def _energies(
         alright = np.ones(len(chunk), bool)
         return chunk, alright, alright, sums
     numbers = np.isfinite(chunk)
-    finite = numbers.all(1)
+    finite: NDArray[np.bool_] = np.asarray(numbers.all(axis=1))
     values = np.where(numbers, chunk, np.float32(0))
-    positive = (values >= 0).all(1)
+    positive: NDArray[np.bool_] = np.asarray((values >= 0).all(axis=1))
     return values, finite, positive, np.where(finite & positive, values.sum(1, dtype=np.float64), np.nan)
 
 
 def _between(values: VoxelArray, above_zero: int, limit: float) -> int:
     """Return how many voxels are above 0 and below a limit, ``above_zero`` of them being above 0."""
-    return np.count_nonzero(values < limit) - (values.size - above_zero)
+    return int(np.count_nonzero(values < limit)) - (values.size - above_zero)
 
 
 def unit_faults(quality: Quality, threshold: float, *, least_response: float) -> Iterator[str]:

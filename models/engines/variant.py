@@ -21,6 +21,9 @@ VARIANT_FILE = "variant.json"
 VARIANT_GRAPH = "variant.onnx"
 """File of a bundle with the variant's own graph, where that is another than ``generator.onnx``."""
 
+OPTIMISATION = ("optimisation.json", "optimisation.md", "optimisation.png")
+"""Files of a bundle that say how its variant was chosen."""
+
 Draw = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 """From conditions (B, K) and noise (B, noise features) to voxel energies (B, V) in MeV."""
 

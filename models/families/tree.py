@@ -170,7 +170,8 @@ class Tree(Family):
                 hits.append(batch.voxels[batch.voxels > 0])
             if not data.phi_symmetric:
                 axis = axis + self.axis.sums(encoded, batch.voxels)
-        self.totals.fit(*torch.cat(totals, 1).numpy(), torch.cat(kinds).numpy() if kinds else None)
+        incident, hit_counts, energies = torch.cat(totals, 1).numpy()
+        self.totals.fit(incident, hit_counts, energies, torch.cat(kinds).numpy() if kinds else None)
         for networks in (self.rings, self.cells, self.early):
             networks.spectrum.fit(torch.cat(hits).numpy())
         if not data.phi_symmetric:

@@ -30,7 +30,7 @@ def write_onnx(tree: Tree, path: Path, conditions: Tensor, noise: Tensor, *, ops
 
 
 def _steps(tree: Tree, conditions: Tensor, noise: Tensor, opset: int) -> OnnxSteps:
-    columns = dict(zip(tree.data.conditions, torch.split(conditions, 1, 1), strict=True))
+    columns: dict[str, Tensor] = dict(zip(tree.data.conditions, torch.split(conditions, 1, 1), strict=True))
     steps = OnnxSteps({**columns, "noise": noise}, opset=opset)
     inputs = dict.fromkeys((*columns, "noise"), 0)
     drawn = ["energy", "hits", "shower", "u_layers", "u_rings", "u_cells", "no_e", "no_n"]

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from caloforge.models.bundle import Generator, NoiseStream, condition_columns
 from caloforge.models.engines.variant import Variant
@@ -110,8 +112,8 @@ def _fewer_steps(generator: Generator, first: Variant) -> Iterator[Candidate]:
         )
 
 
-def _device(generator: Generator) -> str:
-    return generator.device.type
+def _device(generator: Generator) -> Literal["cpu", "cuda"]:
+    return "cuda" if generator.device.type == "cuda" else "cpu"
 
 
 def _reduced(generator: Generator) -> str:
@@ -136,5 +138,7 @@ def _feeds(generator: Generator, conditions: Conditions) -> list[Feeds]:
     few = conditions.take(np.linspace(0, len(conditions) - 1, min(len(conditions), _CALIBRATION), dtype=np.int64))
     columns = condition_columns(few, generator.condition_names)
     noise = NoiseStream(0, generator.network.noise_features).rows(len(few))
-    named = {name: columns[:, i : i + 1] for i, name in enumerate(generator.condition_names)}
+    named: dict[str, NDArray[np.float32]] = {
+        name: columns[:, i : i + 1] for i, name in enumerate(generator.condition_names)
+    }
     return [{**named, "noise": noise}]

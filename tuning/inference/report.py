@@ -89,7 +89,8 @@ def draw(found: Optimisation, path: Path | io.BytesIO) -> None:
                     ms=10 if one.variant.name == found.chosen else 6,
                     label=one.variant.name + (" (chosen)" if one.variant.name == found.chosen else ""),
                 )  # fmt: skip
-            axes.axhline(found.floor.fpd.value, color=BAND, ls="--")
+            if found.floor is not None:
+                axes.axhline(found.floor.fpd.value, color=BAND, ls="--")
             axes.set_xscale("log")
             axes.set_yscale("log")
             for axis in (axes.xaxis, axes.yaxis):

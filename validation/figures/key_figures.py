@@ -57,6 +57,7 @@ class KeyFigure:
         """Return value and error in each bin, (B,); NaN with fewer than 10 showers."""
         where = condition.values(summary)
         assert where is not None
+        where = where.astype(np.float64)  # particles are whole numbers
         if self.statistic == "maximum":
             return Curve(*maxima_in_bins(summary, where, edges))
         values = self.values(summary)
