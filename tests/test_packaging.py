@@ -40,7 +40,9 @@ def test_every_data_file_is_packaged(folder: str) -> None:
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
     }
-    there = {path for path in there if ROOT / "serving" / "cpp" not in path.parents}  # a header is copied, not installed
+    there = {
+        path for path in there if ROOT / "serving" / "cpp" not in path.parents
+    }  # a header is copied, not installed
     assert there <= packaged
 
 
