@@ -22,6 +22,7 @@ from caloforge.cli.options import (
     test_option,
 )
 from caloforge.place import place
+from caloforge.result_kinds import ABLATION
 
 
 @main.command(
@@ -81,7 +82,14 @@ def ablate(
     from caloforge.tuning.experiment import TrialPod
 
     stop_on_sigterm()
-    address = trials_address(data, test, cluster=place(backend, ABLATE_BACKENDS) == "cluster")
+    address = trials_address(
+        data,
+        test,
+        cluster=place(backend, ABLATE_BACKENDS) == "cluster",
+        output=output,
+        kind=ABLATION,
+        overwrite=overwrite,
+    )
     result = ablate_family(
         address, output, family=family, vary=vary, seeds=seeds, preset=preset,
         overrides=read_settings(overrides) if overrides else None, geometry=geometry, particle=particle,

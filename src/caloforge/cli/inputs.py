@@ -17,6 +17,7 @@ from caloforge.secrets import AUTHORIZATION, checked_secret, is_secret_name, rea
 if TYPE_CHECKING:
     from caloforge.conditions import ConditionName, Conditions
     from caloforge.fetch import Fetched
+    from caloforge.result_kinds import ResultKind
 
 
 def stop_on_sigterm() -> None:
@@ -57,14 +58,23 @@ def shower_address(addresses: Sequence[str], test: Sequence[str]) -> str:
     return str(shower_input(*addresses, test=test).path)
 
 
-def trials_address(addresses: Sequence[str], test: Sequence[str], *, cluster: bool) -> str:
-    """Return where trials find the showers.
+def trials_address(
+    addresses: Sequence[str], test: Sequence[str], *, cluster: bool, output: Path, kind: ResultKind, overwrite: bool
+) -> str:
+    """Return where trials find the showers; what is made one file here is in the output, for a search that goes on.
 
     Raises:
-        InputError: several files cannot be given to pods.
+        InputError: several files cannot be given to pods, or the output may not be written.
     """
+    from caloforge.fetch import is_remote, paths_of
+    from caloforge.outputs import claim_folder
+    from caloforge.preprocessing.sample import is_one_file, one_file
+
     if not cluster:
-        return shower_address(addresses, test)
+        if is_one_file(addresses, test) or (len(addresses) == 1 and not test and is_remote(addresses[0])):
+            return addresses[0]
+        claim_folder(output, kind, inputs=paths_of(*addresses, *test), overwrite=overwrite)
+        return str(one_file(addresses, output / "data", test=test).path)
     if len(addresses) > 1 or test:
         raise InputError(
             "trials on a cluster take one file, as their pods find it; caloforge convert makes one of several"

@@ -28,7 +28,7 @@ from caloforge.fetch import paths_of
 from caloforge.logs import first_process
 from caloforge.outputs import check_folder, claim_folder
 from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS, place
-from caloforge.result_kinds import BUNDLE, ENERGIES, TRIAL
+from caloforge.result_kinds import BUNDLE, ENERGIES, TRIAL, TUNING
 
 
 @main.command(example="caloforge train --data showers.hdf5 --prepared prepared --family vae --max-minutes 5 -o vae")
@@ -180,7 +180,9 @@ def tune(
     from caloforge.tuning.tune import tune as tune_family
 
     stop_on_sigterm()
-    address = trials_address(data, test, cluster=place(backend, TUNE_BACKENDS) == "cluster")
+    address = trials_address(
+        data, test, cluster=place(backend, TUNE_BACKENDS) == "cluster", output=output, kind=TUNING, overwrite=overwrite
+    )
     result = tune_family(
         address, output, geometry=geometry, particle=particle, family=family, preset=preset, trials=trials, parallel=parallel,
         algorithm=algorithm, objective=objective, space=space, overrides=read_settings(overrides) if overrides else None,
