@@ -7,7 +7,7 @@ import pytest
 from caloforge.cli.inputs import trials_address
 from caloforge.errors import InputError
 from caloforge.result_kinds import TUNING
-from caloforge.showers import open_showers
+from caloforge.showers import Showers, open_showers, write_showers
 
 
 def _copy(showers: Showers, path: Path) -> Path:
