@@ -74,7 +74,7 @@ RUN = ResultKind(
     "run",
     (
         "bundle/*", "bundles/*", "checkpoints/*", "data/*", "energies/*", "generated/*", "leaderboard.json", "leaderboard.md",
-        "metrics.json", "overview.html", "pipeline.yaml", "plots/*", "quality.md", "report.html", "run.log", "steps/*",
+        "metrics.json", "optimised/*", "overview.html", "pipeline.yaml", "plots/*", "quality.md", "report.html", "run.log", "steps/*",
         "summary.md", "tables.csv", "timings.json", "tuning/*",
     ),
 )  # fmt: skip

@@ -89,7 +89,7 @@ def test_layer_energies_of_other_data_are_refused(
     with pytest.raises(InputError, match=r"trained on other data than .*other.*train them on it with"):
         train(wrong)
     with pytest.raises(InputError, match="not a folder of trained layer energies"):
-        train(request(small_showers, small_prepared, tmp_path / "vae", energies=tmp_path))
+        train(request(small_showers, small_prepared, tmp_path / "vae", energies=tmp_path / "other"))
     assert not (tmp_path / "vae").exists()
 
 
@@ -116,5 +116,5 @@ def test_damaged_folders_are_named(energies: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"weights.safetensors: differs from what was saved"):
         load_energies(folder)
     (folder / "config.json").write_text('{"format": 99}')
-    with pytest.raises(InputError, match="not layer energies of format 2"):
+    with pytest.raises(InputError, match="not layer energies of format 3"):
         load_energies(folder)
