@@ -26,6 +26,9 @@ SPECTRUM_EDGES = np.logspace(-6, 6, 121)
 N_GROUPS = 3
 """Groups of layers with a voxel spectrum of their own."""
 
+ROUNDING = 1e-12
+"""Of a variance as a share of the mean square."""
+
 EPSILON = 1e-16
 """Added to energies that are divided by, as CaloChallenge does: an empty layer has its centre at 0."""
 
@@ -178,7 +181,7 @@ def summarise_voxels(
         spectrum.add(counts.sum(axis=1))
     energy, first, second = _split_moments(np.concatenate(sums))
     centre = {axis: first[axis] / (energy + EPSILON) for axis in AXES}
-    width = {axis: _root(second[axis] / (energy + EPSILON) - centre[axis] ** 2) for axis in AXES}
+    width = {axis: _width(second[axis] / (energy + EPSILON), centre[axis]) for axis in AXES}
     area = np.pi * np.diff(r_edges**2)
     return Summary(
         geometry=geometry,
@@ -273,6 +276,16 @@ def _split_moments(sums: FloatArray) -> tuple[FloatArray, dict[str, FloatArray],
     first = {axis: sums[:, :, 1 + i] for i, axis in enumerate(AXES)}
     second = {axis: sums[:, :, 4 + i] for i, axis in enumerate(AXES)}
     return np.ascontiguousarray(sums[:, :, 0]), first, second
+
+
+def _width(square: FloatArray, centre: FloatArray) -> FloatArray:
+    """Return standard deviations from mean squares and means.
+
+    The difference of two numbers of which one voxel alone makes both is rounding, not a width: a distance that is
+    scaled by the largest width of a reference without any would see the rounding of another sample as infinitely wide.
+    """
+    variance = square - centre**2
+    return _root(np.where(variance > ROUNDING * square, variance, 0.0))
 
 
 def _root(variance: FloatArray) -> FloatArray:

@@ -107,3 +107,14 @@ def test_turning_a_shower_turns_its_centre_and_keeps_its_width_in_r(mesh, toy_sh
     np.testing.assert_allclose(turned.centre["phi"], summary.centre["eta"], atol=1e-9)
     np.testing.assert_allclose(turned.width["r"], summary.width["r"], atol=1e-6)
     np.testing.assert_allclose(turned.layer_energy, summary.layer_energy, rtol=1e-12)
+
+
+def test_a_layer_with_one_hit_has_no_width(mesh):
+    """Not even that of rounding, which a reference with no wider layer would scale to something huge."""
+    rng = np.random.default_rng(3)
+    voxels = np.zeros((200, mesh.n_voxels), np.float32)
+    for place in mesh.layer_slices:
+        voxels[np.arange(200), rng.integers(place.start, place.stop, 200)] = rng.uniform(0.1, 900, 200)
+    summary = summarise_voxels([voxels], np.full(200, 1e4), mesh)
+    for axis, width in summary.width.items():
+        assert not width.any(), axis
