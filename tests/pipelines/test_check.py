@@ -141,7 +141,7 @@ def _no_description(p: Any, _: Any) -> None:
         (_result_gone, r"root: 'index' comes from output 'loser'"),
         (_not_waited_for, r"'judgement' comes from 'validate', for which it does not wait"),
         (_waits_for_nobody, r"waits for 'nobody', which is not there"),
-        (_circle, r"tasks deploy, export, overview, validate wait for each other"),
+        (_circle, r"tasks deploy, export, optimise, overview, validate wait for each other"),
         (_input_missing, r"does not give 'judgement', which 'comp-overview' needs"),
         (_input_unknown, r"gives 'colour', which 'comp-overview' does not take"),
         (_loop_is_not_told, r"comp-families: task 'train': .*train_gpus', which is not an input here"),

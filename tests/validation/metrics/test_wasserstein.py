@@ -23,6 +23,16 @@ def test_the_error_is_the_scatter_for_a_shift():
     assert np.std([result.value for result in results]) == pytest.approx(np.sqrt(2 / 1000), rel=0.3)
 
 
+def test_the_error_of_samples_that_are_nearly_all_alike_is_their_scatter():
+    """As the sparsity of a last layer: one value, but for a few showers."""
+    rng = np.random.default_rng(4)
+    results = [wasserstein(rng.binomial(1, 0.5, 400).astype(float), np.ones(400)) for _ in range(80)]
+    distances = [result.absolute for result in results]
+    assert np.mean(distances) == pytest.approx(0.5, rel=0.02)
+    assert results[0].error * 0.5 == pytest.approx(np.sqrt(0.25 / 400), rel=0.1)
+    assert np.std(distances) == pytest.approx(np.sqrt(0.25 / 400), rel=0.25)
+
+
 def test_equal_samples_and_constants():
     x = np.random.default_rng(2).normal(size=100)
     assert wasserstein(x, x[::-1].copy()).value == 0
