@@ -55,7 +55,9 @@ BUNDLE = ResultKind(
         "weights.safetensors",
     ),
 )  # fmt: skip
-REPORT = ResultKind("validation report", ("metrics.json", "plots/*.png", "report.html", "summary.md", "tables.csv"))
+REPORT = ResultKind(
+    "validation report", ("metrics.json", "plots/*.pdf", "plots/*.png", "report.html", "summary.md", "tables.csv")
+)
 TRIAL = ResultKind("trial", ("bundle/*", "changed/*", "data/*", "prepared/*", "trial.json"))
 TUNING = ResultKind(
     "tuning",

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from caloforge.geometry import Geometry
 from caloforge.validation.observables.observable import Observable
-from caloforge.validation.observables.pairs import continued_layers, lags, sector_layers
+from caloforge.validation.observables.pairs import continued_layers, lags
 from caloforge.validation.observables.summary import common_r_edges
+
+FloatArray = NDArray[np.float64]
 
 LAYER_OVERLAP = Observable(
     "Overlap with the layer before", "", "Neighbours", lambda s: s.pairs.layer_overlap, continued_layers
 )
 
 SECTOR_KEPT = Observable(
-    "Hottest sector kept from the layer before", "", "Neighbours", lambda s: s.pairs.sector_kept, sector_layers,
-    label="Share of layers that keep the hottest sector", shown=lambda s: s.pairs.sector_kept.mean(axis=1),
+    "Hottest sector kept from the layer before", "", "Neighbours", lambda s: _mean_column(s.pairs.sector_kept),
+    label="Share of layers that keep the hottest sector",
 )  # fmt: skip
+"""The mean over layers: a shower says yes or no of each, which alone tells little."""
+
+
+def _mean_column(values: FloatArray) -> FloatArray:
+    """Return the mean of (N, C) as (N, 1), or (N, 0) where there is nothing to average."""
+    return values.mean(axis=1, keepdims=True) if values.shape[1] else values
 
 
 def _lag_names(geometry: Geometry) -> tuple[str, tuple[str, ...]]:

@@ -12,7 +12,6 @@ from itertools import groupby
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from caloforge.errors import InputError
 from caloforge.geometry.base import MOST_MM, MOST_VOXELS, FloatArray, Geometry, IntArray, difference_of_sizes
@@ -168,6 +167,8 @@ class CellGeometry(Geometry):
     @cached_property
     def symmetries(self) -> IntArray:
         """Those of the 8 turns and mirrorings of a square about the shower axis that map cells onto cells, (S, V)."""
+        from scipy.spatial import cKDTree  # a second to import, and this is asked in trainings only
+
         layers = self.layer_of_voxel[:, None] * 4 * MOST_MM
         tree = cKDTree(np.hstack([layers, self._centres, self._sizes]))
         near = ALIKE * self._sizes.min()

@@ -41,7 +41,11 @@ def plain(voxels, geometry):
             overlap.append(np.sqrt(image * before / (energy * before.sum())).sum() if both else 0.0)
         if layers[0].n_alpha == layers[1].n_alpha > 1:
             kept.append(float(both and sectors.argmax() == before.sum(axis=1).argmax()))
-    return {"layer_overlap": overlap, "sector_kept": kept, "alpha_correlation": products / square if square else 0}
+    return {
+        "layer_overlap": overlap,
+        "sector_kept": [np.mean(kept)] if kept else [],
+        "alpha_correlation": products / square if square else 0,
+    }
 
 
 TWO_KINDS = CylindricalGeometry(
