@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from caloforge.cli.group import main
-from caloforge.cli.inputs import fetch_input, stop_on_sigterm
+from caloforge.cli.inputs import shower_input, stop_on_sigterm
 from caloforge.cli.options import (
     PATH,
     Finite,
@@ -54,7 +54,7 @@ sizes_option = click.option(
 @overwrite_option
 def optimise(
     bundle: Path,
-    data: str,
+    data: tuple[str, ...],
     geometry: str | None,
     prepared: Path | None,
     sizes: tuple[int, ...],
@@ -75,6 +75,6 @@ def optimise(
 
     stop_on_sigterm()
     settings = OptimiseSettings(sizes=sizes, tolerance=tolerance, compiled=compiled)
-    reference, other = two_samples(fetch_input(data).path, prepared, geometry=geometry, seed=seed)
+    reference, other = two_samples(shower_input(*data).path, prepared, geometry=geometry, seed=seed)
     found = optimise_bundle(bundle, reference, other, output, settings=settings, seed=seed, overwrite=overwrite)
     click.echo(table(found))

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from caloforge.cli import main
 from caloforge.errors import InputError
 from caloforge.models.bundle import load_bundle, read_bundle_config
 from caloforge.models.engines.variant import EngineUnavailable, Variant
 from caloforge.models.export import export
 from caloforge.preprocessing.prepared import open_split
-from caloforge.showers import Conditions, open_showers
+from caloforge.showers import Conditions, open_showers, write_showers
 from caloforge.tuning.inference.graphs import quantised_dynamic, quantised_static
 from caloforge.tuning.inference.optimise import optimise, two_samples
 from caloforge.tuning.inference.record import Optimisation, OptimiseSettings
@@ -130,3 +132,17 @@ def test_without_prepared_data_a_file_is_halved(small_showers: Path) -> None:
 def test_the_record_survives_json(optimised: Path) -> None:
     text = (optimised / "optimisation.json").read_text()
     assert json.loads(Optimisation.model_validate_json(text).model_dump_json()) == json.loads(text)
+
+
+def test_the_command_reads_showers_and_refuses_too_few(tiny_bundle: Path, small_showers: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.hdf5"
+    showers = open_showers(small_showers).select(range(80))
+    attributes = {"energy_threshold": showers.threshold}
+    with write_showers(few, showers.geometry, attributes=attributes, provenance={}) as writer:
+        writer.append(showers.conditions, showers.read())
+    words = ["optimise", "--bundle", str(tiny_bundle), "--data", str(few), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert "40 showers to judge by; 50 or more are needed" in done.output
+    assert CliRunner().invoke(main, [*words, "--sizes", "1,x"]).exit_code == 2
+    assert not (tmp_path / "out").exists()
