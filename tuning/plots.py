@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,19 @@ def write_plots(tuning: Tuning, folder: Path) -> None:
 
 def plots_html(tuning: Tuning) -> str:
     """Return both plots as one page that needs no other file, as Kubeflow's viewer demands."""
-    page = "<!DOCTYPE html>\n<title>Tuning</title>\n"
+    pictures = {}
     for name, figure in (("history", history(tuning)), ("parameters", parallel_coordinates(tuning))):
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=DPI)
-        page += f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}">\n'
+        pictures[name] = content.getvalue()
+    return pictures_html("Tuning", pictures)
+
+
+def pictures_html(title: str, pictures: Mapping[str, bytes], *, note: str = "") -> str:
+    """Return PNGs by name as one page that needs no other file, under a note in HTML."""
+    page = f"<!DOCTYPE html>\n<title>{title}</title>\n{note}"
+    for name, content in pictures.items():
+        page += f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content).decode()}">\n'
     return page
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from pathlib import Path
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 
 from caloforge.markdown import plain
 from caloforge.tuning.inference.record import Measured, Optimisation, Value
+from caloforge.tuning.plots import pictures_html
 from caloforge.validation.plots.style import BAND, COLOURS, LINE, head, number_decades, style
 
 
@@ -64,11 +64,8 @@ def plot_html(found: Optimisation) -> str:
     """Return the plot as one page that needs no other file, as Kubeflow's viewer demands."""
     content = io.BytesIO()
     draw(found, content)
-    image = base64.b64encode(content.getvalue()).decode()
-    return (
-        f"<!DOCTYPE html>\n<title>Optimisation</title>\n<p>{html.escape(found.chosen)}: {html.escape(found.why)}.</p>\n"
-        f'<img alt="fidelity against time" src="data:image/png;base64,{image}">\n'
-    )
+    note = f"<p>{html.escape(found.chosen)}: {html.escape(found.why)}.</p>\n"
+    return pictures_html("Optimisation", {"fidelity against time": content.getvalue()}, note=note)
 
 
 def draw(found: Optimisation, path: Path | io.BytesIO) -> None:

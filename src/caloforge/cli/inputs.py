@@ -51,11 +51,16 @@ def shower_input(
 
 def shower_address(addresses: Sequence[str], test: Sequence[str]) -> str:
     """Return the one address of showers, for what fetches them itself, or the path of all of them as one file."""
-    from caloforge.fetch import is_remote
-
-    if len(addresses) == 1 and not test and is_remote(addresses[0]):
+    if _is_one_elsewhere(addresses, test):
         return addresses[0]
     return str(shower_input(*addresses, test=test).path)
+
+
+def _is_one_elsewhere(addresses: Sequence[str], test: Sequence[str]) -> bool:
+    """Return whether showers are one file on another machine, which whoever needs it fetches."""
+    from caloforge.fetch import is_remote
+
+    return len(addresses) == 1 and not test and is_remote(addresses[0])
 
 
 def trials_address(
@@ -66,12 +71,12 @@ def trials_address(
     Raises:
         InputError: several files cannot be given to pods, or the output may not be written.
     """
-    from caloforge.fetch import is_remote, paths_of
+    from caloforge.fetch import paths_of
     from caloforge.outputs import claim_folder
     from caloforge.preprocessing.sample import is_one_file, one_file
 
     if not cluster:
-        if is_one_file(addresses, test) or (len(addresses) == 1 and not test and is_remote(addresses[0])):
+        if is_one_file(addresses, test) or _is_one_elsewhere(addresses, test):
             return addresses[0]
         claim_folder(output, kind, inputs=paths_of(*addresses, *test), overwrite=overwrite)
         return str(one_file(addresses, output / "data", test=test).path)
