@@ -37,6 +37,21 @@ def provenance(*, inputs: Mapping[str, Path] | None = None, seed: int | None = N
 
 
 @cache
+def machine() -> dict[str, Any]:
+    """Return what times depend on beside the versions: the processor and its cores."""
+    return {"processor": _processor(), "cores": os.cpu_count()}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
 def git_revision() -> str:
     """Return the revision of the source tree, ``-dirty`` if it was changed, or ``unknown``.
 

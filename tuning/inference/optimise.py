@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import shutil
-import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,35 +15,31 @@ from caloforge.errors import InputError
 from caloforge.files import read_json, write_json
 from caloforge.models.agreement import TOLERANCE, relative_difference
 from caloforge.models.bundle import Generator, bundle_folder, load_bundle, read_bundle_config, seal_bundle
-from caloforge.models.engines.variant import VARIANT_FILE, VARIANT_GRAPH, EngineUnavailable
+from caloforge.models.engines.variant import VARIANT_FILE, VARIANT_GRAPH
 from caloforge.models.export import ONNX_FILE, export
 from caloforge.outputs import check_folder, result_folder
 from caloforge.preprocessing.prepared import open_split
 from caloforge.progress import Progress
-from caloforge.provenance import provenance
+from caloforge.provenance import machine, provenance
 from caloforge.result_kinds import BUNDLE
 from caloforge.showers import Conditions, Showers, open_showers
 from caloforge.steps import step
 from caloforge.temporary import scratch_folder
 from caloforge.tuning.inference.candidates import Candidate, candidates
 from caloforge.tuning.inference.choice import MOVED, choose, refusal, speed
+from caloforge.tuning.inference.contest import ROUNDS, Contest
 from caloforge.tuning.inference.fidelity import Judge, some
-from caloforge.tuning.inference.record import Measured, Optimisation, OptimiseSettings, Timing
+from caloforge.tuning.inference.record import Fidelity, Measured, Optimisation, OptimiseSettings
 from caloforge.tuning.inference.report import draw, table
 from caloforge.tuning.inference.stopwatch import Runner, running
 
 logger = logging.getLogger(__name__)
-
-ROUNDS = 3
 
 FEWEST = 50
 """Fewer Geant4 showers cannot tell a variant's from the generator's."""
 
 MOST = 1000
 """Showers of each kind that a variant is judged by."""
-
-_LONGEST = 20.0
-"""Seconds; larger requests are not timed for a candidate that would take longer."""
 
 _MOVED_OF = 60
 
@@ -74,6 +67,7 @@ def optimise(
 
     Raises:
         InputError: the bundle is damaged, the showers do not fit it or are too few, or the folder may not be written.
+        EngineUnavailable: PyTorch itself fails, which all others are compared with.
     """
     settings = settings or OptimiseSettings()
     sizes, tolerance = sorted(set(settings.sizes)), settings.tolerance
@@ -92,17 +86,19 @@ def optimise(
         work.mkdir()
         shutil.copyfile(exported / ONNX_FILE, work / ONNX_FILE)
         tried = list(candidates(generator, exported, reference.conditions, compiled=settings.compiled))
-        found, alive = _start(tried, exported, work, some(reference.conditions, max(*sizes, n)), runners)
-        _time(found, alive, sizes)
-        _judge(found, alive, generator, reference, other, tolerance=tolerance, seed=seed)
-        plain = next(iter(found.values()))
-        floor = plain.pop("floor")
+        contest = Contest[Runner](needed=tried[0].variant.name)
+        found = _start(contest, tried, exported, work, some(reference.conditions, max(*sizes, n)), runners)
+        for name, ms in contest.time(sizes).items():
+            found[name]["ms"] = ms
+        floor = _judge(contest, found, generator, reference, other, tolerance=tolerance, seed=seed)
+        for name, reason in contest.left_out.items():
+            found[name]["refused"] = reason
         measured = [Measured(variant=one.variant, **found[one.variant.name]) for one in tried]
         measured = [one.model_copy(update={"speed": speed(one, measured[0])}) for one in measured]
         chosen, why = choose(measured)
         result = Optimisation(
             family=generator.family, showers=n, sizes=tuple(sizes), rounds=ROUNDS, tolerance=tolerance, floor=floor,
-            candidates=tuple(measured), chosen=chosen.variant.name, why=why, machine=_machine(),
+            candidates=tuple(measured), chosen=chosen.variant.name, why=why, machine=machine(),
             provenance=provenance(inputs={"weights": bundle / "weights.safetensors", "showers": reference.path}, seed=seed),
         )  # fmt: skip
         runners.close()
@@ -155,87 +151,64 @@ def _exported(bundle: Path, generator: Generator, scratch: Path) -> Path:
 
 
 def _start(
-    tried: Sequence[Candidate], bundle: Path, work: Path, conditions: Conditions, runners: ExitStack
-) -> tuple[dict[str, dict[str, Any]], dict[str, Runner]]:
-    """Make the graphs and start all candidates; those that cannot run say why and are left out of the rest."""
-    found: dict[str, dict[str, Any]] = {}
-    alive: dict[str, Runner] = {}
+    contest: Contest[Runner],
+    tried: Sequence[Candidate],
+    bundle: Path,
+    work: Path,
+    conditions: Conditions,
+    runners: ExitStack,
+) -> dict[str, dict[str, Any]]:
+    """Make the graphs and start all candidates; return what was found of each."""
+    found: dict[str, dict[str, Any]] = {one.variant.name: {} for one in tried}
     for candidate in tried:
         variant = candidate.variant
-        name = variant.name
-        found[name] = {}
-        try:
+        with contest.attempt(variant.name):
             if candidate.write is not None:
                 candidate.write(work)
             runner = runners.enter_context(running(bundle, variant, work))
             started = runner.start(conditions)
-        except EngineUnavailable as error:
-            found[name]["refused"] = str(error).removeprefix(f"{name}: ")
-            logger.info("left out: %s", error)
-            continue
-        size = (work / variant.graph if variant.graph else bundle / "weights.safetensors").stat().st_size
-        found[name] |= {
-            "load_seconds": started.load_seconds, "first_seconds": started.first_seconds, "graph_mb": size / 1e6,
-        }  # fmt: skip
-        alive[name] = runner
-    return found, alive
-
-
-def _time(found: dict[str, dict[str, Any]], alive: dict[str, Runner], sizes: Sequence[int]) -> None:
-    """Time all candidates, turn by turn, so that a busy moment of the machine hits all alike."""
-    progress = Progress("timing", len(sizes) * ROUNDS * len(alive), unit="round")
-    seconds: dict[tuple[str, int], list[float]] = {}
-    done = 0
-    for size in sorted(sizes):
-        slow = {name for name in alive if _expected(seconds, name, size) > _LONGEST}
-        for _ in range(ROUNDS):
-            for name, runner in alive.items():
-                if name not in slow:
-                    seconds.setdefault((name, size), []).append(runner.seconds(size))
-                progress.update(done := done + 1)
-    for (name, size), taken in seconds.items():
-        each = [1e3 * one / size for one in taken]
-        found[name].setdefault("ms", {})[size] = Timing(median=statistics.median(each), least=min(each), most=max(each))
-
-
-def _expected(seconds: dict[tuple[str, int], list[float]], name: str, size: int) -> float:
-    """Return how long so many showers may take, by the largest number that was timed."""
-    known = [(done, min(taken)) for (whose, done), taken in seconds.items() if whose == name]
-    return max(known)[1] * size / max(known)[0] if known else 0.0
+            size = (work / variant.graph if variant.graph else bundle / "weights.safetensors").stat().st_size
+            found[variant.name] = {
+                "load_seconds": started.load_seconds, "first_seconds": started.first_seconds, "graph_mb": size / 1e6,
+            }  # fmt: skip
+            contest.alive[variant.name] = runner
+    return found
 
 
 def _judge(
+    contest: Contest[Runner],
     found: dict[str, dict[str, Any]],
-    alive: dict[str, Runner],
     generator: Generator,
     reference: Showers,
     other: Showers,
     *,
     tolerance: float,
     seed: int,
-) -> None:
+) -> Fidelity:
+    """Judge the showers of all, and return the floor."""
     n = len(reference)
-    first, *others = alive
-    judge = Judge(reference, other, generator, seed=seed, plain=alive[first].draw(n, seed + 1))
-    usual = alive[first].draw(n, seed)
+    first, *others = contest.alive
+    with contest.attempt(first):
+        judge = Judge(reference, other, generator, seed=seed, plain=contest.alive[first].draw(n, seed + 1))
+        usual = contest.alive[first].draw(n, seed)
     plain = judge.judge(usual)
-    found[first] |= {"fidelity": plain, "floor": judge.floor(usual)}
-    progress = Progress("judging", len(alive), unit="variant")
-    for number, (name, runner) in enumerate(alive.items()):
-        if name in others:
-            showers = runner.draw(n, seed)
-            if not np.isfinite(showers).all():
-                found[name]["refused"] = "makes showers that are not finite"
-                continue
-            # Rounding apart the same showers: they need no other judgement.
-            same = (relative_difference(showers, usual, generator.threshold) <= TOLERANCE).all()
-            found[name]["fidelity"] = fidelity = plain if same else judge.judge(showers)
-            found[name]["refused"] = refusal(fidelity, plain, tolerance=tolerance)
-        moved = _moved(runner, min(n, _MOVED_OF), seed, generator)
-        found[name] |= {"moved": moved, "peak_mb": runner.peak_megabytes()}
-        if moved > MOVED + generator.network.flipped_share and name in others:
-            found[name]["refused"] = f"the same seed gives other showers in other batches ({moved:.0%} of them)"
+    found[first]["fidelity"] = plain
+    progress = Progress("judging", len(others) + 1, unit="variant")
+    for number, name in enumerate((first, *others)):
+        with contest.attempt(name):
+            runner = contest.alive[name]
+            if name in others:
+                showers = runner.draw(n, seed)
+                # Rounding apart the same showers: they need no other judgement.
+                same = (relative_difference(showers, usual, generator.threshold) <= TOLERANCE).all()
+                found[name]["fidelity"] = fidelity = plain if same else judge.judge(showers)
+                found[name]["refused"] = refusal(fidelity, plain, tolerance=tolerance)
+            moved = _moved(runner, min(n, _MOVED_OF), seed, generator)
+            found[name] |= {"moved": moved, "peak_mb": runner.peak_megabytes()}
+            if moved > MOVED + generator.network.flipped_share and name in others:
+                found[name]["refused"] = f"the same seed gives other showers in other batches ({moved:.0%} of them)"
         progress.update(number + 1)
+    return judge.floor(usual)
 
 
 def _moved(runner: Runner, n: int, seed: int, generator: Generator) -> float:
@@ -260,24 +233,3 @@ def _write(folder: Path, bundle: Path, work: Path, result: Optimisation) -> None
     (folder / "optimisation.md").write_text(table(result), encoding="utf-8")
     draw(result, folder / "optimisation.png")
     seal_bundle(folder, {key: value for key, value in config.items() if key != "files"})
-
-
-def _machine() -> dict[str, Any]:
-    import onnxruntime
-    import torch
-
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

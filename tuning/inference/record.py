@@ -101,8 +101,8 @@ class Optimisation(Config):
         candidates: PyTorch in float32 first.
         chosen: name of the variant.
         why: the reason, in words.
-        machine: processor, cores, versions.
-        provenance: of the measurement.
+        machine: processor and cores.
+        provenance: of the measurement, with the versions.
     """
 
     family: str

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -12,6 +14,9 @@ from caloforge.markdown import plain
 from caloforge.tuning.inference.record import Measured, Optimisation, Value
 from caloforge.tuning.plots import pictures_html
 from caloforge.validation.plots.style import BAND, COLOURS, LINE, head, number_decades, style
+
+_TIMED = ("torch", "onnxruntime")
+"""Libraries that times depend on."""
 
 
 def table(found: Optimisation) -> str:
@@ -28,14 +33,19 @@ def table(found: Optimisation) -> str:
     floor = ["Geant4 itself (last: fp32 itself)", *[""] * (len(found.sizes) + 1)]
     floor += [_value(getattr(found.floor, name)) for name in ("fpd", "auc", "auc_plain")] + [""] * 5
     lines.append("| " + " | ".join(floor) + " |")
-    machine = ", ".join(f"{name} {plain(str(value))}" for name, value in found.machine.items())
     note = (
         f"Milliseconds are the median of {found.rounds} interleaved rounds; speed is the geometric mean over the sizes, "
         f"beside PyTorch in float32. Fidelity: {found.showers} showers of each kind, refused when worse than fp32 by "
-        f"more than {found.tolerance:g} errors. Memory is of the whole process. Machine: {machine}."
+        f"more than {found.tolerance:g} errors. Memory is of the whole process. {told(found.machine, found.provenance)}"
     )
     lines += ["", note, ""]
     return "\n".join(lines)
+
+
+def told(machine: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    """Return where and with what a measurement was made, in Markdown."""
+    libraries = [f"{name} {provenance['libraries'][name]}" for name in _TIMED if name in provenance["libraries"]]
+    return f"Machine: {plain(machine['processor'])}, cores: {machine['cores']}; {', '.join(libraries)}."
 
 
 def _cells(one: Measured, found: Optimisation) -> list[str]:

@@ -117,7 +117,12 @@ class _Server:
         return loaded - began, time.perf_counter() - loaded
 
     def draw(self, n: int, seed: int, batch_size: int | None = None) -> NDArray[np.float32]:
-        return self._generator.sample(self._conditions.take(slice(0, n)), seed=seed, batch_size=batch_size)
+        from caloforge.models.bundle import GeneratorFailed
+
+        try:
+            return self._generator.sample(self._conditions.take(slice(0, n)), seed=seed, batch_size=batch_size)
+        except GeneratorFailed:  # the generator itself was checked: the fault is the variant's
+            raise EngineUnavailable("makes showers that are not finite") from None
 
     def seconds(self, n: int) -> float:
         began = time.perf_counter()

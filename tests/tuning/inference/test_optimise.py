@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from caloforge.errors import InputError
 from caloforge.models.bundle import load_bundle, read_bundle_config
 from caloforge.models.engines.variant import EngineUnavailable, Variant
 from caloforge.models.export import export
+from caloforge.models.registries import ENGINES
 from caloforge.preprocessing.prepared import open_split
 from caloforge.showers import Conditions, open_showers, write_showers
+from caloforge.tuning.inference.candidates import Candidate
 from caloforge.tuning.inference.graphs import quantised_dynamic, quantised_static
 from caloforge.tuning.inference.optimise import optimise, two_samples
 from caloforge.tuning.inference.record import Optimisation, OptimiseSettings
@@ -145,4 +148,72 @@ def test_the_command_reads_showers_and_refuses_too_few(tiny_bundle: Path, small_
     assert done.exit_code == 2
     assert "40 showers to judge by; 50 or more are needed" in done.output
     assert CliRunner().invoke(main, [*words, "--sizes", "1,x"]).exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+_DYING = """
+import os, signal
+from caloforge.models.engines.pytorch import open_engine as plain
+
+def open_engine(variant, network, conditions, folder):
+    draw = plain(variant, network, conditions, folder)
+
+    def failing(columns, noise):
+        if variant.name == "infinite":
+            return draw(columns, noise) / 0
+        if len(columns) > int(variant.name.split()[-1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return draw(columns, noise)
+
+    return failing
+"""
+
+
+@pytest.fixture
+def dying_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An engine of another package, whose process is killed when it draws more showers than its variant's name says."""
+    (tmp_path / "dying.py").write_text(_DYING)
+    package = tmp_path / "dying-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: dying\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[caloforge.engines]\ndying = dying:open_engine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ENGINES.__dict__.pop("_installed", None)
+    yield
+    ENGINES.__dict__.pop("_installed", None)
+
+
+@pytest.mark.usefixtures("dying_engine")
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_candidate_that_dies_is_left_out_with_its_reason(
+    tiny_bundle: Path, small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, other = two_samples(small_showers, None)
+    names = ("killed at the first, 0", "killed while timed, 1", "killed while judged, 30", "infinite")
+    tried = [Candidate(Variant(name="plain")), *(Candidate(Variant(name=name, engine="dying")) for name in names)]
+    monkeypatch.setattr("caloforge.tuning.inference.optimise.candidates", lambda *_, **__: iter(tried))
+    settings = OptimiseSettings(sizes=(1, 30))
+    found = optimise(
+        tiny_bundle, reference.select(range(50)), other.select(range(50)), tmp_path / "out", settings=settings
+    )
+    reasons = {one.variant.name: one.refused for one in found.candidates}
+    ended = "its process ended; was there enough memory?"
+    assert reasons == {
+        "plain": "", **dict.fromkeys(names, ended), "infinite": "makes showers that are not finite"
+    }  # fmt: skip
+    table = (tmp_path / "out" / "optimisation.md").read_text()
+    assert table.count(ended) == 3
+    assert found.chosen == "plain"
+
+
+@pytest.mark.usefixtures("dying_engine")
+def test_without_what_all_are_compared_with_nothing_is_measured(
+    tiny_bundle: Path, small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = [Candidate(Variant(name="killed 1", engine="dying")), Candidate(Variant(name="other"))]
+    monkeypatch.setattr("caloforge.tuning.inference.optimise.candidates", lambda *_, **__: iter(tried))
+    with pytest.raises(EngineUnavailable, match="killed 1: its process ended"):
+        optimise(
+            tiny_bundle, *two_samples(small_showers, None), tmp_path / "out", settings=OptimiseSettings(sizes=(1, 5))
+        )
     assert not (tmp_path / "out").exists()
