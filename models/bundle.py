@@ -93,11 +93,13 @@ class Generator:
     def _engine(self, variant: Variant, folder: Path) -> Draw:
         return ENGINES.get(variant.engine)(variant, self.network, self.condition_names, folder)
 
+    def variant_of(self, steps: int | None) -> Variant:
+        """Return how showers of so many steps are drawn; a chosen variant knows one number only."""
+        return self.variant if steps in (None, self.default_steps) else PLAIN.model_copy(update={"steps": steps})
+
     def _drawing(self, steps: int | None) -> Draw:
-        """Return what draws with so many steps; a variant knows one number only."""
-        if steps in (None, self.default_steps):
-            return self._draw
-        return self._engine(PLAIN.model_copy(update={"steps": steps}), Path())
+        variant = self.variant_of(steps)
+        return self._draw if variant is self.variant else self._engine(variant, Path())
 
     @property
     def device(self) -> torch.device:

@@ -12,7 +12,7 @@ from caloforge.models.bundle import bundle_folder, load_bundle
 from caloforge.outputs import check_file
 from caloforge.progress import Progress
 from caloforge.provenance import provenance
-from caloforge.showers import Conditions, write_showers
+from caloforge.showers import VARIANT, Conditions, write_showers
 from caloforge.steps import step
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ def generate(
             "energy_threshold": generator.threshold,
             "source": f"caloforge {generator.family}",
             "generator": generator.family,
+            VARIANT: generator.variant_of(steps).name + (" on a GPU" if device == "cuda" else ""),
         }
         if energies := generator.config["energies"]:
             attributes["layer_energies"] = energies["sha256"]  # by this validation knows what generators share

@@ -228,6 +228,7 @@ def test_generate_at_one_energy(tiny_bundle: Path, small_showers: Path, tmp_path
         assert "ms_per_shower=" in succeeded(*_generate(tiny_bundle, tmp_path / f"{name}.hdf5", *options))
     first, same, other = (open_showers(tmp_path / f"{name}.hdf5").read() for name in "abc")
     assert len(first) == 5
+    assert open_showers(tmp_path / "a.hdf5").attributes["variant"] == "PyTorch"
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)
 

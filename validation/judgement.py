@@ -107,11 +107,13 @@ class Generator(Config):
     Attributes:
         verdict: about it.
         milliseconds_per_shower: None if it is not known.
+        variant: what ran it (library, precision, threads), None if its file does not say it.
         rocs: ROC curve by name of the classifier (of the first training).
     """
 
     verdict: Verdict
     milliseconds_per_shower: Number | None
+    variant: str | None = None
     rocs: dict[str, RocCurve]
 
 

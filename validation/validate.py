@@ -16,7 +16,7 @@ from caloforge.errors import InputError
 from caloforge.outputs import check_folder, result_folder
 from caloforge.provenance import provenance
 from caloforge.result_kinds import REPORT
-from caloforge.showers import Showers
+from caloforge.showers import VARIANT, Showers
 from caloforge.source import Source
 from caloforge.steps import step
 from caloforge.validation.checks import (
@@ -194,7 +194,10 @@ def validate(
             failed=dict(failed or {}),
             generators={
                 name: Generator(
-                    verdict=verdicts[name], milliseconds_per_shower=speeds[name], rocs=_rocs(comparisons[name])
+                    verdict=verdicts[name],
+                    milliseconds_per_shower=speeds[name],
+                    variant=_variant(generated[name]),
+                    rocs=_rocs(comparisons[name]),
                 )
                 for name in comparisons
             },
@@ -298,6 +301,12 @@ def _choose(reference: Showers, generated: Mapping[str, Showers], floor: Showers
 def _rocs(comparison: Comparison) -> dict[str, RocCurve]:
     curves = {name: result.roc for name, result in comparison.features.items() if result.roc is not None}
     return {name: RocCurve(fpr=roc.fpr, tpr=roc.tpr, thresholds=roc.thresholds) for name, roc in curves.items()}
+
+
+def _variant(showers: Showers) -> str | None:
+    """Return what drew the showers; None if their file does not say it."""
+    told = showers.attributes.get(VARIANT)
+    return told if isinstance(told, str) else None
 
 
 def _milliseconds(reference: Showers) -> float | None:

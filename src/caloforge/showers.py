@@ -33,6 +33,9 @@ VoxelArray = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+VARIANT = "variant"
+"""Attribute of generated showers: what ran the generator (library, precision, threads), which its time is of."""
+
 CPU_SECONDS = "extra/cpu_seconds"
 """Dataset of the CPU time that a full simulation took for each shower."""
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,7 +63,10 @@ def test_the_reference_is_halved_without_a_second_sample(
     voxels[:, irregular_mesh.layer_slices[3]] = 0  # an empty layer in all showers
     reference = write("reference", irregular_mesh, energy, voxels)
     low = write("low", irregular_mesh, energy[energy < 3000], voxels[energy < 3000])
-    metrics = validate(reference, {"itself": reference, "low": low}, tmp_path / "out")
+    itself = replace(reference, attributes={**reference.attributes, "variant": "ONNX Runtime"})
+    low = replace(low, attributes={**low.attributes, "variant": 7})  # not of ours
+    metrics = validate(reference, {"itself": itself, "low": low}, tmp_path / "out")
+    assert [metrics.generators[name].variant for name in ("itself", "low")] == ["ONNX Runtime", None]
     assert metrics.n == (energy < 3000).sum() < 150
     assert metrics.floor.kind == "halves of the reference"
     itself = metrics.row("itself", "headline", "mean_separation")

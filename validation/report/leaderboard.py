@@ -34,6 +34,7 @@ class Standing(Config):
         generator: its name.
         mean_rank: mean of its ranks by the figures that decide; 1 is the best in all of them.
         milliseconds_per_shower: None if it is not known.
+        variant: what was timed (library, precision, threads), None if it is not known.
     """
 
     generator: str
@@ -51,6 +52,7 @@ class Standing(Config):
     mean_wasserstein_error: Number
     mean_wasserstein_floor: Number
     milliseconds_per_shower: Number | None
+    variant: str | None = None
 
     def figure(self, key: str) -> tuple[float, float, float]:
         """Return a figure of :data:`FIGURES`, its error and its floor."""
@@ -106,6 +108,7 @@ def leaderboard(metrics: Judgement) -> Leaderboard:
         InputError: there is no generator.
     """
     rows = ranked(metrics.rows, {name: one.milliseconds_per_shower for name, one in metrics.generators.items()})
+    rows = tuple(row.model_copy(update={"variant": metrics.generators[row.generator].variant}) for row in rows)
     return Leaderboard(
         rule=RULE, winner=rows[0].generator, source=metrics.source, rows=rows, failed=metrics.failed,
         notes=metrics.notes, geant4_milliseconds_per_shower=metrics.reference.milliseconds_per_shower,
@@ -148,6 +151,8 @@ def leaderboard_markdown(board: Leaderboard) -> str:
         metrics = " | ".join(f"{value:.3g} ± {error:.1g}" for value, error, _ in map(row.figure, keys))
         faster = ratio(board.geant4_milliseconds_per_shower, row.milliseconds_per_shower)
         speed = _short(row.milliseconds_per_shower) + (f" ({faster:,.0f} x faster)" if faster and faster >= 10 else "")
+        if row.variant and row.milliseconds_per_shower is not None:
+            speed += f", {plain(row.variant)}"
         lines.append(f"| {plain(row.generator)} | {metrics} | {speed} |")
     floors = " | ".join(f"{board.rows[0].figure(key)[2]:.3g}" for key in keys)
     lines.append(f"| *Geant4 itself* | {floors} | {_short(board.geant4_milliseconds_per_shower)} |")

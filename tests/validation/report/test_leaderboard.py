@@ -52,6 +52,17 @@ def test_speeds_stand_beside_the_full_simulation_that_made_the_showers():
     assert found.geant4_milliseconds_per_shower == 5000
 
 
+def test_the_time_says_what_was_timed():
+    rows = {"a": (0.6, 1, 1), "b": (0.7, 1, 1)}
+    metrics = judgement([row for name, values in rows.items() for row in headline(name, *values)], {"a": 2.5})
+    run_as = {name: one.model_copy(update={"variant": "ONNX | 1 thread"}) for name, one in metrics.generators.items()}
+    found = leaderboard(metrics.model_copy(update={"generators": run_as}))
+    text = leaderboard_markdown(found)
+    assert r"| 2.5, ONNX \| 1 thread |" in text
+    assert next(line for line in text.splitlines() if line.startswith("| b")).endswith("| - |"), "nothing was timed"
+    assert found.rows[0].variant == "ONNX | 1 thread"
+
+
 def test_it_says_where_the_data_came_from():
     source = Source("s3://bucket/a.hdf5", 12_300_000, "0123456789abcdef", "2026-11-26T03:40:00+00:00", 1.0)
     found = board({"a": (0.6, 1, 1)}, source=source)
@@ -80,7 +91,7 @@ def test_the_file_is_what_readers_know_and_is_read_again(tmp_path):
     content = read_json(tmp_path / "leaderboard.json")
     assert list(content) == ["rule", "winner", "source", "geant4_milliseconds_per_shower", "rows", "failed", "notes"]
     figures = [f"{key}{part}" for key in FIGURES for part in ("", "_error", "_floor")]
-    assert list(content["rows"][0]) == ["generator", "mean_rank", *figures, "milliseconds_per_shower"]
+    assert list(content["rows"][0]) == ["generator", "mean_rank", *figures, "milliseconds_per_shower", "variant"]
     assert content["source"] == source.as_dict()
     assert Leaderboard.read(tmp_path / "leaderboard.json") == written
     write_json(tmp_path / "other.json", {"winner": "a"})
