@@ -122,9 +122,12 @@ class Family(nn.Module, ABC):
             coding fills zeros with noise.
         flipped_share: share of showers in which another library's rounding may turn a discrete choice; an
             exported file must agree in all others.
+        exact_rows: whether one thread of a CPU draws a shower to the bit the same whatever is drawn beside it; other
+            families round it differently in batches of other sizes.
     """
 
     flipped_share: ClassVar[float] = 0.0
+    exact_rows: ClassVar[bool] = False
     has_likelihood: ClassVar[bool] = False
     Config: ClassVar[type[FamilyConfig]]
     uses_layer_energies: ClassVar[bool] = False

@@ -20,6 +20,12 @@ MAX_BODY_BYTES = 2 * 2**20
 MAX_WAITING = 256
 """Requests that are sampled or wait for it; more are told to come back."""
 
+MOST_TOGETHER = 64
+"""Showers of requests that wait at the same time and are drawn in one batch; a larger request is drawn by itself."""
+
+VOXELS_TOGETHER = 500_000
+"""Voxels of such a batch: it must not take much longer than others wait for."""
+
 MAX_CONNECTIONS = 512
 """Over REST; a container may have no more than 1024 open files."""
 

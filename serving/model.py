@@ -14,6 +14,7 @@ from kserve import Model
 from kserve.errors import ModelNotReady
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+from prometheus_client import CollectorRegistry
 
 from caloforge.conditions import COLUMNS
 from caloforge.domain import as_dict
@@ -21,6 +22,7 @@ from caloforge.errors import InputError
 from caloforge.models.bundle import Generator
 from caloforge.serving.errors import FailedError, ForbiddenError, LateError, NotHereError, RefusedError
 from caloforge.serving.limits import Limits
+from caloforge.serving.metrics import ServingMetrics
 from caloforge.serving.queue import Order, SamplingQueue
 from caloforge.serving.requests import LOG_LIKELIHOOD, OUTPUT, Query, shown
 
@@ -40,14 +42,25 @@ class GeneratorModel(Model):
     Attributes:
         generator: what it draws from.
         limits: what a request may ask for.
+        metrics: of its requests.
         queue: requests under way.
     """
 
-    def __init__(self, name: str, generator: Generator, limits: Limits) -> None:
-        """Take a loaded generator; ``name`` is the model's name in URLs."""
+    def __init__(
+        self, name: str, generator: Generator, limits: Limits, *, registry: CollectorRegistry | None = None
+    ) -> None:
+        """Take a loaded generator.
+
+        Args:
+            name: the model's name in URLs.
+            generator: what it draws from.
+            limits: what a request may ask for.
+            registry: where its metrics are told; None for nowhere.
+        """
         super().__init__(name)
         self.generator, self.limits = generator, limits
-        self.queue = SamplingQueue(generator, limits)
+        self.metrics = ServingMetrics(generator, registry or CollectorRegistry())
+        self.queue = SamplingQueue(generator, limits, self.metrics)
         self.ready = True
 
     def load(self) -> bool:

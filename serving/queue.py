@@ -1,4 +1,4 @@
-"""Requests under way: one thread samples them batch by batch, short ones between the batches of long ones."""
+"""Requests under way: one thread samples them batch by batch, short ones together between the batches of long ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.errors import InputError
 from caloforge.memory import give_back_memory
 from caloforge.models.bundle import Generator, condition_columns
 from caloforge.models.interruption import interruptible
 from caloforge.models.likelihood.log_prob import TOTAL, log_probs_of
 from caloforge.serving.errors import BusyError
-from caloforge.serving.limits import MAX_WAITING, Limits
+from caloforge.serving.limits import MAX_WAITING, MOST_TOGETHER, VOXELS_TOGETHER, Limits
+from caloforge.serving.metrics import ServingMetrics
 from caloforge.serving.requests import Query
 from caloforge.showers import Conditions
 
@@ -52,6 +54,8 @@ class Order:
     Attributes:
         query: what is asked for.
         cost: bytes of memory that its answer takes, from the first batch until :meth:`release`.
+        since: when it was put into the queue.
+        apart: whether it is not to be drawn with others: something in their batch failed.
         future: is done when the showers are there. Cancel it, and no more of them are drawn.
     """
 
@@ -60,7 +64,9 @@ class Order:
         self.query, self.cost, self.number = query, cost, number
         self.future: Future[None] = Future()
         self.left = len(query.conditions)
+        self.since = time.perf_counter()
         self.seconds = 0.0
+        self.apart = False
         self.batches: Iterator[tuple[int, NDArray[np.float32], float]] | None = None
         self.drawn: Drawn | None = None
         self._queue = queue
@@ -90,13 +96,15 @@ class SamplingQueue:
     """Samples what is ordered, in a thread of its own.
 
     Batch by batch it takes, in turn, the order with the fewest showers left and the oldest one: a short request
-    waits for about two batches, however long the others are, and a long one always goes on. Each order is
-    sampled in the batches in which it would be sampled alone, so that its showers do not depend on the others.
+    waits for about two batches, however long the others are, and a long one always goes on. Short ones that wait
+    already and ask for the same steps are sampled in one batch; nothing waits for others to come. A long one is
+    sampled in the batches in which it would be sampled alone. So no order's showers depend on the others (see
+    :meth:`caloforge.models.bundle.Generator.sample_together`).
     """
 
-    def __init__(self, generator: Generator, limits: Limits) -> None:
+    def __init__(self, generator: Generator, limits: Limits, metrics: ServingMetrics) -> None:
         """Start the thread."""
-        self._generator, self._limits = generator, limits
+        self._generator, self._limits, self._metrics = generator, limits, metrics
         self._changed = threading.Condition()
         self._orders: list[Order] = []
         self._holding: set[Order] = set()
@@ -156,17 +164,24 @@ class SamplingQueue:
         return not self.alive
 
     def _run(self) -> None:
-        while (order := self._next()) is not None:
-            self._advance(order)
+        while (orders := self._next()) is not None:
+            if self._is_short(orders[0]):
+                self._draw(orders)
+            else:
+                self._advance(orders[0])
 
-    def _next(self) -> Order | None:
-        """Wait for the order whose turn it is; None at the end."""
+    def _next(self) -> list[Order] | None:
+        """Wait for the order whose turn it is, and return it with those that are sampled with it; None at the end."""
         while True:
             with self._changed:
                 while not self._ended:
-                    if order := self._choice():
+                    if orders := self._choice():
                         self._idle = False
-                        return order
+                        for order in orders:
+                            if order not in self._holding:
+                                self._holding.add(order)
+                                self._metrics.spent("wait", time.perf_counter() - order.since)
+                        return orders
                     if not self._changed.wait(None if self._idle else IDLE_SECONDS):
                         break
                 else:
@@ -175,26 +190,98 @@ class SamplingQueue:
             give_back_memory()
             self._idle = True
 
-    def _choice(self) -> Order | None:
+    def _choice(self) -> list[Order]:
         self._orders = [order for order in self._orders if not order.future.done()]
         free = self._limits.room_bytes - sum(order.cost for order in self._holding)
         ready = [order for order in self._orders if order in self._holding or order.cost <= free]
         if not ready:
-            return None
+            return []
         self._turn += 1
         if self._turn % 2:
-            return min(ready, key=lambda order: (order.left, order.number))
-        return min(ready, key=lambda order: order.number)
+            first = min(ready, key=lambda order: (order.left, order.number))
+        else:
+            first = min(ready, key=lambda order: order.number)
+        return [first, *self._beside(first, ready, free)]
+
+    def _beside(self, first: Order, ready: Sequence[Order], free: int) -> Iterator[Order]:
+        """Yield what is sampled in one batch with an order, the oldest first."""
+        if not self._is_short(first) or first.apart or first.query.score:
+            return
+        steps = self._steps(first)
+        showers = self._most_together(steps) - first.left
+        free -= 0 if first in self._holding else first.cost
+        for order in ready:
+            like = self._is_short(order) and not order.apart and not order.query.score and self._steps(order) == steps
+            cost = 0 if order in self._holding else order.cost
+            if order is not first and like and order.left <= showers and cost <= free:
+                showers, free = showers - order.left, free - cost
+                yield order
+
+    def _is_short(self, order: Order) -> bool:
+        return len(order.query.conditions) <= self._most_together(self._steps(order))
+
+    def _steps(self, order: Order) -> int | None:
+        return order.query.steps or self._generator.default_steps
+
+    def _most_together(self, steps: int | None) -> int:
+        """Return how many showers are drawn at a time for short requests."""
+        most = min(MOST_TOGETHER, VOXELS_TOGETHER // self._generator.geometry.n_voxels)
+        return max(1, min(most, self._batch(steps) or most))
+
+    def _draw(self, orders: list[Order]) -> None:
+        """Sample short orders in one batch."""
+
+        def look() -> None:
+            if all(order.future.done() for order in orders):
+                raise _Unwanted
+
+        began = time.perf_counter()
+        asked = [(order.query.conditions, order.query.seed) for order in orders]
+        try:
+            with interruptible(look):
+                look()
+                together = self._generator.sample_together(asked, steps=orders[0].query.steps)
+                together = [showers.copy() for showers in together] if len(orders) > 1 else together
+                scores = [
+                    self._log_likelihood(conditions, showers) if order.query.score else None
+                    for order, (conditions, _), showers in zip(orders, asked, together, strict=True)
+                ]
+        except _Unwanted:
+            for order in orders:
+                self._drop(order)
+            return
+        except Exception as error:  # noqa: BLE001  it goes to whoever waits
+            self._part(orders, error)
+            return
+        seconds = time.perf_counter() - began
+        self._note(sum(order.left for order in orders), seconds, requests=len(orders))
+        for order, showers, score in zip(orders, together, scores, strict=True):
+            order.drawn, order.left, order.seconds = Drawn(showers, score), 0, seconds
+            self._finish(order)
+
+    def _part(self, orders: list[Order], error: Exception) -> None:
+        """Fail the orders that an error is of; where that cannot be told, each is sampled by itself when its turn comes."""
+        faults = {orders[0]: error} if len(orders) == 1 else {}
+        if isinstance(error, InputError) and not faults:
+            for order in orders:
+                try:
+                    self._generator.check(order.query.conditions)
+                except InputError as own:
+                    faults[order] = own
+        for order, fault in faults.items():
+            self._drop(order)
+            _fail(order, fault)
+        if not faults:
+            for order in orders:
+                order.apart = True
 
     def _advance(self, order: Order) -> None:
-        """Sample one batch of an order."""
+        """Sample one batch of a long order."""
         query = order.query
         try:
             with interruptible(order.look):
                 order.look()
                 if order.batches is None:
-                    with self._changed:
-                        self._holding.add(order)
                     order.drawn = Drawn(
                         np.empty((order.left, self._generator.geometry.n_voxels), np.float32),
                         np.empty(order.left) if query.score else None,
@@ -219,15 +306,25 @@ class SamplingQueue:
             return
         order.left -= len(showers)
         order.seconds += seconds
-        with self._changed:
-            self._drawn, self._seconds = self._drawn + len(showers), self._seconds + seconds
+        self._note(len(showers), seconds, requests=1)
         if order.left == 0:
             order.batches = None
-            logger.info("%d showers in %.4f s (seed %d)", len(query.conditions), order.seconds, query.seed)
-            with suppress(InvalidStateError):
-                order.future.set_result(None)
-            if order.future.cancelled():
-                self._drop(order)
+            self._finish(order)
+
+    def _note(self, showers: int, seconds: float, *, requests: int) -> None:
+        with self._changed:
+            self._drawn, self._seconds = self._drawn + showers, self._seconds + seconds
+        self._metrics.drew(showers=showers, requests=requests)
+
+    def _finish(self, order: Order) -> None:
+        """Hand over an order's showers."""
+        query = order.query
+        self._metrics.spent("sampling", order.seconds)
+        logger.info("%d showers in %.4f s (seed %d)", len(query.conditions), order.seconds, query.seed)
+        with suppress(InvalidStateError):
+            order.future.set_result(None)
+        if order.future.cancelled():
+            self._drop(order)
 
     def _batch(self, steps: int | None) -> int | None:
         """Return how many showers are drawn at a time: so many that steps take no longer than one pass of others."""

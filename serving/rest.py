@@ -67,9 +67,10 @@ class Routes:
         model = await self._plane.model(model_name)
         names, limits = model.generator.condition_names, model.limits
         async with self._body(request) as body:
-            query = await self._apart(lambda: read_v1(body, names, limits))
+            query = await self._apart(model.metrics.timed("decode")(lambda: read_v1(body, names, limits)))
         order = await self._order(request, model_name, query)
-        return await self._response(order, lambda: _Showers(v1_body(order.take()), order=order))
+        encode = model.metrics.timed("encode")(lambda: _Showers(v1_body(order.take()), order=order))
+        return await self._response(order, encode)
 
     async def infer(self, model_name: str, request: Request) -> Response:
         """Answer a v2 request."""
@@ -77,9 +78,10 @@ class Routes:
         names, limits = model.generator.condition_names, model.limits
         length = request.headers.get(_JSON_LENGTH)
         async with self._body(request) as body:
-            query = await self._apart(lambda: read_v2(body, length, names, limits))
+            query = await self._apart(model.metrics.timed("decode")(lambda: read_v2(body, length, names, limits)))
         order = await self._order(request, model_name, query)
 
+        @model.metrics.timed("encode")
         def encode() -> _Showers:
             parts, header = v2_body(query, order.take(), model=model.name, geometry=model.generator.geometry)
             return _Showers(parts, order=order, json_length=header)

@@ -49,12 +49,15 @@ class Service(InferenceServicer):
         """Answer a request for showers."""
         model = await self._plane.model(request.model_name)
         names, limits = model.generator.condition_names, model.limits
-        query = await self._apart(lambda: read_grpc(request, names, limits))
+        query = await self._apart(model.metrics.timed("decode")(lambda: read_grpc(request, names, limits)))
         order = (await self._plane.infer(model.name, query))[0]
         context.add_done_callback(lambda _: order.release())
-        return await self._apart(
-            lambda: grpc_body(query, order.take(), model=model.name, geometry=model.generator.geometry)
-        )
+
+        @model.metrics.timed("encode")
+        def encode() -> bytes:
+            return grpc_body(query, order.take(), model=model.name, geometry=model.generator.geometry)
+
+        return await self._apart(encode)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
         """Say whether a model answers."""

@@ -51,10 +51,13 @@ def serve(
         max_steps=max_steps, seconds=request_seconds, has_likelihood=generator.network.has_likelihood,
     )  # fmt: skip
     _import_kserve()
+    from prometheus_client import REGISTRY  # what kserve tells at /metrics
+
     from caloforge.serving.kserve_server import GeneratorServer
     from caloforge.serving.model import GeneratorModel
 
-    server = GeneratorServer(GeneratorModel(name, generator, limits), http_port=http_port, grpc_port=grpc_port)
+    model = GeneratorModel(name, generator, limits, registry=REGISTRY)
+    server = GeneratorServer(model, http_port=http_port, grpc_port=grpc_port)
     logger.info("serving %s (%s, on %s) as %r on ports %d (REST) and %d (gRPC)",
                 bundle, generator.family, generator.device, name, http_port, grpc_port)  # fmt: skip
     logger.info("a request asks for at most %d showers (%d as JSON, %d over gRPC) and has %g s",

@@ -112,6 +112,7 @@ class Tree(Family):
 
     Config = TreeConfig
     flipped_share = 0.1
+    exact_rows = True
     has_likelihood = True
     space: ClassVar = {
         "rings.learning_rate": {"type": "double", "min": 1.0e-3, "max": 6.0e-3, "log": True},

@@ -109,6 +109,27 @@ def test_same_seed_same_showers_whatever_the_batches(name: str, family_bundles: 
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_seeds_that_are_drawn_together_give_the_showers_that_they_give_alone(
+    name: str, family_bundles: dict[str, Path]
+) -> None:
+    """To the bit where the family says so, with any number of threads; otherwise but for rounding, as in any batch."""
+    generator = load_bundle(family_bundles[name])
+    sizes = (1, 1, 7, 2, 1)
+    asked = [(ENERGIES.take(slice(seed, seed + n)), seed) for seed, n in enumerate(sizes)]
+    together = generator.sample_together(asked, steps=None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for (conditions, seed), showers in zip(asked, together, strict=True):
+            alone = generator.sample(conditions, seed=seed)
+            if generator.exact_rows:
+                assert np.array_equal(showers, alone)
+            assert (np.abs(showers - alone) / alone.sum(1, keepdims=True)).max() < 1e-5
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_showers_are_physical(name: str, family_bundles: dict[str, Path]) -> None:
     generator = load_bundle(family_bundles[name])
     showers = generator.sample(ENERGIES, seed=1)

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from small_families import quick
 
+from caloforge.models.configuration import TrainingRequest
+from caloforge.models.training.train import train
 from caloforge.serving.local import free_port, running_server
 
 
@@ -16,6 +19,23 @@ class Server(NamedTuple):
     url: str
     grpc_address: str
     log: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_tree(small_showers: Path, small_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree bundle trained for a moment."""
+    folder = tmp_path_factory.mktemp("bundle") / "tree"
+    train(
+        TrainingRequest(
+            showers=small_showers,
+            prepared=small_prepared,
+            output=folder,
+            family="tree",
+            overrides=quick("tree"),
+            seed=1,
+        )
+    )
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from caloforge.domain import spread_over
 from caloforge.errors import InputError
@@ -155,6 +156,30 @@ def test_readiness_and_metadata(server: Any, http: httpx.Client, generator: Gene
     assert http.get("/v2/models/another").status_code == 404
     voxels = generator.geometry.n_voxels
     assert metadata["outputs"] == [{"name": "showers", "datatype": "FP32", "shape": [-1, voxels]}]
+
+
+def test_metrics_say_how_long_each_stage_takes_and_what_runs(
+    server: Any, http: httpx.Client, stub: GRPCInferenceServiceStub, conditions: Conditions, generator: Generator
+) -> None:
+    def told() -> dict[str, float]:
+        families = text_string_to_metric_families(http.get("/metrics").text)
+        samples = [sample for family in families for sample in family.samples if sample.name.startswith("caloforge")]
+        return {f"{one.name} {' '.join(one.labels.values())}".strip(): one.value for one in samples}
+
+    before = told()
+    query(server.url, conditions, seed=7)
+    http.post(INFER, json={"inputs": tensors(conditions)})
+    stub.ModelInfer(grpc_request(conditions, seed=7))
+    after = told()
+    grown = {name: after[name] - before.get(name, 0) for name in after}
+    for stage in ("decode", "wait", "sampling", "encode"):
+        assert grown[f"caloforge_stage_seconds_count {stage}"] == 3
+        assert 0 < grown[f"caloforge_stage_seconds_sum {stage}"] < 60
+    assert grown["caloforge_batch_showers_sum"] == 3 * len(conditions)
+    assert grown["caloforge_batch_requests_count"] == grown["caloforge_batch_requests_sum"] == 3
+    mesh = f"{generator.geometry.name} {generator.geometry.n_voxels}"
+    [what] = [name for name in after if name.startswith("caloforge_generator_info")]
+    assert sorted(what.split()[1:]) == sorted(f"vae {mesh} PyTorch pytorch fp32 cpu".split())
 
 
 def energy(*values: float | str | None, shape: list[int] | None = None, datatype: str = "FP64") -> dict:
