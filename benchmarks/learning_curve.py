@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import trials
 from matplotlib.figure import Figure
-from pareto import overrides
 from trials import FIGURES, Trial
 
 from caloforge.files import atomic_directory, read_json, write_json
+from caloforge.models.presets import endless
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.validation.plots.style import BAND, COLOURS, number_decades, style
 
@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     prepared = trials.standard_split(arguments.data, arguments.output)
     everything, most = len(load_prepared(prepared).splits["train"]), max(arguments.minutes)
-    settings = overrides("tree")
+    settings = endless("tree", "demo")
     wanted = [
         Trial(f"{minutes:g}min", "tree", minutes, prepared, settings) for minutes in sorted(arguments.minutes)[::-1]
     ]

@@ -1,6 +1,6 @@
 """Train, draw and judge many generators side by side, each in processes of one thread; what is done is not done again.
 
-The two benchmarks that compare trainings stand on it: ``pareto.py`` and ``learning_curve.py``.
+``learning_curve.py`` stands on it; families are compared by ``caloforge compare-families``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ from caloforge.validation.row import HEADLINE
 
 FIGURES = {"auc": "AUC", "auc_low": "voxel AUC", "fpd": "FPD", "mean_separation": "mean separation"}
 """Names of the headline figures that are compared, and what tables call them."""
-
-MORE_STEPS = {"steps": 10_000_000}
-"""So many that the time limit ends each stage, with its learning rate at zero."""
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 

@@ -21,6 +21,10 @@ _CLOSE = 0.75
 """Names more alike than this are taken for a misspelling."""
 
 
+ENDLESS = 1_000_000_000
+"""Steps that no time limit is long enough for."""
+
+
 def check_names(family: str, preset: str) -> None:
     """Refuse an unknown family or preset; imports nothing.
 
@@ -61,6 +65,16 @@ def resolve(family: str, preset: str, overrides: Mapping[str, Any] | None = None
     config = found.Config.parse({**merged, "family": family, "preset": preset}, where=where)
     found.check(config)
     return config
+
+
+def endless(family: str, preset: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return overrides with so many steps in each training of a family that only a time limit ends it.
+
+    The learning rate follows the clock then, and is zero at the end. Takes what :func:`resolve` takes.
+    """
+    config = resolve(family, preset, overrides)
+    stages = {name: {"steps": ENDLESS} for name, value in config if isinstance(value, TrainingConfig)}
+    return _merge(overrides or {}, stages)
 
 
 def energies_training(preset: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:

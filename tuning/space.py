@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -199,6 +199,18 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Value]:
         else:
             flat[name] = value
     return flat
+
+
+def of_family(settings: Iterable[str], family: str) -> list[str]:
+    """Return the settings that a family has of ``PATH=VALUE`` for all families and ``FAMILY:PATH=VALUE`` for one."""
+    found = []
+    for setting in settings:
+        owner, colon, _ = setting.partition("=")[0].partition(":")
+        if not colon:
+            found.append(setting)
+        elif owner == family:
+            found.append(setting.removeprefix(f"{owner}:"))
+    return found
 
 
 def format_value(value: Value) -> str:

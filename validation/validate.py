@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +36,8 @@ from caloforge.validation.figures.key_figures import in_bins
 from caloforge.validation.figures.memorisation import memorisation
 from caloforge.validation.figures.table import physics_rows
 from caloforge.validation.judgement import FORMAT, Floor, Generator, Judgement, Protocol, Reference, RocCurve
-from caloforge.validation.metrics.compare import Comparison
+from caloforge.validation.metrics.compare import Comparison, headlines
+from caloforge.validation.metrics.result import Result
 from caloforge.validation.metrics.rows import metric_rows
 from caloforge.validation.metrics.sample import Sample
 from caloforge.validation.observables.conditions import with_shared_conditions
@@ -222,6 +223,31 @@ def validate(
             (folder / "tables.csv").write_text(tables_csv(metrics), encoding="utf-8")
             metrics.write(folder / "metrics.json")
         return metrics
+
+
+def headline_figures(
+    reference: Showers, generated: Showers, *, floor: Showers, names: Collection[str], seed: int = 0
+) -> tuple[dict[str, Result], dict[str, Result]]:
+    """Return some headline metrics of one sample as :func:`validate` has them, and their floors.
+
+    Args:
+        reference: Geant4 showers.
+        generated: one for each of them.
+        floor: a second sample of Geant4.
+        names: of the metrics; what is computed along with them comes, too.
+        seed: of the random choices.
+
+    Raises:
+        InputError: see :func:`validate`.
+    """
+    others = {"generated": generated, "second Geant4 sample": floor}
+    check_sizes(reference, others, halved=False)
+    check_geometries(reference, others)
+    rules = PROTOCOLS.get("quick")
+    samples = _choose(reference, {"generated": generated}, floor, seed=seed)
+    truth, second, judged, _ = _summarised(samples, rules.threshold((reference, *others.values())))
+    found, floors = (headlines(second, one, names, seed=seed) for one in (judged["generated"], truth))
+    return found, floors
 
 
 def _scorer(bundle: Path, reference: Showers, generated: Mapping[str, Showers], floor: Showers | None) -> Scorer:

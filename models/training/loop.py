@@ -75,6 +75,7 @@ def fit(
     fabric: Fabric,
     watch: Callable[[nn.Module], None] | None = None,
     looks: int = 0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Fit:
     """Train until the steps are done or the time is up, from the last checkpoint if there is one.
 
@@ -95,6 +96,7 @@ def fit(
         watch: is given the averaged network while the training goes on; what it takes does not count
             as time. The first process calls it, the others wait.
         looks: how often, at equal shares of the training; the end is none of them.
+        clock: tells the seconds that the limit is of.
 
     Raises:
         InputError: a batch has fewer rows than there are processes.
@@ -112,7 +114,7 @@ def fit(
     state.restore(fabric)
     optimiser_of = dict(zip(optimisers, wrapped, strict=True))
     progress = Progress(name, config.steps, unit="step", initial=state.step)
-    started, spent_before, saved = time.monotonic(), state.seconds, time.monotonic()
+    started, spent_before, saved = clock(), state.seconds, time.monotonic()
     share_before, share = 0.0, _share_done(state.step, config.steps, state.seconds, seconds)
     bad = 0
     with _stop_requested() as stop:
@@ -141,17 +143,17 @@ def fit(
                 raise TrainingDiverged(msg)
             averaged.update_parameters(model)
             state.step += 1
-            state.seconds, stopping = _agree(fabric, spent_before + time.monotonic() - started, stop.is_set())
+            state.seconds, stopping = _agree(fabric, spent_before + clock() - started, stop.is_set())
             share_before, share = share, _share_done(state.step, config.steps, state.seconds, seconds)
             state.finished = share >= 1
             note = ", ".join(f"{part} loss {values[-1][1]:.4g}" for part, values in state.losses.items())
             progress.update(state.step, note, total=round(state.step / share))
             if int((looks + 1) * share) > int((looks + 1) * share_before) and not state.finished:
-                began = time.monotonic()
+                began = clock()
                 if watch is not None and fabric.is_global_zero:
                     watch(averaged.module)
                 fabric.barrier()
-                started += time.monotonic() - began
+                started += clock() - began
             if stopping and not state.finished:
                 state.save(fabric)
                 if fabric.is_global_zero:

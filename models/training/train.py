@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -38,9 +38,15 @@ from caloforge.steps import step
 
 logger = logging.getLogger(__name__)
 
+Clock = Literal["wall", "cpu"]
+
 
 def train(
-    request: TrainingRequest, *, watch: Callable[[Generator], None] | None = None, looks: int = 0
+    request: TrainingRequest,
+    *,
+    watch: Callable[[Generator], None] | None = None,
+    looks: int = 0,
+    clock: Clock = "wall",
 ) -> dict[str, float]:
     """Train a generator; a killed training goes on when it is called again.
 
@@ -53,6 +59,8 @@ def train(
         watch: is given the generator as it is while its last stage is trained; changes nothing of the
             result, and what it takes does not count against ``max_minutes``.
         looks: how often, at equal shares of the training; the end is none of them.
+        clock: what ``max_minutes`` are of: ``wall``, or ``cpu``, the time of all threads of this process, of which
+            neighbours on the same cores take nothing. A training on a GPU is limited by ``wall`` in any case.
 
     Returns:
         Finite numbers: last losses, steps, seconds, parameters.
@@ -67,11 +75,13 @@ def train(
     inputs = [Path(request.showers), request.prepared, *([request.energies] if request.energies else [])]
     output = check_folder(request.output, BUNDLE, inputs=inputs, overwrite=request.overwrite)
     with step(f"train {request.family}"):
-        started = time.monotonic()
+        fabric = open_fabric()
+        # What a GPU computes is no time of the process.
+        tell = time.process_time if clock == "cpu" and fabric.device.type == "cpu" else time.monotonic
+        started = tell()
         prepared = load_prepared(request.prepared)
         given = given_energies(request, prepared)
         training = open_split(Path(request.showers), request.prepared, "train")
-        fabric = open_fabric()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
             kind = FAMILIES.get(request.family)
@@ -86,7 +96,7 @@ def train(
             "%s: %d showers of %d voxels on %s, %.2f million parameters",
             request.family, len(data), prepared.geometry.n_voxels, _where(fabric), _parameters(family) / 1e6,
         )  # fmt: skip
-        limit = None if request.max_minutes is None else 60 * request.max_minutes - (time.monotonic() - started)
+        limit = None if request.max_minutes is None else 60 * request.max_minutes - (tell() - started)
         family.begin(data)  # on the CPU, as the chunks that it reads
         family.to(fabric.device)
 
@@ -98,7 +108,7 @@ def train(
         wanted = {name: stage for name, stage in family.stages().items() if given is None or name != "energies"}
         stages = fit_stages(
             family, wanted, data, folder, fabric, name=request.family, seed=request.seed,
-            limit=fabric.broadcast(limit), look=look, looks=looks if watch else 0,
+            limit=fabric.broadcast(limit), look=look, looks=looks if watch else 0, clock=tell,
         )  # fmt: skip
         del data  # no process may have files open in the folder that is removed below
         fabric.barrier()
@@ -106,6 +116,7 @@ def train(
         record = {
             "config": config.model_dump(),
             "max_minutes": request.max_minutes,
+            "clock": clock,
             "energies": energies,
             **training_record(family, stages, fabric),
             "provenance": provenance(
@@ -189,6 +200,7 @@ def fit_stages(
     limit: float | None,
     look: Callable[[], None] = lambda: None,
     looks: int = 0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Fit]:
     """Train stages one after the other, each in its share of the time.
 
@@ -203,6 +215,7 @@ def fit_stages(
         limit: seconds for all of them, None for none.
         look: is called while the last stage is trained, with its weights in place.
         looks: how often.
+        clock: tells the seconds that the limit is of.
 
     Returns:
         Title of each stage that was trained to how it went.
@@ -231,6 +244,7 @@ def fit_stages(
             fabric=open_fabric(parts=parts, exact=model.exact) if parts > 1 or model.exact else fabric,
             watch=partial(_place_and_look, owner, place, look) if last else None,
             looks=looks if last else 0,
+            clock=clock,
         )
         owner.add_module(place, fitted.model)
         done[title] = fitted

@@ -72,6 +72,13 @@ ABLATION = ResultKind(
         "ablation.json", "ablation.md", "ablation.png", "data/*", "experiment.json", "prepared/*", "study.db", "trials/*",
     ),
 )  # fmt: skip
+COMPARISON = ResultKind(
+    "comparison of families",
+    (
+        "ablations/*", "comparison.html", "comparison.json", "comparison.md", "comparison.png", "data/*", "experiment.json",
+        "prepared/*", "study.db", "trials/*",
+    ),
+)  # fmt: skip
 RUN = ResultKind(
     "run",
     (

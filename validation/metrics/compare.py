@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,6 +71,20 @@ def compare(reference: Sample, generated: Sample, *, seed: int) -> Comparison:
             for name, metric in DISTRIBUTION_METRICS.items()
         },
     )
+
+
+def headlines(reference: Sample, generated: Sample, names: Collection[str], *, seed: int) -> dict[str, Result]:
+    """Return some of the headline metrics alone, and what is computed along with them."""
+    x, y = reference.features, generated.features
+    found = {name: metric.function(x, y, seed) for name, metric in FEATURE_METRICS.items() if name in names}
+    for several in SAMPLE_METRICS.values():
+        if not several.labels.keys().isdisjoint(names):
+            found |= several.function(reference, generated, seed)
+    for name, metric in DISTRIBUTION_METRICS.items():
+        if f"mean_{name}" in names:
+            summaries = (reference.summary, generated.summary)
+            found[f"mean_{name}"] = mean_result(distances(metric, *summaries).values())
+    return found
 
 
 def distances(metric: DistributionMetric, reference: Summary, generated: Summary) -> dict[str, Result]:

@@ -7,6 +7,7 @@ needs itself, so that ``caloforge --help`` answers at once.
 from caloforge.cli import (
     ablation,
     cluster,
+    comparison,
     inference,
     kubeflow,
     public,
@@ -22,6 +23,7 @@ from caloforge.cli.group import main
 __all__ = [
     "ablation",
     "cluster",
+    "comparison",
     "inference",
     "kubeflow",
     "main",

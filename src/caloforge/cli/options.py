@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,23 @@ class Finite(click.FloatRange):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         return number
 
+
+class Budget(click.ParamType):
+    """A time with its unit, in minutes."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the minutes."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(value).strip())
+        if found is None or not 0 < float(found[1]) < 1e6:
+            self.fail(f"{value!r}: expected a number with its unit, s, m or h, e.g. 20m", param, ctx)
+        return float(found[1]) * {"s": 1 / 60, "m": 1, "h": 60}[found[2]]
+
+
+BUDGET = Budget()
 
 MINUTES = Finite(min=0, max=525_600)
 """Up to a year; 0 is no bound."""

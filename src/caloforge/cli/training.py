@@ -12,6 +12,7 @@ from caloforge.cli.figures import print_figures, print_figures_with_time
 from caloforge.cli.group import main
 from caloforge.cli.inputs import read_settings, shower_address, shower_input, stop_on_sigterm, trials_address
 from caloforge.cli.options import (
+    BUDGET,
     MINUTES,
     PATH,
     backend_option,
@@ -213,13 +214,18 @@ def tune(
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What the trial starts from.")
 @click.option(
     "--set", "settings", multiple=True, metavar="PATH=VALUE",
-    help="Parameter of the family, or preprocessing.NAME; may be repeated.",
+    help="Parameter of the family, or preprocessing.NAME; may be repeated. FAMILY:PATH=VALUE is for that family alone.",
 )  # fmt: skip
 @minutes_option
 @click.option("--objective", metavar="fpd|auc|kpd", default="fpd", show_default=True, help="What --looks are for.")
 @click.option("--looks", type=click.IntRange(min=0), default=0, help="How often it is judged while it trains.")
 @click.option("--floors", is_flag=True, help="Measure also Geant4 against itself.")
 @click.option("--split-seed", type=click.IntRange(0, 2**53 - 1), help="Seed of the split; without it that of all else.")
+@click.option(
+    "--budget", type=BUDGET,
+    help="CPU time (on a GPU: time) that alone ends the training, e.g. 20m; the trial is then judged on the test split "
+    "by the headline figures of a validation, as compare-families does.",
+)  # fmt: skip
 @seed_option
 @output_option("Folder")
 @overwrite_option
@@ -238,6 +244,7 @@ def trial(
     looks: int,
     floors: bool,
     split_seed: int | None,
+    budget: float | None,
     seed: int,
     output: Path,
     overwrite: bool,
@@ -248,17 +255,17 @@ def trial(
     check_names(family, preset)  # before the seconds that importing torch takes
     from caloforge.fetch import local_copy
     from caloforge.models.configuration import TrainingRequest
-    from caloforge.models.presets import resolve
+    from caloforge.models.presets import endless, resolve
     from caloforge.preprocessing.sample import one_file
     from caloforge.runner import end_with_runner
     from caloforge.tuning.choices import changed_settings
     from caloforge.tuning.optimization_job import assigned
-    from caloforge.tuning.space import nest, parse_value
-    from caloforge.tuning.trial import run_trial
+    from caloforge.tuning.space import nest, of_family, parse_value
+    from caloforge.tuning.trial import run_trial, use_one_thread
     from caloforge.tuning.tune import prepare_changed, prepare_once
 
     end_with_runner()
-    pairs = [setting.partition("=") for setting in settings]
+    pairs = [setting.partition("=") for setting in of_family(settings, family)]
     if wrong := [path for path, sign, _ in pairs if not sign]:
         raise click.UsageError(f"--set {wrong[0]!r}: expected PATH=VALUE")
     values = {path: parse_value(value) for path, _, value in pairs}
@@ -266,7 +273,12 @@ def trial(
         raise click.UsageError("--set: a parameter is given twice")
     values |= assigned(os.environ)
     changes, values = changed_settings(values)
+    if budget is not None and (max_minutes or looks or floors):
+        raise click.UsageError("--budget goes without --max-minutes, --looks and --floors")
     overrides = nest(values)
+    if budget is not None:
+        overrides = endless(family, preset, overrides)
+        use_one_thread()
     resolve(family, preset, overrides)  # before the showers are read
     inputs = [
         path for path in paths_of(*data, *test, prepared, geometry) if output.resolve() not in path.resolve().parents
@@ -282,7 +294,10 @@ def trial(
         folder = prepare_changed(showers, folder, output / "changed", changes=changes)
     request = TrainingRequest(
         showers=showers, prepared=folder, output=output, family=family, preset=preset, overrides=overrides,
-        seed=seed, max_minutes=max_minutes or None,
+        seed=seed, max_minutes=budget or max_minutes or None,
         energies=None if energies is None else local_copy(energies, output / "data"),
     )  # fmt: skip
-    run_trial(request, objective=objective, looks=looks, floors=floors, report=print_figures_with_time)
+    run_trial(
+        request, objective=objective, looks=looks, floors=floors, clock="wall" if budget is None else "cpu",
+        headlines=budget is not None, report=print_figures_with_time,
+    )  # fmt: skip
