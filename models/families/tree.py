@@ -83,7 +83,7 @@ class TreeConfig(FamilyConfig):
     totals: TrainingConfig = _training(steps=600, batch_size=256, learning_rate=5e-3, ema=0.99)
     layers: TrainingConfig = _training(steps=1500, batch_size=64, learning_rate=3e-3, ema=0.995)
     rings: TrainingConfig = _training(steps=2500, batch_size=16, learning_rate=3e-3, ema=0.998)
-    cells: TrainingConfig = _training(steps=2000, batch_size=8, learning_rate=3e-3, ema=0.998)
+    cells: TrainingConfig = _training(steps=7000, batch_size=8, learning_rate=3e-3, ema=0.998)
     early: TrainingConfig = _training(steps=300, batch_size=64, learning_rate=2e-3, ema=0.99)
 
 

@@ -182,7 +182,11 @@ class _State:
         self.averaged = AveragedModel(model, multi_avg_fn=average)
         self.optimisers = {
             part: torch.optim.AdamW(
-                model.parameters_of(part), lr=config.learning_rate, betas=model.betas, weight_decay=config.weight_decay
+                model.parameters_of(part),
+                lr=config.learning_rate,
+                betas=model.betas,
+                weight_decay=config.weight_decay,
+                fused=True,
             )
             for part in dict.fromkeys(model.parts)
         }
