@@ -37,6 +37,8 @@ NETWORKS: Registry[type[Backbone]] = Registry(
     {
         "mlp": "caloforge.models.networks.mlp:ResidualMLP",
         "layers": "caloforge.models.networks.layers:LayerTransformer",
+        "patches": "caloforge.models.networks.patches:PatchTransformer",
+        "unet": "caloforge.models.networks.unet:UNet",
     },
     group="caloforge.networks",
 )

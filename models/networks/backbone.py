@@ -11,7 +11,8 @@ from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 
 from caloforge.config import Config
-from caloforge.geometry import Geometry
+from caloforge.errors import InputError
+from caloforge.geometry import CylindricalGeometry, Geometry
 from caloforge.models.configuration import choice
 from caloforge.models.registries import NETWORKS
 
@@ -62,10 +63,12 @@ class Backbone(nn.Module, ABC):
     Attributes:
         Config: class of its settings.
         kinds: what it can map.
+        needs_rings: whether it works on layers of rings only (:class:`CylindricalGeometry`), not on cells.
     """
 
     Config: ClassVar[type[BackboneConfig]]
     kinds: ClassVar[frozenset[Kind]]
+    needs_rings: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -95,7 +98,19 @@ def build_network(
         channels: values per output voxel.
         inputs: voxels that are seen, rising; None means all. x has one column for each.
         outputs: voxels for which values are given, rising; None means all.
+
+    Raises:
+        InputError: the backbone does not work on such a geometry.
     """
+    kind = NETWORKS.get(config.backbone)
+    if kind.needs_rings and not isinstance(geometry, CylindricalGeometry):
+        fitting = [
+            name for name in NETWORKS if kind.kinds & (other := NETWORKS.get(name)).kinds and not other.needs_rings
+        ]
+        raise InputError(
+            f"backbone {config.backbone!r} needs layers of rings, but geometry {geometry} has none; "
+            f"choose {' or '.join(fitting)}"
+        )
     everything = torch.arange(geometry.n_voxels)
     voxels = Voxels(
         geometry,
@@ -104,4 +119,4 @@ def build_network(
         channels,
         n_conditions,
     )
-    return NETWORKS.get(config.backbone).over(voxels, config)
+    return kind.over(voxels, config)
