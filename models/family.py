@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from caloforge.conditions import ConditionName
 from caloforge.domain import Domains
@@ -120,12 +122,15 @@ class Family(nn.Module, ABC):
         default_steps: steps of the sampler, None where sampling takes one pass.
         has_likelihood: whether :meth:`log_prob` says how likely a shower is. A density of coded voxels is none: the
             coding fills zeros with noise.
+        note: what the leaderboard says beside its figures, empty for most: that it needs more than a laptop has, how much,
+            and what was published.
         flipped_share: share of showers in which another library's rounding may turn a discrete choice; an
             exported file must agree in all others.
         exact_rows: whether one thread of a CPU draws a shower to the bit the same whatever is drawn beside it; other
             families round it differently in batches of other sizes.
     """
 
+    note: ClassVar[str] = ""
     flipped_share: ClassVar[float] = 0.0
     exact_rows: ClassVar[bool] = False
     has_likelihood: ClassVar[bool] = False
@@ -215,7 +220,7 @@ class Family(nn.Module, ABC):
         Raises:
             torch.onnx.errors.UnsupportedOperatorError: it lacks an operator.
         """
-        entry = _OneInputPerCondition(self, steps).eval()
+        entry = _OneInputPerCondition(_with_plain_weights(self), steps).eval()
         write_graph(entry, path, conditions, noise, names=self.data.conditions, opset=opset)
 
 
@@ -270,6 +275,18 @@ def record_graph(
             opset_version=opset,
             dynamo=False,
         )
+
+
+def _with_plain_weights(family: Family) -> Family:
+    """Return a family whose weights are numbers, not worked out from others: a copy where they are (spectral norm)."""
+    if not any(map(is_parametrized, family.modules())):
+        return family
+    plain = copy.deepcopy(family).eval()  # a forward pass in training mode moves what they are worked out from
+    for module in list(plain.modules()):
+        if is_parametrized(module):
+            for name in list(cast("nn.ModuleDict", module.parametrizations)):
+                remove_parametrizations(module, name)
+    return plain
 
 
 class _OneInputPerCondition(nn.Module):

@@ -59,6 +59,8 @@ def generate(
         }
         if energies := generator.config["energies"]:
             attributes["layer_energies"] = energies["sha256"]  # by this validation knows what generators share
+        if generator.network.note:
+            attributes["family_note"] = generator.network.note
         record = provenance(inputs={"weights": bundle_folder(bundle) / "weights.safetensors"}, seed=seed)
         progress = Progress(f"{generator.family} generating", len(conditions), unit="shower")
         seconds = 0.0

@@ -22,10 +22,15 @@ FAMILIES: Registry[type[Family]] = Registry(
     # The longest trainings first, so that two that run side by side end together.
     {
         "tree": "caloforge.models.families.tree:Tree",
+        "autoregressive_flow": "caloforge.models.families.autoregressive_flow:AutoregressiveFlow",
         "coupling_flow": "caloforge.models.families.coupling_flow:CouplingFlow",
         "flow_matching": "caloforge.models.families.flow_matching:FlowMatching",
         "diffusion": "caloforge.models.families.diffusion:Diffusion",
+        "bib_ae": "caloforge.models.families.bib_ae:BIBAE",
+        "vae_gan": "caloforge.models.families.vae_gan:VAEGAN",
+        "sagan": "caloforge.models.families.sagan:SAGAN",
         "wgan": "caloforge.models.families.wgan:WGAN",
+        "gan": "caloforge.models.families.gan:GAN",
         "vae": "caloforge.models.families.vae:VAE",
     },
     group="caloforge.families",
@@ -39,6 +44,7 @@ NETWORKS: Registry[type[Backbone]] = Registry(
         "layers": "caloforge.models.networks.layers:LayerTransformer",
         "patches": "caloforge.models.networks.patches:PatchTransformer",
         "unet": "caloforge.models.networks.unet:UNet",
+        "masked_mlp": "caloforge.models.networks.masked_mlp:MaskedMLP",
     },
     group="caloforge.networks",
 )
@@ -50,8 +56,12 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "likelihood": "caloforge.models.objectives.likelihood:Likelihood",
         "flow_matching": "caloforge.models.objectives.flow_matching:FlowMatching",
         "denoising": "caloforge.models.objectives.denoising:Denoising",
+        "non_saturating": "caloforge.models.objectives.non_saturating:NonSaturating",
+        "hinge": "caloforge.models.objectives.hinge:Hinge",
         "wgan_gp": "caloforge.models.objectives.wgan_gp:WGANGP",
         "elbo": "caloforge.models.objectives.elbo:ELBO",
+        "vae_gan": "caloforge.models.objectives.vae_gan:VAEGAN",
+        "bib_ae": "caloforge.models.objectives.bib_ae:BIBAE",
     },
     group="caloforge.objectives",
 )

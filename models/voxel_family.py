@@ -19,6 +19,7 @@ from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.family import DataSpec, Family, Stage, TrainableModel
 from caloforge.models.layer_energies import LayerEnergies, energy_features, hit_features, layer_batch
 from caloforge.models.networks.architecture import Architecture
+from caloforge.models.networks.backbone import Kind
 from caloforge.models.objectives.objective import Objective, ObjectiveChoice
 from caloforge.models.registries import LOSSES, NETWORKS, OBJECTIVES, SAMPLERS
 from caloforge.models.samplers.sampler import SamplerChoice
@@ -152,13 +153,7 @@ class VoxelFamily(Family):
                 f"{config.objective.name!r} trains a {objective.gives}; "
                 f"{_fitting(SAMPLERS, lambda s: s.takes == objective.gives)}"
             )
-        backbone = config.model.network.backbone
-        if cls.architecture.needs not in NETWORKS.get(backbone).kinds:
-            raise InputError(
-                f"{where}needs a backbone {cls.architecture.needs!r}, but {backbone!r} maps "
-                f"{', '.join(sorted(NETWORKS.get(backbone).kinds))}; "
-                f"{_fitting(NETWORKS, lambda b: cls.architecture.needs in b.kinds)}"
-            )
+        check_backbone(where, cls.architecture.needs, config.model.network.backbone)
 
     def stages(self) -> dict[str, Stage]:
         """Return the training of layer energies and of voxels."""
@@ -214,8 +209,25 @@ class VoxelFamily(Family):
         """Draw showers: layers have the energies and hits of the first stage; see the base."""
         first, second = torch.split(noise, [self.energies.noise_features, self.voxels.noise_features], 1)
         energy, hits = self.layers(conditions, first)
-        x = self.voxels.decode(second, self.voxel_condition(conditions, energy, hits), steps)
+        x = self.draw(second, self.voxel_condition(conditions, energy, hits), steps)
         return self.to_mev(x, energy, hits)
+
+    def draw(self, noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:
+        """Draw network-space voxels (B, V) from noise and the condition of the second stage (B, C)."""
+        return self.voxels.decode(noise, condition, steps)
+
+
+def check_backbone(where: str, needs: Kind, backbone: str) -> None:
+    """Refuse a backbone that cannot map what is needed.
+
+    Raises:
+        InputError: it cannot; ``where`` begins the message.
+    """
+    if needs not in NETWORKS.get(backbone).kinds:
+        raise InputError(
+            f"{where}needs a backbone {needs!r}, but {backbone!r} maps "
+            f"{', '.join(sorted(NETWORKS.get(backbone).kinds))}; {_fitting(NETWORKS, lambda b: needs in b.kinds)}"
+        )
 
 
 def _fitting(registry: Any, fits: Any) -> str:

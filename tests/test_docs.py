@@ -29,7 +29,7 @@ from caloforge.yaml_file import parse_yaml
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("manifests", "docker")
-DOCS = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+DOCS = sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))
 PAGES = ("README.md", *(f"docs/{name}" for name in DOCS), *(f"{folder}/README.md" for folder in FOLDERS))
 
 PYTHON = {
@@ -209,11 +209,12 @@ def _anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", DOCS)
 def test_links_lead_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / "docs" / name).read_text()):
+    page = ROOT / "docs" / name
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
-        file = (ROOT / "docs" / path).resolve() if path else ROOT / "docs" / name
+        file = (page.parent / path).resolve() if path else page
         assert file.exists(), target
         assert not anchor or anchor in _anchors(file), target
 

@@ -231,3 +231,10 @@ def shared_energies(samples: Mapping[str, Showers]) -> tuple[str, ...]:
         for found, names in standing.items()
         if len(names) > 1
     )
+
+
+def family_notes(samples: Mapping[str, Showers]) -> tuple[str, ...]:
+    """Return what families say of themselves beside their figures, see :attr:`caloforge.models.family.Family.note`."""
+    return tuple(
+        f"{name}: {note}" for name, showers in samples.items() if (note := showers.attributes.get("family_note"))
+    )

@@ -28,6 +28,7 @@ from caloforge.validation.checks import (
     check_values,
     condition_warnings,
     copy_warnings,
+    family_notes,
     impossible_warnings,
     overlap_warnings,
     shared_energies,
@@ -191,7 +192,7 @@ def validate(
             threshold_mev=threshold,
             source=source,
             warnings=tuple(warnings),
-            notes=shared_energies(generated),
+            notes=(*shared_energies(generated), *family_notes(generated)),
             failed=dict(failed or {}),
             generators={
                 name: Generator(

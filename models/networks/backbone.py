@@ -16,8 +16,8 @@ from caloforge.geometry import CylindricalGeometry, Geometry
 from caloforge.models.configuration import choice
 from caloforge.models.registries import NETWORKS
 
-Kind = Literal["V -> V", "part of V -> part of V"]
-"""What a backbone can map: all voxels to all, or some voxels to others."""
+Kind = Literal["V -> V", "part of V -> part of V", "each of V from those before"]
+"""What a backbone can map: all voxels to all, some voxels to others, or to each voxel those before it in their order."""
 
 
 class BackboneConfig(Config):

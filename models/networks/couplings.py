@@ -13,8 +13,8 @@ from zuko.transforms import MonotonicRQSTransform
 from caloforge.config import Config
 from caloforge.geometry import Geometry
 from caloforge.models.configuration import by_default
-from caloforge.models.networks.architecture import Architecture
 from caloforge.models.networks.backbone import Kind, NetworkChoice, build_network
+from caloforge.models.networks.invertible import Invertible
 
 
 class CouplingsConfig(Config):
@@ -106,7 +106,7 @@ def negative_log_likelihood(couplings: nn.ModuleList, x: Tensor, condition: Tens
     return 0.5 * (x**2 + math.log(2 * math.pi)).sum(1) - log_det
 
 
-class Couplings(Architecture):
+class Couplings(Invertible):
     """An invertible map between showers and normal noise, given a condition."""
 
     Config = CouplingsConfig

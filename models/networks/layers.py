@@ -47,6 +47,8 @@ class LayerTransformer(Backbone):
 
     Config = LayersConfig
     kinds: ClassVar[frozenset[Kind]] = frozenset({"V -> V", "part of V -> part of V"})
+    linear_maps: ClassVar[dict[str, int]] = {"embed": 2, "out_weight": 1}
+    """Weights that are a linear map for each layer, and which of their dimensions the features of a token are."""
     in_index: Tensor
     in_valid: Tensor
     out_place: Tensor

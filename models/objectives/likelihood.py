@@ -9,7 +9,7 @@ from torch import Tensor
 
 from caloforge.draws import Draws
 from caloforge.models.batch import Batch
-from caloforge.models.networks.couplings import Couplings
+from caloforge.models.networks.invertible import Invertible
 from caloforge.models.objectives.objective import Loss, Meaning, Objective, ObjectiveConfig
 
 
@@ -26,15 +26,15 @@ class Likelihood(Objective):
     """
 
     Config = LikelihoodConfig
-    works_on = Couplings
+    works_on = Invertible
     gives: ClassVar[Meaning] = "map"
 
-    def loss(self, network: Couplings, batch: Batch, draws: Draws, *, part: str = "model") -> Loss:
+    def loss(self, network: Invertible, batch: Batch, draws: Draws, *, part: str = "model") -> Loss:
         """Return the negative log-likelihood per voxel; the estimate is a shower drawn backwards from noise."""
         x, condition = batch.coded, batch.condition
         value = network(x, condition).mean() / x.shape[1]
         return Loss(value, estimate=lambda: network.draw(draws.normal(*x.shape), condition))
 
-    def view(self, network: Couplings) -> Callable[..., Tensor]:
+    def view(self, network: Invertible) -> Callable[..., Tensor]:
         """Return the map from noise to showers."""
         return network.draw

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -89,3 +90,13 @@ class Objective(ABC):
     def parameters_of(self, network: Architecture, part: str) -> list[nn.Parameter]:
         """Return the parameters that the optimiser of a part moves."""
         return list(network.parameters())
+
+
+@contextmanager
+def held(*networks: nn.Module) -> Iterator[None]:
+    """Take networks as they are: no gradients of their own parameters are worked out, nor sent to other processes."""
+    for network in networks:
+        network.requires_grad_(False)
+    yield
+    for network in networks:
+        network.requires_grad_(True)

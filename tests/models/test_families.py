@@ -80,7 +80,7 @@ def test_loss_is_finite_and_gradients_reach_every_parameter(name: str, backbone:
 
 @pytest.mark.parametrize(("name", "backbone"), PAIRS)
 def test_decoding_is_a_function_of_the_noise(name: str, backbone: str) -> None:
-    model = build(name, backbone)
+    model = build(name, backbone).eval()
     condition = torch.randn(5, 7)
     noise = torch.randn(5, model.noise_features)
     with torch.no_grad():

@@ -36,6 +36,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model": {"couplings": 4, "bins": 6, "network": {"width": 32}},
         "training": {**STEPS, "learning_rate": 1e-2},
     },
+    "autoregressive_flow": {
+        "model": {"transforms": 2, "bins": 6, "network": {"width": 64}},
+        "training": {**STEPS, "learning_rate": 1e-2}, "distillation": {**STEPS, "learning_rate": 1e-2},
+    },
     "flow_matching": {
         "model": {"network": SMALL}, "sampler": {"steps": 8}, "training": {**STEPS, "learning_rate": 1e-2},
     },
@@ -46,6 +50,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model": {"latent": 8, "network": {"width": 64, "blocks": 1}},
         "objective": {"penalty": 1.0},
         "training": {**STEPS, "ema": 0.9, "learning_rate": 1.5e-3},
+    },
+    "gan": {
+        "model": {"latent": 8, "network": {"width": 64, "blocks": 1}},
+        "training": {**STEPS, "steps": 300, "ema": 0.9, "learning_rate": 1.5e-3},
+    },
+    "sagan": {
+        "model": {"latent": 8, "network": {"width": 32, "blocks": 1, "heads": 2}},
+        "training": {**STEPS, "steps": 300, "ema": 0.9, "learning_rate": 5e-3},
+    },
+    "vae_gan": {
+        "model": {"latent": 4, "network": {**SMALL, "blocks": 1}},
+        "training": {**STEPS, "steps": 300, "learning_rate": 1e-2},
+    },
+    "bib_ae": {
+        "model": {"latent": 4, "network": {**SMALL, "blocks": 1}},
+        "training": {**STEPS, "steps": 300, "learning_rate": 1e-2},
+        "post_network": SMALL, "post_processing": {**STEPS, "steps": 50, "learning_rate": 1e-3},
     },
     "vae": {
         "model": {"latent": 4, "network": {**SMALL, "blocks": 1}},

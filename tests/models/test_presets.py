@@ -33,6 +33,18 @@ from caloforge.models.registries import FAMILIES
         ("flow_matching", {"sampler": {"name": "ddim"}}, "sampler 'ddim' takes a denoiser.*choose euler or midpoint"),
         ("flow_matching", {"objective": {"name": "denoising"}}, "choose ddim"),
         ("diffusion", {"objective": {"target": "w"}}, "objective.target"),
+        (
+            "gan",
+            {"objective": {"name": "vae_gan"}},
+            "trains an encoder, a decoder and a critic, but .* choose non_satur",
+        ),
+        ("coupling_flow", {"model": {"network": {"backbone": "unet"}}}, "'unet' maps V -> V; choose mlp or layers"),
+        (
+            "bib_ae",
+            {"post_network": {"backbone": "masked_mlp"}},
+            r"bib_ae: post_network: needs a backbone 'V -> V', but",
+        ),
+        ("autoregressive_flow", {"drawn_by": "pupil"}, "drawn_by: Input should be 'student' or 'teacher'"),
     ],
 )
 def test_mistakes_are_found_without_training(family: str, overrides: Any, message: str) -> None:

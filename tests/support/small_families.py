@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from caloforge.models.configuration import TrainingConfig
 from caloforge.models.registries import FAMILIES
 from caloforge.models.voxel_family import VoxelFamily
 
@@ -13,8 +14,8 @@ VOXEL_FAMILIES = sorted(name for name in FAMILIES if issubclass(FAMILIES.get(nam
 def quick(name: str, *, steps: int = 4) -> dict[str, Any]:
     """Return overrides that make a family small and its training short."""
     stage = {"steps": steps, "batch_size": 32}
+    fields = FAMILIES.get(name).Config.model_fields
+    stages = {key: stage for key, field in fields.items() if isinstance(field.default, TrainingConfig)}
     if name == "tree":
-        stages = ("totals", "layers", "rings", "cells", "early")
-        width = {"layer_width": 16, "ring_width": 16, "cell_width": 16}
-        return {"model": width, **dict.fromkeys(stages, stage)}
-    return {"training": stage, "energies": stage, "model": {"network": {"width": 16, "blocks": 1}}}
+        return {"model": {"layer_width": 16, "ring_width": 16, "cell_width": 16}, **stages}
+    return {"model": {"network": {"width": 16, "blocks": 1}}, **stages}

@@ -6,7 +6,7 @@ import pytest
 
 from caloforge.errors import InputError
 from caloforge.showers import open_showers, write_showers
-from caloforge.validation.checks import check_twice, check_values, copy_warnings, shared_energies
+from caloforge.validation.checks import check_twice, check_values, copy_warnings, family_notes, shared_energies
 from caloforge.validation.observables.summary import summarise
 
 
@@ -19,6 +19,14 @@ def test_generators_that_stand_on_the_same_layer_energies_are_named():
     (note,) = shared_energies(samples)
     assert note.startswith("vae and flow stand on the same trained layer energies (SHA-256 aaaaaaaaaaaa):")
     assert shared_energies({name: samples[name] for name in ("vae", "wgan", "tree")}) == ()
+
+
+def test_what_a_family_says_of_itself_is_a_note():
+    said = "needs about 20 GPU-hours"
+    samples = {
+        name: SimpleNamespace(attributes=found) for name, found in {"vae": {}, "b": {"family_note": said}}.items()
+    }
+    assert family_notes(samples) == (f"b: {said}",)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])

@@ -1,0 +1,34 @@
+"""Conditional generative adversarial networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from caloforge.models.configuration import by_default
+from caloforge.models.networks.adversaries import Adversaries, AdversariesConfig
+from caloforge.models.objectives.objective import ObjectiveChoice
+from caloforge.models.samplers.sampler import SamplerChoice
+from caloforge.models.voxel_family import VoxelFamily, VoxelFamilyConfig
+
+
+class GANConfig(VoxelFamilyConfig):
+    """Defaults of the GAN; see the base."""
+
+    model: AdversariesConfig = AdversariesConfig()
+    objective: ObjectiveChoice = by_default(name="non_saturating")
+    sampler: SamplerChoice = by_default(name="one_pass")
+
+
+class GAN(VoxelFamily):
+    """A generator trained against a critic; see :mod:`caloforge.models.objectives.non_saturating`."""
+
+    Config = GANConfig
+    architecture = Adversaries
+    space: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "training.learning_rate": {"type": "double", "min": 5e-05, "max": 0.002, "log": True},
+        "training.batch_size": {"type": "categorical", "values": [64, 128, 256]},
+        "model.latent": {"type": "int", "min": 8, "max": 128, "log": True},
+        "objective.penalty": {"type": "double", "min": 0.01, "max": 10.0, "log": True},
+        "model.network.width": {"type": "int", "min": 96, "max": 384, "step": 48},
+    }
