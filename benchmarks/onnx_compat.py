@@ -22,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from caloforge.models.bundle import NoiseStream, condition_columns, load_bundle
+from caloforge.models.bundle import condition_columns, load_bundle
 from caloforge.models.configuration import TrainingRequest
 from caloforge.models.export import ONNX_FILE, export
+from caloforge.models.noise import NoiseStream
 from caloforge.models.registries import FAMILIES
 from caloforge.models.training.train import train
 from caloforge.preprocessing.prepare import prepare

@@ -21,8 +21,9 @@ import onnxruntime
 import torch
 
 from caloforge.models.agreement import TOLERANCE, relative_difference
-from caloforge.models.bundle import NoiseStream, condition_columns, load_bundle
+from caloforge.models.bundle import condition_columns, load_bundle
 from caloforge.models.export import ONNX_FILE, export
+from caloforge.models.noise import NoiseStream
 from caloforge.showers import Conditions, open_showers
 
 GEANT4_MS_PER_GEV = 9.5

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from safetensors.torch import save_file
-from scipy.special import ndtri
 
 from caloforge.arrays import fill, read_weights
 from caloforge.conditions import ConditionName
@@ -27,6 +26,7 @@ from caloforge.markdown import code, plain
 from caloforge.models.configuration import FamilyConfig
 from caloforge.models.engines.variant import PLAIN, VARIANT_FILE, Draw, EngineUnavailable, Variant
 from caloforge.models.family import DataSpec, Family
+from caloforge.models.noise import Noise, NoiseStream
 from caloforge.models.registries import ENGINES, FAMILIES
 from caloforge.names import inside
 from caloforge.outputs import result_folder
@@ -168,7 +168,7 @@ class Generator:
         for start in range(0, len(conditions), batch_size):
             began = time.perf_counter()
             batch = columns[start : start + batch_size]
-            showers = draw(batch, noise.rows(len(batch)))
+            showers = draw(batch, noise.take(len(batch)))
             self._check_showers(showers, start)
             yield start, showers, time.perf_counter() - began
 
@@ -189,8 +189,8 @@ class Generator:
         for conditions, _ in queries:
             self.check(conditions)
         columns = [condition_columns(conditions, self.condition_names) for conditions, _ in queries]
-        noise = [NoiseStream(seed, self.network.noise_features).rows(len(conditions)) for conditions, seed in queries]
-        showers = self._drawing(steps, exact=True)(np.concatenate(columns), np.concatenate(noise))
+        noise = [NoiseStream(seed, self.network.noise_features).take(len(conditions)) for conditions, seed in queries]
+        showers = self._drawing(steps, exact=True)(np.concatenate(columns), Noise.joined(noise))
         self._check_showers(showers, 0)
         return np.split(showers, np.cumsum([len(rows) for rows in columns])[:-1])
 
@@ -201,29 +201,6 @@ class Generator:
                 f"{self.family}: shower {start + int(np.argmin(fine))} is not finite ({(~fine).sum()} of "
                 f"{len(fine)} in its batch); the weights are of a training that went wrong: train it again"
             )
-
-
-class NoiseStream:
-    """Rows of standard normal numbers: row i is the same whatever was asked for before, here and in C++.
-
-    Philox4x64-10 (Salmon et al., SC'11) with the key (seed, 0) maps the counters (1, i, 0, 0), (2, i, 0, 0), ... to
-    four words of 64 bits each; each word is two numbers x of 32 bits, the lower half first, and
-    z = Phi^-1((x + 1/2) / 2^32). ``serving/cpp/caloforge.hpp`` has the same stream.
-    """
-
-    def __init__(self, seed: int, n_features: int) -> None:
-        """Start the stream of a seed at row 0."""
-        self._seed, self._n = seed, n_features
-        self._next = 0
-
-    def rows(self, n: int) -> NDArray[np.float32]:
-        """Return the next (n, n_features) float32 numbers."""
-        result = np.empty((n, self._n), np.float32)
-        for i, row in enumerate(result, self._next):
-            words = np.random.Philox(key=self._seed, counter=[0, i, 0, 0]).random_raw(-(-self._n // 2))
-            row[:] = ndtri((words.astype("<u8").view("<u4")[: self._n] + 0.5) * 2.0**-32)
-        self._next += n
-        return result
 
 
 def condition_columns(conditions: Conditions, names: Sequence[str]) -> NDArray[np.float32]:

@@ -19,7 +19,6 @@ from caloforge.files import write_json
 from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
 from caloforge.models.bundle import (
     Generator,
-    NoiseStream,
     bundle_folder,
     condition_columns,
     load_bundle,
@@ -29,6 +28,7 @@ from caloforge.models.bundle import (
 from caloforge.models.engines.onnx import open_session
 from caloforge.models.engines.variant import OPTIMISATION, VARIANT_FILE, VARIANT_GRAPH, Variant
 from caloforge.models.family import OPSETS
+from caloforge.models.noise import NoiseStream
 from caloforge.outputs import check_folder, result_folder
 from caloforge.result_kinds import BUNDLE
 from caloforge.showers import Conditions

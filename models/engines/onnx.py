@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from caloforge.models.engines.variant import Draw, EngineUnavailable, Variant
 from caloforge.models.family import Family
+from caloforge.models.noise import Noise
 
 _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
@@ -29,9 +30,9 @@ def open_engine(variant: Variant, network: Family, conditions: tuple[str, ...], 
     """
     session = open_session(variant, folder / variant.graph)
 
-    def draw(columns: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float32]:
+    def draw(columns: NDArray[np.float32], noise: Noise) -> NDArray[np.float32]:
         feeds = {name: columns[:, i : i + 1] for i, name in enumerate(conditions)}
-        showers: NDArray[np.float32] = session.run(["showers"], {**feeds, "noise": noise})[0]
+        showers: NDArray[np.float32] = session.run(["showers"], {**feeds, "noise": noise.normal()})[0]
         return showers
 
     return draw

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from caloforge.models.engines.variant import Draw, EngineUnavailable, Variant
 from caloforge.models.family import Family
+from caloforge.models.noise import Noise
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -29,8 +30,8 @@ def open_engine(variant: Variant, network: Family, conditions: tuple[str, ...], 
     reduced = _TYPES.get(variant.precision)
     run: Any = torch.compile(network) if variant.compiled else network
 
-    def draw(columns: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float32]:
-        inputs = [torch.from_numpy(values).to(device) for values in (columns, noise)]
+    def draw(columns: NDArray[np.float32], noise: Noise) -> NDArray[np.float32]:
+        inputs = [torch.from_numpy(values).to(device) for values in (columns, noise.normal())]
         with (
             torch.inference_mode(),
             _threads(variant.threads),

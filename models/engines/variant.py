@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from caloforge.config import Config
+from caloforge.models.noise import Noise
 
 if TYPE_CHECKING:
     from caloforge.models.family import Family
@@ -24,8 +25,8 @@ VARIANT_GRAPH = "variant.onnx"
 OPTIMISATION = ("optimisation.json", "optimisation.md", "optimisation.png")
 """Files of a bundle that say how its variant was chosen."""
 
-Draw = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-"""From conditions (B, K) and noise (B, noise features) to voxel energies (B, V) in MeV."""
+Draw = Callable[[NDArray[np.float32], Noise], NDArray[np.float32]]
+"""From conditions (B, K) and the noise of B showers to voxel energies (B, V) in MeV."""
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import kstest, norm
 
-from caloforge.models.bundle import NoiseStream
+from caloforge.models.noise import Noise, NoiseStream
 
 WORD = 2**64 - 1
 
@@ -34,6 +34,14 @@ def test_rows_do_not_depend_on_how_they_are_asked_for() -> None:
     assert np.array_equal(np.concatenate([stream.rows(n) for n in (1, 0, 6, 2)]), whole)
     assert np.array_equal(NoiseStream(3, 4).rows(9), whole[:, :4])
     assert not np.isin(whole, NoiseStream(4, 10).rows(9)).any()
+
+
+def test_batches_of_several_seeds_are_joined() -> None:
+    parts = [NoiseStream(seed, 7).take(n) for seed, n in ((2**63 + 1, 3), (4, 0), (5, 2))]
+    joined = Noise.joined(parts)
+    assert len(joined) == 5
+    assert np.array_equal(joined.normal(), np.concatenate([part.normal() for part in parts]))
+    assert np.array_equal(joined.normal()[:3], NoiseStream(2**63 + 1, 7).rows(3))
 
 
 def test_the_numbers_are_standard_normal() -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from caloforge.models.bundle import Generator, NoiseStream, condition_columns
+from caloforge.models.bundle import Generator, condition_columns
 from caloforge.models.engines.variant import Variant
 from caloforge.models.export import ONNX_FILE, write_onnx
+from caloforge.models.noise import NoiseStream
 from caloforge.showers import Conditions
 from caloforge.tuning.inference.graphs import Feeds, optimised_offline, quantised_dynamic, quantised_static
 
