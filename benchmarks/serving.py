@@ -13,25 +13,20 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
-import httpx
 import numpy as np
 import psutil
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from caloforge.domain import spread_over
 from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
 from caloforge.models.bundle import Generator, load_bundle
-from caloforge.serving.client import query
 from caloforge.serving.local import free_port, running_server
-from caloforge.showers import Conditions
+from caloforge.serving.protocols import Ask, protocols
 
 CLIENTS = 64
 SIZES = (1, 2, 5, 20, 100, 500)
@@ -42,45 +37,6 @@ SETTLE_SECONDS = 4
 
 MOST_CPU = 1.1
 MOST_SECONDS = 2.0
-
-Ask = Callable[[Conditions, int], np.ndarray]
-
-
-@contextmanager
-def protocols(url: str, grpc_port: int, names: tuple[str, ...]) -> Iterator[dict[str, Ask]]:
-    """Yield a function for each protocol that asks for showers."""
-
-    def as_json(conditions: Conditions, seed: int) -> np.ndarray:
-        inputs = [
-            {"name": name, "shape": [len(conditions)], "datatype": "FP64", "data": getattr(conditions, name).tolist()}
-            for name in names
-        ]
-        body = {"inputs": inputs, "parameters": {"seed": seed}}
-        response = http.post(f"{url}/v2/models/caloforge/infer", json=body)
-        response.raise_for_status()
-        (output,) = response.json()["outputs"]
-        return np.array(output["data"], np.float32).reshape(output["shape"])
-
-    def as_message(conditions: Conditions, seed: int) -> np.ndarray:
-        message = pb.ModelInferRequest(model_name="caloforge", parameters={"seed": pb.InferParameter(int64_param=seed)})
-        for name in names:
-            tensor = message.inputs.add(name=name, datatype="FP64", shape=[len(conditions)])
-            tensor.contents.fp64_contents.extend(getattr(conditions, name))
-        response = stub.ModelInfer(message, timeout=120)
-        return np.frombuffer(response.raw_output_contents[0], "<f4").reshape(response.outputs[0].shape)
-
-    options = [("grpc.max_receive_message_length", -1)]
-    limits = httpx.Limits(max_connections=CLIENTS)
-    with (
-        httpx.Client(timeout=120, trust_env=False, limits=limits) as http,
-        grpc.insecure_channel(f"127.0.0.1:{grpc_port}", options=options) as channel,
-    ):
-        stub = GRPCInferenceServiceStub(channel)
-        yield {
-            "json": as_json,
-            "binary": lambda conditions, seed: query(url, conditions, seed=seed),
-            "grpc": as_message,
-        }
 
 
 def load(asks: dict[str, Ask], generator: Generator, process: psutil.Process, n: int) -> tuple[Counter[str], float]:
@@ -182,7 +138,7 @@ def main() -> None:
     port = free_port()
     with (
         running_server(options.bundle, grpc_port=port) as url,
-        protocols(url, port, generator.condition_names) as asks,
+        protocols(url, port, generator.condition_names, connections=CLIENTS) as asks,
     ):
         process = serving_process()
         for ask in asks.values():

@@ -50,7 +50,7 @@ def serve(
         memory_limit(), n_voxels=generator.geometry.n_voxels, default_steps=generator.default_steps,
         max_steps=max_steps, seconds=request_seconds, has_likelihood=generator.network.has_likelihood,
     )  # fmt: skip
-    _import_kserve()
+    import_kserve()
     from prometheus_client import REGISTRY  # what kserve tells at /metrics
 
     from caloforge.serving.kserve_server import GeneratorServer
@@ -76,7 +76,7 @@ def _check_port(port: int) -> None:
             raise InputError(f"port {port} cannot be used ({error}); choose another") from None
 
 
-def _import_kserve() -> None:
+def import_kserve() -> None:
     """Import kserve, which parses ``sys.argv`` when it is imported and exits on what it dislikes."""
     argv = sys.argv
     sys.argv = argv[:1]

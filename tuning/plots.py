@@ -39,9 +39,20 @@ def plots_html(tuning: Tuning) -> str:
     return pictures_html("Tuning", pictures)
 
 
+_LOOKS = """<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem; color: #18181b; }
+img { max-width: 100%; display: block; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #dcdce0; white-space: nowrap; }
+th { vertical-align: bottom; white-space: normal; }
+th:first-child, td:first-child { text-align: left; }
+</style>
+"""
+
+
 def pictures_html(title: str, pictures: Mapping[str, bytes], *, note: str = "") -> str:
     """Return PNGs by name as one page that needs no other file, under a note in HTML."""
-    page = f"<!DOCTYPE html>\n<title>{title}</title>\n{note}"
+    page = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{title}</title>\n{_LOOKS}{note}'
     for name, content in pictures.items():
         page += f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content).decode()}">\n'
     return page

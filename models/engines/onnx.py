@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.models.engines.variant import Draw, EngineUnavailable, Variant
-from caloforge.models.family import Family
-from caloforge.models.noise import Noise
+
+if TYPE_CHECKING:
+    from caloforge.models.family import Family
+    from caloforge.models.noise import Noise
 
 _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",

@@ -79,6 +79,9 @@ COMPARISON = ResultKind(
         "prepared/*", "study.db", "trials/*",
     ),
 )  # fmt: skip
+BENCHMARK = ResultKind(
+    "benchmark", ("benchmark.html", "benchmark.json", "benchmark.md", "benchmark.png", "benchmark.svg")
+)
 RUN = ResultKind(
     "run",
     (

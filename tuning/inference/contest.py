@@ -60,9 +60,13 @@ class Contest(Generic[T]):
         except EngineUnavailable as error:
             if name == self._needed:
                 raise
-            self.alive.pop(name, None)
-            self.left_out[name] = str(error).removeprefix(f"{name}: ")
-            logger.info("left out: %s: %s", name, self.left_out[name])
+            self.leave_out(name, error)
+
+    def leave_out(self, name: str, error: EngineUnavailable) -> None:
+        """Go on without one of them."""
+        self.alive.pop(name, None)
+        self.left_out[name] = str(error).removeprefix(f"{name}: ")
+        logger.info("left out: %s: %s", name, self.left_out[name])
 
     def time(self, sizes: Sequence[int]) -> dict[str, dict[int, Timing]]:
         """Time all, turn by turn, so that a busy moment of the machine hits all alike.
@@ -79,7 +83,8 @@ class Contest(Generic[T]):
                 for name, taken in seconds.items():
                     if name in self.alive and name not in slow:
                         with self.attempt(name):
-                            taken.setdefault(size, []).append(self.alive[name].seconds(size))
+                            took = self.alive[name].seconds(size)
+                            taken.setdefault(size, []).append(took)
                     progress.update(done := done + 1)
         return {
             name: {size: _per_shower(one, size) for size, one in taken.items()}

@@ -1,4 +1,4 @@
-"""Other ONNX graphs of a generator: optimised offline, or with weights of eight bits."""
+"""ONNX graphs of a generator: as it was exported, optimised offline, or with weights of eight bits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.files import read_json
+from caloforge.models.bundle import Generator, read_bundle_config
 from caloforge.models.engines.onnx import open_session
 from caloforge.models.engines.variant import EngineUnavailable, Variant
+from caloforge.models.export import ONNX_FILE, export
 
 Feeds = Mapping[str, NDArray[np.float32]]
 """Inputs of a graph by name: the conditions, and the noise."""
 
 _MATRICES = ["MatMul", "Gemm"]
 """What is worth eight bits; the arithmetic of MeV around them is not."""
+
+
+def with_graph(bundle: Path, generator: Generator, scratch: Path) -> Path:
+    """Return a bundle with a graph of the generator's own number of steps: itself, or an exported copy in a folder."""
+    files = read_bundle_config(bundle)["files"]
+    if ONNX_FILE in files and read_json(bundle / "onnx.json")["steps"] == generator.default_steps:
+        return bundle
+    export(bundle, scratch / "exported")
+    return scratch / "exported"
 
 
 def optimised_offline(source: Path, target: Path) -> None:

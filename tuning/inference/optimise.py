@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from caloforge.errors import InputError
-from caloforge.files import read_json, write_json
+from caloforge.files import write_json
 from caloforge.models.agreement import TOLERANCE, relative_difference
 from caloforge.models.bundle import Generator, bundle_folder, load_bundle, read_bundle_config, seal_bundle
 from caloforge.models.engines.variant import VARIANT_FILE, VARIANT_GRAPH
-from caloforge.models.export import ONNX_FILE, export
+from caloforge.models.export import ONNX_FILE
 from caloforge.outputs import check_folder, result_folder
 from caloforge.preprocessing.prepared import open_split
 from caloforge.progress import Progress
@@ -29,6 +29,7 @@ from caloforge.tuning.inference.candidates import Candidate, candidates
 from caloforge.tuning.inference.choice import MOVED, choose, refusal, speed
 from caloforge.tuning.inference.contest import ROUNDS, Contest
 from caloforge.tuning.inference.fidelity import Judge, some
+from caloforge.tuning.inference.graphs import with_graph
 from caloforge.tuning.inference.record import Fidelity, Measured, Optimisation, OptimiseSettings
 from caloforge.tuning.inference.report import draw, table
 from caloforge.tuning.inference.stopwatch import Runner, running
@@ -81,7 +82,7 @@ def optimise(
         showers.select(np.linspace(0, len(showers) - 1, n, dtype=np.int64)) for showers in (reference, other)
     )
     with step(f"optimise {generator.family}"), scratch_folder() as scratch, ExitStack() as runners:
-        exported = _exported(bundle, generator, scratch)
+        exported = with_graph(bundle, generator, scratch)
         work = scratch / "graphs"
         work.mkdir()
         shutil.copyfile(exported / ONNX_FILE, work / ONNX_FILE)
@@ -131,23 +132,23 @@ def two_samples(
     return whole.select(np.sort(order[:half])), whole.select(np.sort(order[half:]))
 
 
-def _check(showers: Showers, generator: Generator) -> None:
+def check_mesh(showers: Showers, generator: Generator) -> None:
+    """Refuse showers that are not those of a generator's detector.
+
+    Raises:
+        InputError: they have other voxels.
+    """
     if showers.geometry.n_voxels != generator.geometry.n_voxels:
         raise InputError(
             f"{showers.path}: has {showers.geometry.n_voxels} voxels, the generator {generator.geometry.n_voxels}"
         )
+
+
+def _check(showers: Showers, generator: Generator) -> None:
+    check_mesh(showers, generator)
     if len(showers) < FEWEST:
         raise InputError(f"{showers.path}: {len(showers)} showers to judge by; {FEWEST} or more are needed")
     generator.check(showers.conditions)
-
-
-def _exported(bundle: Path, generator: Generator, scratch: Path) -> Path:
-    """Return a bundle with a graph of the generator's own number of steps."""
-    files = read_bundle_config(bundle)["files"]
-    if ONNX_FILE in files and read_json(bundle / "onnx.json")["steps"] == generator.default_steps:
-        return bundle
-    export(bundle, scratch / "exported")
-    return scratch / "exported"
 
 
 def _start(

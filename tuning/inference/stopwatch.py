@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from caloforge.models.engines.variant import EngineUnavailable, Variant
@@ -39,9 +39,9 @@ class Started:
 class Runner:
     """A candidate that runs elsewhere; made by :func:`running`."""
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(self, connection: Connection, name: str, pid: int) -> None:
         """Talk to a process through a pipe."""
-        self._connection, self._name = connection, name
+        self._connection, self._name, self._pid = connection, name, pid
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """Have the process do something and return what it answers.
@@ -73,30 +73,54 @@ class Runner:
 
     def peak_megabytes(self) -> float:
         """Return the most memory that the process has had so far."""
-        return float(self.ask("peak"))
+        return peak_megabytes(self._pid)
+
+
+def peak_megabytes(pid: int) -> float:
+    """Return the most memory that a process has had resident since its program was started.
+
+    Not what ``getrusage`` says: there a process that was just started has the memory of the one that started it.
+
+    Raises:
+        EngineUnavailable: it is gone.
+    """
+    status = Path(f"/proc/{pid}/status")
+    if status.is_file() and (
+        found := re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"), re.MULTILINE)
+    ):
+        return int(found[1]) * 1024 / 1e6
+    try:
+        return float(psutil.Process(pid).memory_info().rss) / 1e6
+    except psutil.NoSuchProcess:
+        raise EngineUnavailable("its process ended; was there enough memory?") from None
 
 
 @contextmanager
-def running(bundle: Path, variant: Variant, folder: Path) -> Iterator[Runner]:
+def running(bundle: Path | None, variant: Variant, folder: Path, *, cold: bool = False) -> Iterator[Runner]:
     """Start a process for a candidate, which ends with the block.
 
     Args:
-        bundle: the generator.
+        bundle: the generator; None for the graph alone, as a program without this package and PyTorch runs it.
         variant: how it is run.
         folder: where its graph lies.
+        cold: start the interpreter and import everything anew, as a program does that is called once.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    if cold:
+        context: Any = multiprocessing.get_context("spawn")
+    else:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, bundle, variant, folder), daemon=True)
     process.start()
     theirs.close()
     try:
-        yield Runner(ours, variant.name)
+        yield Runner(ours, variant.name, process.pid)
     finally:
         ours.close()
         process.join(10)
         process.kill()
+        process.join()
 
 
 class _Server:
@@ -129,13 +153,35 @@ class _Server:
         self.draw(n, 1)
         return time.perf_counter() - began
 
-    def peak(self) -> float:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most / (1e6 if sys.platform == "darwin" else 1e3)
+
+class _Graph:
+    """What the process of a graph alone does: ONNX Runtime and numpy's own random numbers."""
+
+    def __init__(self, variant: Variant, folder: Path) -> None:
+        self._variant, self._folder = variant, folder
+
+    def start(self, conditions: Conditions) -> tuple[float, float]:
+        from caloforge.models.engines.onnx import open_session
+
+        began = time.perf_counter()
+        self._session = open_session(self._variant, self._folder / self._variant.graph)
+        *names, noise = self._session.get_inputs()
+        self._noise: tuple[str, int] = noise.name, noise.shape[1]
+        self._columns = {one.name: getattr(conditions, one.name)[:, None].astype(np.float32) for one in names}
+        loaded = time.perf_counter()
+        self.seconds(1)
+        return loaded - began, time.perf_counter() - loaded
+
+    def seconds(self, n: int) -> float:
+        began = time.perf_counter()
+        name, features = self._noise
+        noise = np.random.default_rng(1).standard_normal((n, features), np.float32)
+        self._session.run(["showers"], {**{key: column[:n] for key, column in self._columns.items()}, name: noise})
+        return time.perf_counter() - began
 
 
-def _serve(connection: Connection, bundle: Path, variant: Variant, folder: Path) -> None:
-    server = _Server(bundle, variant, folder)
+def _serve(connection: Connection, bundle: Path | None, variant: Variant, folder: Path) -> None:
+    server = _Graph(variant, folder) if bundle is None else _Server(bundle, variant, folder)
     while True:
         try:
             what, arguments = connection.recv()

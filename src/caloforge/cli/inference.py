@@ -1,7 +1,8 @@
-"""The fastest way to run a generator: optimise."""
+"""The fastest way to run a generator: optimise; and all ways beside each other: benchmark."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -77,4 +78,35 @@ def optimise(
     settings = OptimiseSettings(sizes=sizes, tolerance=tolerance, compiled=compiled)
     reference, other = two_samples(shower_input(*data).path, prepared, geometry=geometry, seed=seed)
     found = optimise_bundle(bundle, reference, other, output, settings=settings, seed=seed, overwrite=overwrite)
+    click.echo(table(found))
+
+
+@main.command(example="caloforge benchmark --bundle bundle --data showers.hdf5 -o benchmark")
+@bundle_option
+@partial(data_option, required=False)
+@geometry_option
+@sizes_option
+@seed_option
+@output_option("Folder")
+@overwrite_option
+def benchmark(
+    bundle: Path,
+    data: tuple[str, ...],
+    geometry: str | None,
+    sizes: tuple[int, ...],
+    seed: int,
+    output: Path,
+    overwrite: bool,
+) -> None:
+    """Compare all ways to get showers on this machine: Python, ONNX Runtime, C++ and the server."""
+    from caloforge.result_kinds import BENCHMARK
+
+    check_folder(output, BENCHMARK, inputs=[bundle], overwrite=overwrite)
+    from caloforge.showers import open_showers
+    from caloforge.tuning.inference.benchmark import benchmark as benchmark_bundle
+    from caloforge.tuning.inference.benchmark_report import table
+
+    stop_on_sigterm()
+    showers = open_showers(shower_input(*data).path, geometry) if data else None
+    found = benchmark_bundle(bundle, output, showers=showers, sizes=sizes, seed=seed, overwrite=overwrite)
     click.echo(table(found))
