@@ -17,8 +17,9 @@ from caloforge.errors import InputError
 from caloforge.geometry import Geometry, geometry_of
 from caloforge.network import lasting_problem, trust
 from caloforge.secrets import masked, remember_address, without_secrets
+from caloforge.seeds import check_seed
 from caloforge.serving.errors import ServingError
-from caloforge.serving.limits import check_count, check_seed, check_steps
+from caloforge.serving.limits import check_count, check_steps
 from caloforge.showers import Conditions
 
 _JSON_LENGTH = "Inference-Header-Content-Length"

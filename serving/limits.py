@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
 from caloforge.errors import InputError
+from caloforge.seeds import check_seed
 
 MAX_SHOWERS_PER_REQUEST = 10_000
 """Whatever the mesh: others wait while a request is sampled."""
-
-MAX_SEED = 2**63 - 1
-"""gRPC carries the seed as a signed 64-bit integer."""
 
 MAX_BODY_BYTES = 2 * 2**20
 """Of a request, over REST and gRPC; 10,000 showers with three conditions as JSON are 1 MB."""
@@ -143,16 +141,6 @@ def check_count(n: int) -> None:
     if n > MAX_SHOWERS_PER_REQUEST:
         msg = f"a request asks for at most {MAX_SHOWERS_PER_REQUEST} showers, got {n}; split it into several"
         raise InputError(msg)
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that does not fit the protocol.
-
-    Raises:
-        InputError: with the allowed range.
-    """
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"seed: expected an integer from 0 to {MAX_SEED}, got {seed}")
 
 
 def check_steps(steps: int | None) -> None:

@@ -51,7 +51,7 @@ BUNDLE = ResultKind(
     "generator bundle",
     (
         "README.md", "config.json", "generator.onnx", "geometry.csv", "geometry.xml", "likelihood.json", "onnx.json", "optimisation.json",
-        "optimisation.md", "optimisation.png", "training.json", "transform.safetensors", "variant.json", "variant.onnx",
+        "optimisation.md", "optimisation.png", "seeded.onnx", "training.json", "transform.safetensors", "variant.json", "variant.onnx",
         "weights.safetensors",
     ),
 )  # fmt: skip

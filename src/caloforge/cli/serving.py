@@ -33,14 +33,17 @@ from caloforge.result_kinds import BUNDLE
 @click.option(
     "--opset", type=click.IntRange(17, 20), help="Operator set of ONNX; without it the oldest that holds the graph."
 )
+@click.option(
+    "--seeded", is_flag=True, help="Also seeded.onnx, with the random numbers inside: a seed in place of the noise."
+)
 @output_option("Bundle")
 @overwrite_option
-def export(bundle: Path, steps: int | None, opset: int | None, output: Path, overwrite: bool) -> None:
+def export(bundle: Path, steps: int | None, opset: int | None, seeded: bool, output: Path, overwrite: bool) -> None:
     """Copy a generator and add generator.onnx: conditions and noise in, MeV out."""
     check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
     from caloforge.models.export import export as export_bundle
 
-    print_figures(export_bundle(bundle, output, steps=steps, opset=opset, overwrite=overwrite))
+    print_figures(export_bundle(bundle, output, steps=steps, opset=opset, seeded=seeded, overwrite=overwrite))
 
 
 @main.command(example="caloforge serve --bundle bundle --http-port 8080 --grpc-port 8081")
