@@ -13,13 +13,12 @@ from caloforge.cli.options import (
     MINUTES,
     PATH,
     backend_option,
-    data_option,
-    geometry_option,
     output_option,
     overwrite_option,
-    particle_option,
+    prepared_option,
+    sample_options,
     seed_option,
-    test_option,
+    trial_pod_option,
 )
 from caloforge.place import place
 from caloforge.result_kinds import ABLATION
@@ -29,13 +28,8 @@ from caloforge.result_kinds import ABLATION
     example="caloforge ablate --data showers.hdf5 --family vae --vary preprocessing.voxel_scaling=quantile,logit,power "
     "--vary training.weight_decay=0,1e-4,1e-2 --max-minutes 3 -o ablation"
 )
-@data_option
-@test_option
-@geometry_option
-@particle_option
-@click.option(
-    "--prepared", metavar="FOLDER|URI", help="Folder that `caloforge preprocess` wrote; without it that is done first."
-)
+@sample_options
+@prepared_option
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="Size of the training.")
 @click.option(
@@ -48,9 +42,7 @@ from caloforge.result_kinds import ABLATION
 @click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings at a time.")
 @seed_option
 @backend_option(("local", "katib", "auto"), "Subprocesses, Katib", default="local")
-@click.option(
-    "--pod", "pod_file", type=PATH, help="YAML of what trials get on a cluster: image, namespace, claims, ..."
-)
+@trial_pod_option
 @output_option("Folder")
 @overwrite_option
 def ablate(

@@ -13,13 +13,12 @@ from caloforge.cli.options import (
     BUDGET,
     PATH,
     backend_option,
-    data_option,
-    geometry_option,
     output_option,
     overwrite_option,
-    particle_option,
+    prepared_option,
+    sample_options,
     seed_option,
-    test_option,
+    trial_pod_option,
 )
 from caloforge.place import place
 from caloforge.result_kinds import COMPARISON
@@ -30,13 +29,8 @@ from caloforge.result_kinds import COMPARISON
     example="caloforge compare-families --data showers.hdf5 --budget 20m --seeds 3 -o comparison\n"
     "caloforge compare-families --data showers.hdf5 --budget 2m,20m --families tree,vae --parallel 2 -o comparison",
 )
-@data_option
-@test_option
-@geometry_option
-@particle_option
-@click.option(
-    "--prepared", metavar="FOLDER|URI", help="Folder that `caloforge preprocess` wrote; without it that is done first."
-)
+@sample_options
+@prepared_option
 @click.option("--families", metavar="A,B,...", help="Families to compare; without it all that there are.")
 @click.option(
     "--budget", metavar="TIME,...", required=True,
@@ -53,9 +47,7 @@ from caloforge.result_kinds import COMPARISON
 @click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings at a time.")
 @seed_option
 @backend_option(("local", "katib", "auto"), "Subprocesses, Katib", default="local")
-@click.option(
-    "--pod", "pod_file", type=PATH, help="YAML of what trials get on a cluster: image, namespace, claims, ..."
-)
+@trial_pod_option
 @output_option("Folder")
 @overwrite_option
 def compare_families(

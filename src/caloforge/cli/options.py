@@ -146,6 +146,21 @@ test_option = showers_option(
 )
 
 
+def sample_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says which showers are meant: data, those to judge by, mesh and particle."""
+    return data_option(test_option(geometry_option(particle_option(command))))  # type: ignore[no-any-return]
+
+
+prepared_option = click.option(
+    "--prepared", metavar="FOLDER|URI", help="Folder that `caloforge preprocess` wrote; without it that is done first."
+)
+
+
+trial_pod_option = click.option(
+    "--pod", "pod_file", type=PATH, help="YAML of what trials get on a cluster: image, namespace, claims, ..."
+)
+
+
 def header_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what is sent along with a query to a server; what is secret in it is no word of a command."""
     for option in (

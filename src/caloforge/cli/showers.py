@@ -20,10 +20,10 @@ from caloforge.cli.options import (
     output_option,
     overwrite_option,
     particle_option,
+    sample_options,
     seed_option,
     showers_option,
     steps_option,
-    test_option,
     threshold_option,
 )
 from caloforge.errors import InputError
@@ -34,10 +34,7 @@ from caloforge.validation.registries import PROTOCOLS
 
 
 @main.command(example="caloforge preprocess --data showers.hdf5 --seed 1 -o prepared")
-@data_option
-@test_option
-@geometry_option
-@particle_option
+@sample_options
 @click.option("--settings", "settings_file", type=PATH, help="YAML of preprocessing settings.")
 @threshold_option
 @seed_option

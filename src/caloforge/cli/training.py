@@ -17,13 +17,14 @@ from caloforge.cli.options import (
     PATH,
     backend_option,
     data_option,
-    geometry_option,
     minutes_option,
     output_option,
     overwrite_option,
-    particle_option,
+    prepared_option,
+    sample_options,
     seed_option,
     test_option,
+    trial_pod_option,
 )
 from caloforge.fetch import paths_of
 from caloforge.logs import first_process
@@ -128,10 +129,7 @@ def train_energies_(
 @main.command(
     example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned"
 )
-@data_option
-@test_option
-@geometry_option
-@particle_option
+@sample_options
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What trials start from.")
 @click.option("--trials", type=click.IntRange(min=1), required=True, help="Number of trials.")
@@ -145,9 +143,7 @@ def train_energies_(
 @click.option("--early-stopping", is_flag=True, help="End trials that are worse than the median at the same point.")
 @seed_option
 @backend_option(TUNE_BACKENDS, "Subprocesses, a cluster", default="local")
-@click.option(
-    "--pod", "pod_file", type=PATH, help="YAML of what trials get on a cluster: image, namespace, claims, ..."
-)
+@trial_pod_option
 @output_option("Folder")
 @overwrite_option
 def tune(
@@ -198,15 +194,8 @@ def tune(
 @main.command(
     example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial"
 )
-@data_option
-@test_option
-@geometry_option
-@particle_option
-@click.option(
-    "--prepared",
-    metavar="FOLDER|URI",
-    help="Folder that `caloforge preprocess` wrote; without it that is done first.",
-)
+@sample_options
+@prepared_option
 @click.option(
     "--energies", metavar="FOLDER|URI", help="Folder that `caloforge train-energies` wrote; without it trained within."
 )
