@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/onnx_compat.py WORK [--families tree vae ...] [--opset 17] [--runtimes 1.16.3 1.18.1 ... newest]
 
-Trains each family for some seconds on the bundled showers, exports it, and runs the same conditions and noise through
-each ONNX Runtime, in an environment of its own that pip makes in WORK; a second call uses what is there. Prints a table.
+Trains each family for some seconds on the bundled showers, exports it, and runs the same conditions and noise, and the same
+seed through the graph with the random numbers inside, through each ONNX Runtime, in an environment of its own that pip makes in
+WORK; a second call uses what is there. Prints a table.
 Rounding turns a choice now and then, of hits or of the energy of a split, and another shower of the same kind comes out.
 Ends with 1 if a runtime does not load a graph, if fewer than 98 % of the showers agree with PyTorch's within 1e-5 of
 their energy, or if more than 1 % differ by more than 1e-4: turned choices. A runtime that pip has not for this Python is a
@@ -24,8 +25,9 @@ import numpy as np
 
 from caloforge.models.bundle import condition_columns, load_bundle
 from caloforge.models.configuration import TrainingRequest
-from caloforge.models.export import ONNX_FILE, export
+from caloforge.models.export import ONNX_FILE, SEEDED_FILE, export
 from caloforge.models.noise import NoiseStream
+from caloforge.models.onnx_random import OLDEST_OPSET
 from caloforge.models.registries import FAMILIES
 from caloforge.models.training.train import train
 from caloforge.preprocessing.prepare import prepare
@@ -61,6 +63,7 @@ def main() -> None:
     bundles = [exported(name, arguments.work, opset=arguments.opset) for name in arguments.families]
     heads = (
         "family",
+        "random numbers",
         "operator set",
         "ONNX Runtime",
         "s to load",
@@ -74,10 +77,12 @@ def main() -> None:
     for version in arguments.runtimes:
         python = environment(version, arguments.work)
         if python is None:
-            print(f"| | | {version} | not for this Python | | | | |")
+            print(f"| | | | {version} | not for this Python | | | | |")
             continue
         for bundle in bundles:
-            fine &= compare(bundle, python, version, arguments.work)
+            for seeded in (False, True):
+                if (bundle / "bundle" / (SEEDED_FILE if seeded else ONNX_FILE)).is_file():
+                    fine &= compare(bundle, python, version, arguments.work, seeded=seeded)
     sys.exit(not fine)
 
 
@@ -99,14 +104,15 @@ def exported(family: str, work: Path, *, opset: int | None) -> Path:
                 showers=data, prepared=prepared, output=bundle, family=family, seed=SEED, max_minutes=TRAINING_MINUTES
             )
         )
-    export(bundle, output / "bundle", opset=opset)
+    export(bundle, output / "bundle", opset=opset, seeded=opset is None or opset >= OLDEST_OPSET)
     generator = load_bundle(bundle)
     conditions = open_showers(data).conditions.take(slice(0, SHOWERS))
     columns = condition_columns(conditions, generator.condition_names)
     given = {name: columns[:, i : i + 1] for i, name in enumerate(generator.condition_names)}
-    given["noise"] = NoiseStream(SEED, generator.network.noise_features).rows(SHOWERS)
+    noise = NoiseStream(SEED, generator.network.noise_features).rows(SHOWERS)
     np.save(output / "expected.npy", generator.sample(conditions, seed=SEED))
-    np.savez(output / "given.npz", allow_pickle=False, **given)
+    np.savez(output / "seeded.npz", allow_pickle=False, **given, seed=np.array(SEED), first=np.array(0))
+    np.savez(output / "given.npz", allow_pickle=False, **given, noise=noise)
     return output
 
 
@@ -124,14 +130,16 @@ def environment(version: str, work: Path) -> Path | None:
     return python
 
 
-def compare(output: Path, python: Path, version: str, work: Path) -> bool:
+def compare(output: Path, python: Path, version: str, work: Path, *, seeded: bool) -> bool:
     """Run a graph in a runtime, print its line, and return whether it draws PyTorch's showers."""
     content = json.loads((output / "bundle" / "onnx.json").read_text(encoding="utf-8"))
-    name, drawn = output.name.rpartition("-")[0], work / "drawn.npy"
-    words = [python, "-c", RUN, output / "bundle" / ONNX_FILE, output / "given.npz", drawn]
+    name, drawn = f"{output.name.rpartition('-')[0]} | {'inside' if seeded else 'input'}", work / "drawn.npy"
+    graph, given = (SEEDED_FILE, "seeded.npz") if seeded else (ONNX_FILE, "given.npz")
+    opset = (content["seeded"] if seeded else content)["opset"]
+    words = [python, "-c", RUN, output / "bundle" / graph, output / given, drawn]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode:
-        print(f"| {name} | {content['opset']} | {version} | failed: {done.stderr.strip().splitlines()[-1]} | | | | |")
+        print(f"| {name} | {opset} | {version} | failed: {done.stderr.strip().splitlines()[-1]} | | | | |")
         return False
     exact, seconds = json.loads(done.stdout)
     found, expected = np.load(drawn), np.load(output / "expected.npy")
@@ -139,7 +147,7 @@ def compare(output: Path, python: Path, version: str, work: Path) -> bool:
     other_hits = ((found > 0) != (expected > 0)).any(axis=1)
     close, far = difference <= CLOSE, difference > FAR
     counts = f"{(~close).sum()} of {len(close)} | {far.sum()} | {other_hits.sum()} | {difference[~far].max():.1e}"
-    print(f"| {name} | {content['opset']} | {exact} | {seconds:.2f} | {counts} |", flush=True)
+    print(f"| {name} | {opset} | {exact} | {seconds:.2f} | {counts} |", flush=True)
     return bool(close.mean() >= FEWEST_CLOSE and far.mean() <= MOST_FAR)
 
 

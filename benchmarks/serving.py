@@ -1,8 +1,9 @@
 """Load a server with 64 clients over JSON, binary and gRPC: wrong and failed answers, CPU, latency, memory.
 
-Usage: OMP_NUM_THREADS=1 python benchmarks/serving.py BUNDLE [--requests N]
+Usage: OMP_NUM_THREADS=1 python benchmarks/serving.py BUNDLE [--requests N] [--small]
 
-Ends with 1 if an answer is wrong or failed, or a figure is worse than what the table in README.md promises.
+Also 1 and 64 clients that ask for one shower at a time: showers per second of the server's CPU time, and what its
+/metrics says of batches and stages. ``--small`` does nothing else. Ends with 1 if an answer is wrong or failed, or a figure is worse than what the table in README.md promises.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from caloforge.domain import spread_over
 from caloforge.models.agreement import TOLERANCE, relative_difference, that_must_agree
 from caloforge.models.bundle import Generator, load_bundle
+from caloforge.serving.client import query
 from caloforge.serving.local import free_port, running_server
 from caloforge.serving.protocols import Ask, protocols
 
@@ -33,6 +37,8 @@ SIZES = (1, 2, 5, 20, 100, 500)
 SEEDS = (1, 2)
 LONG_CLIENTS, LONG = 8, 500
 SHORT_QUERIES = 100
+SMALL = {1: 20, 64: 256}
+"""Clients that ask for one shower at a time, and requests of all of them."""
 SETTLE_SECONDS = 4
 
 MOST_CPU = 1.1
@@ -97,6 +103,42 @@ def short_queries(asks: dict[str, Ask], generator: Generator) -> list[float]:
     return seconds
 
 
+def small_requests(url: str, generator: Generator, process: psutil.Process) -> None:
+    """Print what single showers cost the server, asked for by one client and by many."""
+    one = spread_over(generator.domains, 1)
+    for clients, n in SMALL.items():
+        told, spent = metrics(url), cpu_seconds(process)
+
+        def ask(seed: int) -> float:
+            begin = time.perf_counter()
+            query(url, one, seed=seed)
+            return time.perf_counter() - begin
+
+        with ThreadPoolExecutor(clients) as pool:
+            seconds = list(pool.map(ask, range(n)))
+        spent, told = cpu_seconds(process) - spent, {name: value - told[name] for name, value in metrics(url).items()}
+        stages = ", ".join(
+            f"{stage} {1e3 * told[f'caloforge_stage_seconds_sum {stage}'] / n:.1f}"
+            for stage in ("decode", "wait", "sampling", "encode")
+        )
+        print(
+            f"one shower, {clients:2d} clients: {n / spent:.1f} showers per CPU second, median {np.median(seconds):.3f} s, "
+            f"{n / told['caloforge_batch_showers_count']:.1f} in a batch; ms of a request: {stages}"
+        )
+
+
+def metrics(url: str) -> dict[str, float]:
+    """Return the sums and counts that the server tells of itself."""
+    text = httpx.get(f"{url}/metrics", timeout=60, trust_env=False).text
+    names = ("caloforge_stage_seconds_sum", "caloforge_batch_showers_count")
+    return {
+        " ".join([sample.name, *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in names
+    }
+
+
 def cpu_seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
@@ -133,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--requests", type=int, default=192)
+    parser.add_argument("--small", action="store_true")
     options: Any = parser.parse_args()
     generator = load_bundle(options.bundle)
     port = free_port()
@@ -143,6 +186,9 @@ def main() -> None:
         process = serving_process()
         for ask in asks.values():
             ask(spread_over(generator.domains, 1), 0)
+        small_requests(url, generator, process)
+        if options.small:
+            return
         rest = megabytes(process)
         with peak_memory(process) as peak:
             results, cpu = load(asks, generator, process, options.requests)

@@ -32,6 +32,7 @@ from caloforge.names import inside
 from caloforge.outputs import result_folder
 from caloforge.preprocessing.prepared import Prepared, load_transforms
 from caloforge.result_kinds import BUNDLE
+from caloforge.seeds import check_seed
 from caloforge.showers import Conditions
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Generator:
             (N, V) float32, MeV.
 
         Raises:
-            InputError: see :meth:`check`; or steps is not positive.
+            InputError: see :meth:`check`; or steps is not positive, or the seed negative or of more than 63 bits.
         """
         result = np.empty((len(conditions), self.geometry.n_voxels), np.float32)
         for start, showers, _ in self.stream(conditions, seed=seed, steps=steps, batch_size=batch_size):
@@ -158,6 +159,7 @@ class Generator:
     ) -> Iterator[tuple[int, NDArray[np.float32], float]]:
         """Yield (first row, showers, seconds) batch by batch; otherwise as :meth:`sample`."""
         self.check(conditions)
+        check_seed(seed)
         if steps is not None and steps < 1:
             raise InputError(f"steps must be at least 1, got {steps}")
         if batch_size is None:
@@ -186,8 +188,9 @@ class Generator:
         Raises:
             InputError: as :meth:`sample`.
         """
-        for conditions, _ in queries:
+        for conditions, seed in queries:
             self.check(conditions)
+            check_seed(seed)
         columns = [condition_columns(conditions, self.condition_names) for conditions, _ in queries]
         noise = [NoiseStream(seed, self.network.noise_features).take(len(conditions)) for conditions, seed in queries]
         showers = self._drawing(steps, exact=True)(np.concatenate(columns), Noise.joined(noise))

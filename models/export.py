@@ -214,6 +214,7 @@ def run_onnx(bundle: Path, conditions: Conditions, *, seed: int, threads: int = 
     Raises:
         InputError: the bundle has no ONNX file, or the seed is out of range.
     """
+    check_seed(seed)
     session = _session(bundle, ONNX_FILE, threads, hint="run export first")
     *_, noise = session.get_inputs()
     numbers = NoiseStream(seed, noise.shape[1]).rows(len(conditions))

@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from caloforge.seeds import check_seed
-
 
 @dataclass(frozen=True)
 class Noise:
@@ -57,12 +55,7 @@ class NoiseStream:
     """The showers of a seed, one after the other: each has the same numbers whatever was asked for before."""
 
     def __init__(self, seed: int, n_features: int) -> None:
-        """Start at shower 0.
-
-        Raises:
-            InputError: the seed is negative, or too large for a signed integer of 64 bits.
-        """
-        check_seed(seed)
+        """Start at shower 0."""
         self._seed, self._n_features = seed, n_features
         self._next = 0
 

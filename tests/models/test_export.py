@@ -163,7 +163,12 @@ def test_a_seed_that_does_not_fit_is_refused(seeded: Path, options: dict[str, in
         run_seeded(seeded, ENERGIES, **options)
     if "first" not in options:
         with pytest.raises(InputError, match=reason):
-            load_bundle(seeded).sample(ENERGIES, **options)
+            run_onnx(seeded, ENERGIES, **options)
+        generator = load_bundle(seeded)
+        with pytest.raises(InputError, match=reason):
+            generator.sample(ENERGIES, **options)
+        with pytest.raises(InputError, match=reason):
+            generator.sample_together([(ENERGIES, options["seed"])], steps=None)
 
 
 def test_an_operator_set_without_exclusive_or_is_refused(family_bundles: dict[str, Path], tmp_path: Path) -> None:
