@@ -17,13 +17,14 @@ from caloforge.models.batch import Batch, Decoded
 from caloforge.models.conditions import ConditionEncoder
 from caloforge.models.configuration import FamilyConfig, TrainingConfig
 from caloforge.models.family import DataSpec, Family, Stage, TrainableModel
-from caloforge.models.layer_energies import LayerEnergies, energy_features, hit_features, layer_batch
+from caloforge.models.layer_energies import LayerEnergies, energy_features, layer_batch
 from caloforge.models.networks.architecture import Architecture
 from caloforge.models.networks.backbone import Kind
 from caloforge.models.objectives.objective import Objective, ObjectiveChoice
 from caloforge.models.registries import LOSSES, NETWORKS, OBJECTIVES, SAMPLERS
 from caloforge.models.samplers.sampler import SamplerChoice
-from caloforge.preprocessing.transforms import Transforms, restore_layers
+from caloforge.models.voxel_space import VoxelSpace
+from caloforge.preprocessing.transforms import Transforms
 from caloforge.preprocessing.voxel_steps import LayerSums
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class VoxelModel(TrainableModel):
         return self.sampler.sample(self.objective.view(self.network), noise, condition, steps)
 
 
-class VoxelFamily(Family):
+class VoxelFamily(VoxelSpace, Family):
     """Energies and hits of the layers given the conditions, then voxels given conditions and layers.
 
     Two stages as in Krause and Shih, CaloFlow, arXiv:2106.05285. A family is its architecture and the
@@ -176,23 +177,6 @@ class VoxelFamily(Family):
             lambda showers: self.voxel_transform.encode(showers.voxels, context, draws),
             partial(self.to_mev, layer_energy=batch.layer_energy, layer_hits=batch.layer_hits),
         )
-
-    def voxel_condition(self, conditions: Tensor, layer_energy: Tensor, layer_hits: Tensor) -> Tensor:
-        """Return the (B, C) condition of the second stage: encoded conditions, energies and hits of layers (B, L)."""
-        energies = energy_features(layer_energy, self.data.threshold)
-        hits = hit_features(layer_hits, self.hit_transform.capacity)
-        return torch.cat([self.encoder(conditions), energies, hits], 1)
-
-    def to_mev(self, x: Tensor, layer_energy: Tensor, layer_hits: Tensor) -> Tensor:
-        """Return (B, V) MeV of network-space voxels (B, V).
-
-        Layers have the energies ``layer_energy`` (B, L) in MeV and the hits ``layer_hits`` (B, L).
-        """
-        threshold = self.data.threshold
-        voxels = self.voxel_transform.decode(x, self.sums.context(layer_energy, layer_hits, threshold))
-        # A floor far below the threshold keeps the network's own ranking of voxels that it would leave empty.
-        floor = 1e-6 * threshold * torch.sigmoid(x.clamp(-20, 20))
-        return restore_layers(voxels + floor, layer_energy, layer_hits, self.sums, threshold)
 
     def layers(self, conditions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Draw energies (B, L) in MeV and hits (B, L) of layers from (B, K) raw conditions and (B, 3L) noise."""

@@ -57,7 +57,7 @@ class TrainingData:
         self._phi_orders = _phi_orders(prepared)
         conditions = showers.conditions
         self._conditions = torch.from_numpy(
-            np.stack([getattr(conditions, name) for name in conditions.names], 1).astype(np.float32)
+            np.stack([getattr(conditions, name) for name in prepared.domains], 1).astype(np.float32)
         )
         if fabric.is_global_zero:
             with space_told(scratch):
@@ -98,8 +98,16 @@ class TrainingData:
             turned: turn each shower by a random number of alpha bins and mirror half of them, if the
                 sample looks the same from all sides.
         """
+        return self.rows(draws.share(self._rows(number, size)), draws, turned=turned)
+
+    @property
+    def conditions(self) -> Tensor:
+        """(N, K) float32, raw, of all showers in their order."""
+        return self._conditions
+
+    def rows(self, rows: Tensor, draws: Draws, *, turned: bool = False) -> Batch:
+        """Return showers by their numbers, (B,) on the CPU; otherwise as :meth:`batch`."""
         device = draws.device
-        rows = draws.share(self._rows(number, size))
 
         def voxels() -> Tensor:
             found = torch.from_numpy(self._voxels[rows.numpy()]).to(device)

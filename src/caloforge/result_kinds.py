@@ -82,6 +82,17 @@ COMPARISON = ResultKind(
 BENCHMARK = ResultKind(
     "benchmark", ("benchmark.html", "benchmark.json", "benchmark.md", "benchmark.png", "benchmark.svg")
 )
+REFINER = ResultKind(
+    "refiner",
+    ("config.json", "geometry.csv", "geometry.xml", "training.json", "transform.safetensors", "weights.safetensors"),
+)
+REFINEMENT = ResultKind(
+    "refinement",
+    (
+        "prepared/*", "refined.hdf5", "refinement.json", "refinement.md", "refinement.png", "refiner/*",
+        "report/*", "weights.hdf5",
+    ),
+)  # fmt: skip
 RUN = ResultKind(
     "run",
     (
