@@ -21,6 +21,7 @@ class Batch:
         geometry: the mesh: V voxels in L layers.
         threshold: MeV; no voxel is between 0 and this.
         raw_conditions: (B, K) float32, incident energy in MeV first, then angles in rad and PDG codes, those that there are.
+        condition_names: K names.
         layer_energy: (B, L) float32, MeV.
         layer_hits: (B, L) float32, voxels that are not 0.
     """
@@ -34,8 +35,10 @@ class Batch:
         layer_energy: Tensor,
         layer_hits: Tensor,
         voxels: Callable[[], Tensor],
+        condition_names: tuple[str, ...] = ("incident_energy",),
     ) -> None:
         """Take what is known; ``voxels`` is called once, when they are first asked for."""
+        self.condition_names = condition_names
         self.geometry, self.threshold = geometry, threshold
         self.raw_conditions, self.layer_energy, self.layer_hits = raw_conditions, layer_energy, layer_hits
         self._voxels = voxels

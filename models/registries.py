@@ -84,7 +84,10 @@ LOSSES: Registry[Callable[[Batch, Decoded], Tensor]] = Registry(
     "loss",
     {
         "shower_centre": "caloforge.models.losses.shower_centre:shower_centre",
+        "expected_centre": "caloforge.models.losses.expected_centre:expected_centre",
         "shower_moments": "caloforge.models.losses.shower_moments:shower_moments",
+        "sparsity": "caloforge.models.losses.sparsity:sparsity",
+        "voxel_spectrum": "caloforge.models.losses.voxel_spectrum:voxel_spectrum",
     },
     group="caloforge.losses",
 )

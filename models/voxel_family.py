@@ -62,7 +62,8 @@ class VoxelFamilyConfig(FamilyConfig):
         model: settings of the architecture; ``network`` chooses its backbone.
         objective: what it is trained for.
         sampler: how it is sampled.
-        losses: extra terms of the loss, of the decoded showers in MeV.
+        losses: extra terms of the loss, of the decoded showers in MeV; also as text, ``NAME:WEIGHT+NAME:WEIGHT``, so that
+            an ablation can vary them.
         training: training of the voxels.
         energies: training of the layer energies.
     """
@@ -73,6 +74,17 @@ class VoxelFamilyConfig(FamilyConfig):
     losses: tuple[Term, ...] = ()
     training: TrainingConfig = TrainingConfig()
     energies: TrainingConfig = TrainingConfig(batch_size=256)
+
+    @field_validator("losses", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        terms = [term.partition(":") for term in value.split("+")]
+        if any(not weight for _, _, weight in terms):
+            text = f"expected NAME:WEIGHT+NAME:WEIGHT, e.g. sparsity:0.1, got {value!r}"
+            raise PydanticCustomError("terms", "{text}", {"text": text})
+        return [{"name": name, "weight": weight} for name, _, weight in terms]
 
 
 class VoxelModel(TrainableModel):

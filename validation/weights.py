@@ -92,11 +92,9 @@ class Weights:
 
 
 def classifier_weights(full: Showers, fast: Showers, *, threshold: float, seed: int = 0) -> Weights:
-    """Return weights of fast showers from boosted trees that tell them from full ones.
+    """Return weights of fast showers, see :func:`density_ratio`.
 
-    w(x) = p(x) / (1 - p(x)) n_fast / n_full is the ratio of the densities (Cranmer et al., arXiv:1506.02169; Diefenbacher
-    et al., arXiv:2009.03796). Every shower is judged by trees that have not seen it, and these scores are calibrated by
-    a logistic regression on those of the other folds (Platt 1999), which cannot give 0 or 1.
+    Trees see the high-level features of CaloChallenge and those of the quick protocol's classifier on voxels.
 
     Args:
         full: showers of the full simulation.
@@ -112,9 +110,24 @@ def classifier_weights(full: Showers, fast: Showers, *, threshold: float, seed: 
             raise InputError(f"{showers.path}: {len(showers)} showers; weights need {FEWEST} or more of each sample")
     summaries = with_shared_conditions([summarise(showers, threshold=threshold) for showers in (full, fast)])
     samples = [Sample(showers, summary) for showers, summary in zip((full, fast), summaries, strict=True)]
-    columns = [np.hstack([sample.features, sample.voxel_features]) for sample in samples]
-    n_full, n_fast = map(len, columns)
-    features, label = np.concatenate(columns), np.repeat([1, 0], [n_full, n_fast])
+    ours, theirs = (np.hstack([sample.features, sample.voxel_features]) for sample in samples)
+    return density_ratio(ours, theirs, seed=seed)
+
+
+def density_ratio(full: FloatArray, fast: FloatArray, *, seed: int) -> Weights:
+    """Return weights of fast points from boosted trees that tell them from full ones.
+
+    w(x) = p(x) / (1 - p(x)) n_fast / n_full is the ratio of the densities (Cranmer et al., arXiv:1506.02169; Diefenbacher
+    et al., arXiv:2009.03796). Every point is judged by trees that have not seen it, and these scores are calibrated by
+    a logistic regression on those of the other folds (Platt 1999), which cannot give 0 or 1.
+
+    Args:
+        full: (M, d) features of full showers.
+        fast: (N, d) features of fast ones.
+        seed: of folds and trees.
+    """
+    n_full, n_fast = len(full), len(fast)
+    features, label = np.concatenate([full, fast]), np.repeat([1, 0], [n_full, n_fast])
     rng = np.random.default_rng(seed)
     fold = np.concatenate([rng.permutation(n) % FOLDS for n in (n_full, n_fast)])
     score = np.empty(len(label))
@@ -140,7 +153,7 @@ def classifier_weights(full: Showers, fast: Showers, *, threshold: float, seed: 
     chance = odds / (1 + odds)  # if both samples were as large
     balance = np.repeat([1 / n_full, 1 / n_fast], [n_full, n_fast])
     predicted, observed, error = _calibration(chance, label, balance)
-    before, after = (_separation(columns[0], columns[1], w) for w in (np.ones(n_fast), values))
+    before, after = (_separation(full, fast, w) for w in (np.ones(n_fast), values))
     return Weights(
         values, chance[n_full:], clipped, float(roc_auc_score(label, score)), predicted, observed, error, before, after
     )

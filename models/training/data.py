@@ -55,9 +55,9 @@ class TrainingData:
         self.geometry, self.threshold = prepared.geometry, prepared.threshold
         self.phi_symmetric = prepared.phi_symmetric
         self._phi_orders = _phi_orders(prepared)
-        conditions = showers.conditions
+        conditions, self._condition_names = showers.conditions, tuple(prepared.domains)
         self._conditions = torch.from_numpy(
-            np.stack([getattr(conditions, name) for name in prepared.domains], 1).astype(np.float32)
+            np.stack([getattr(conditions, name) for name in self._condition_names], 1).astype(np.float32)
         )
         if fabric.is_global_zero:
             with space_told(scratch):
@@ -124,6 +124,7 @@ class TrainingData:
             layer_energy=torch.from_numpy(self._layers[rows.numpy()]).to(device),
             layer_hits=torch.from_numpy(self._hits[rows.numpy()]).to(device),
             voxels=voxels,
+            condition_names=self._condition_names,
         )
 
     def chunks(self, size: int = 1000) -> Iterator[Batch]:
@@ -137,6 +138,7 @@ class TrainingData:
                 layer_energy=torch.from_numpy(self._layers[rows].copy()),
                 layer_hits=torch.from_numpy(self._hits[rows].copy()),
                 voxels=lambda rows=rows: torch.from_numpy(self._voxels[rows].copy()),  # type: ignore[misc]
+                condition_names=self._condition_names,
             )
 
 

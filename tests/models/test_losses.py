@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ from lightning_fabric import Fabric
 from small_families import VOXEL_FAMILIES
 
 from caloforge.draws import Draws
-from caloforge.geometry import CylindricalGeometry, Layer
+from caloforge.errors import InputError
+from caloforge.geometry import Cell, CellGeometry, CylindricalGeometry, Geometry, Layer
 from caloforge.models.batch import Batch, Decoded
+from caloforge.models.losses.expected_centre import depth, directions, expect, expected_centre, fit
 from caloforge.models.losses.shower_centre import centre, shower_centre
-from caloforge.models.losses.shower_moments import moments, shower_moments
+from caloforge.models.losses.shower_moments import moments
+from caloforge.models.losses.sparsity import layer_sparsity
+from caloforge.models.losses.voxel_spectrum import counts_above
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES, LOSSES
 from caloforge.models.training.data import TrainingData
@@ -23,10 +28,10 @@ from caloforge.preprocessing.prepared import load_prepared, open_split
 MESH = CylindricalGeometry("mesh", (Layer(0, (0.0, 10.0), 1), Layer(1, (0.0, 2.0, 4.0), 4)))
 
 
-def batch_of(voxels: torch.Tensor) -> Batch:
+def batch_of(voxels: torch.Tensor, mesh: Geometry = MESH) -> Batch:
     n = len(voxels)
     return Batch(
-        MESH, 0.1, raw_conditions=torch.ones(n, 1), layer_energy=torch.ones(n, 2), layer_hits=torch.ones(n, 2), voxels=lambda: voxels
+        mesh, 0.1, raw_conditions=torch.ones(n, 1), layer_energy=torch.ones(n, 2), layer_hits=torch.ones(n, 2), voxels=lambda: voxels
     )  # fmt: skip
 
 
@@ -52,7 +57,11 @@ def test_moments_of_radius_and_depth() -> None:
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_a_loss_is_zero_for_equal_showers_and_grows_with_a_shift(name: str) -> None:
-    true, near, far = showers(1, 2, 3, 4), showers(1, 2, 3, 5), showers(5, 6, 7, 8)
+    # Energies of their own, in one voxel or two.
+    size = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    true, far = showers(1, 2, 3, 4) * size, showers(5, 6, 7, 8)
+    true = true + 0.1 * size.square() * showers(2, 4, 6, 7)
+    near = torch.cat([true[:3], showers(5)])
     loss = LOSSES.get(name)
     assert loss(batch_of(true), Decoded(true, paired=True)).item() == 0
     # Of independent draws only the distribution counts: another order is no distance.
@@ -68,15 +77,55 @@ def test_a_loss_is_zero_for_equal_showers_and_grows_with_a_shift(name: str) -> N
         )
 
 
-@pytest.mark.parametrize("loss", [shower_centre, shower_moments])
-def test_gradients_are_those_of_finite_differences(loss: object) -> None:
+CELLS = CellGeometry(
+    "cells",
+    tuple(Cell(f"{i} {x} {y}", i, x, y, 10.0, 10.0) for i in (0, 1) for x in (-5.0, 5.0) for y in (-5.0, 5.0)),
+)
+
+
+@pytest.mark.parametrize("mesh", [MESH, CELLS], ids=lambda mesh: mesh.name)
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_gradients_are_those_of_finite_differences(name: str, mesh: Geometry) -> None:
     torch.manual_seed(0)
-    true, drawn = torch.rand(3, MESH.n_voxels).double() + 0.5, torch.rand(3, MESH.n_voxels).double() + 0.5
+    true, drawn = (torch.rand(5, mesh.n_voxels).double() + 0.5 for _ in range(2))
     for paired in (True, False):
         assert torch.autograd.gradcheck(
-            lambda x: loss(batch_of(true), Decoded(x, paired)),  # type: ignore[operator]  # noqa: B023
+            lambda x: LOSSES.get(name)(batch_of(true, mesh), Decoded(x, paired)),  # noqa: B023
             drawn.requires_grad_(True),
         )
+
+
+def test_the_expected_centre_follows_the_direction() -> None:
+    torch.manual_seed(1)
+    theta, phi = 0.5 * torch.rand(50).double(), 6.28 * torch.rand(50).double()
+    u = theta.tan()[:, None] * torch.stack([phi.cos(), phi.sin()], 1)
+    # Energy in the first layer at (3, 4) and d = 10 mm; in the second b (z_2 - z_1) further.
+    batch = batch_of(torch.rand(50, CELLS.n_voxels).double() + 0.1, CELLS)
+    batch.raw_conditions = torch.stack([torch.ones(50).double(), theta, phi], 1)
+    batch.condition_names = ("incident_energy", "theta", "phi")
+    assert torch.allclose(directions(batch), u)
+    z = depth(batch.voxels, CELLS)
+    line = torch.tensor([10.0, 2.0, 3.0, 4.0]).double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("caloforge.models.losses.expected_centre.centre", lambda *_: expect(line, u, z))
+        assert torch.allclose(fit(batch), line, atol=1e-2)
+    # Of independent draws with other directions only residuals count: the same showers in another order are no distance.
+    turned = batch_of(batch.voxels.flip(0), CELLS)
+    assert expected_centre(turned, Decoded(batch.voxels.flip(0), paired=False)).item() == 0
+
+
+def test_sparsity_counts_effective_voxels() -> None:
+    found = layer_sparsity(torch.stack([showers(1)[0], showers(1)[0] + showers(2)[0]]), MESH)
+    assert torch.allclose(found[:, 1], torch.tensor([1 - 1 / 8, 1 - 2 / 8]))
+    assert torch.allclose(found[:, 0], torch.ones(2))  # nothing there
+
+
+def test_the_spectrum_counts_voxels_above_energies() -> None:
+    edges = torch.tensor([1.0, 10.0, 100.0])
+    found = counts_above(torch.tensor([[0.0, 2.0, 50.0, 10.0]]), edges, 0.1)[0]
+    odds = [(v / edges) ** (2 / math.log(10)) for v in (2.0, 50.0, 10.0)]
+    assert torch.allclose(found, torch.stack([one / (1 + one) for one in odds]).sum(0))
+    assert found[1] == pytest.approx(0.5 + 0.80 + 0.20, abs=0.01)  # one at the edge, one above, one below
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
@@ -106,3 +155,13 @@ def test_terms_change_the_loss_and_reach_the_network(
     assert with_term[0] > plain[0]
     assert torch.isfinite(with_term[1]).all()
     assert (with_term[1] - plain[1]).norm() > 1e-6
+
+
+def test_terms_may_be_text_so_that_an_ablation_can_vary_them() -> None:
+    text = resolve("vae", "demo", {"losses": "sparsity:0.1+voxel_spectrum:2"})
+    assert text == resolve(
+        "vae", "demo", {"losses": [{"name": "sparsity", "weight": 0.1}, {"name": "voxel_spectrum", "weight": 2}]}
+    )
+    for wrong, said in (("sparsity", "expected NAME:WEIGHT"), ("sparsit:1", "did you mean 'sparsity'")):
+        with pytest.raises(InputError, match=said):
+            resolve("vae", "demo", {"losses": wrong})
