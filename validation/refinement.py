@@ -120,7 +120,7 @@ def refine_against(
         )  # fmt: skip
         found = Refinement(judgement, weights)
         with put_files(output, REFINEMENT) as folder:
-            write_weights(weights, fast, folder / "weights.hdf5", attributes={"showers_sha256": made["fast"]})
+            write_weights(weights, fast, folder / "weights.hdf5", attributes={"file_sha256": made["fast"]})
             write_json(folder / "refinement.json", as_dict(found))
             (folder / "refinement.md").write_text(refinement_markdown(found), encoding="utf-8")
             draw(weights).savefig(folder / "refinement.png", dpi=DPI)

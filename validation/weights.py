@@ -165,7 +165,7 @@ def write_weights(weights: Weights, fast: Showers, output: Path, *, attributes: 
     with result_file(output, inputs=[fast.path]) as temporary, closing(Hdf5Output(temporary)) as disk:
         with h5py.File(disk, "w") as file:
             file["weights"], file["probability"], file["clipped"] = weights.values, weights.probability, weights.clipped
-            file.attrs["showers"] = fast.path.name
+            file.attrs["file"] = fast.path.name
             file.attrs.update({**weights.figures(), **attributes})
         disk.check()
 

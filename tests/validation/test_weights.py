@@ -66,7 +66,7 @@ def test_weights_are_written_beside_the_showers(small_showers: Path, tmp_path: P
         assert file["weights"][:].tolist() == [2.0, 0.5]
         assert file["clipped"][:].tolist() == [True, False]
         assert file.attrs["effective"] == pytest.approx(2.5**2 / 4.25)
-        assert (file.attrs["showers"], file.attrs["x"]) == (small_showers.name, "y")
+        assert (file.attrs["file"], file.attrs["x"]) == (small_showers.name, "y")
 
 
 def test_too_few_showers_are_refused(small_showers: Path) -> None:
