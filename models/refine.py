@@ -13,7 +13,8 @@ from torch import Tensor
 from caloforge.domain import check_inside
 from caloforge.draws import Draws
 from caloforge.errors import InputError
-from caloforge.models.bundle import GeneratorFailed, NoiseStream
+from caloforge.models.bundle import GeneratorFailed
+from caloforge.models.noise import NoiseStream
 from caloforge.models.refiner_bundle import load_refiner
 from caloforge.outputs import check_file
 from caloforge.progress import Progress
