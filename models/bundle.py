@@ -43,6 +43,9 @@ TRANSFORM = "transform.safetensors"
 """File of the fitted codings, in bundles of families that use them."""
 LIKELIHOOD = "likelihood.json"
 """File of how likely held-out showers are, in bundles of families with a likelihood."""
+MOST_NOISE = 100_000_000
+"""Numbers of noise in a network pass where the caller sets no batch size: samplers that add noise in each step need many."""
+
 KNOWN_FILES = tuple(name for name in BUNDLE.files if name != "config.json")
 """All that a bundle may hold beside ``config.json``; others are not read and not copied."""
 
@@ -162,10 +165,11 @@ class Generator:
         check_seed(seed)
         if steps is not None and steps < 1:
             raise InputError(f"steps must be at least 1, got {steps}")
+        n_noise = self.network.noise_for(steps or self.default_steps)
         if batch_size is None:
-            batch_size = self.network.sampling_batch(self.device)
+            batch_size = min(self.network.sampling_batch(self.device), max(1, MOST_NOISE // n_noise))
         columns = condition_columns(conditions, self.condition_names)
-        noise = NoiseStream(seed, self.network.noise_features)
+        noise = NoiseStream(seed, n_noise)
         draw = self._drawing(steps)
         for start in range(0, len(conditions), batch_size):
             began = time.perf_counter()
@@ -192,7 +196,8 @@ class Generator:
             self.check(conditions)
             check_seed(seed)
         columns = [condition_columns(conditions, self.condition_names) for conditions, _ in queries]
-        noise = [NoiseStream(seed, self.network.noise_features).take(len(conditions)) for conditions, seed in queries]
+        n_noise = self.network.noise_for(steps or self.default_steps)
+        noise = [NoiseStream(seed, n_noise).take(len(conditions)) for conditions, seed in queries]
         showers = self._drawing(steps, exact=True)(np.concatenate(columns), Noise.joined(noise))
         self._check_showers(showers, 0)
         return np.split(showers, np.cumsum([len(rows) for rows in columns])[:-1])
@@ -380,27 +385,37 @@ def _as_now(config: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def load_bundle(path: Path, *, device: str = "cpu", variant: bool = True) -> Generator:
+def load_bundle(
+    path: Path, *, device: str = "cpu", variant: bool = True, sampler: Mapping[str, Any] | None = None
+) -> Generator:
     """Load a generator from its folder; only data is read, no code is run.
 
     Args:
         path: the folder.
         device: where PyTorch is to sample.
+        sampler: its name and settings, in place of the generator's own; no variant then.
         variant: run it as the variant that the bundle was given (``caloforge optimise``); where this machine
             cannot, or the device is not the one it is for, PyTorch runs it in float32, and one line says so.
 
     Raises:
-        InputError: see :func:`read_bundle_config`; or its family is not known here.
+        InputError: see :func:`read_bundle_config`; or its family is not known here, or the sampler does not fit it.
         GeneratorFailed: a weight is not finite.
     """
     path = bundle_folder(Path(path))
     config = read_bundle_config(path)
     geometry = stored_geometry(path, name=config["geometry"])
     family = FAMILIES.get(config["family"])
+    if sampler is not None:
+        if "sampler" not in family.Config.model_fields:
+            raise InputError(f"{path}: family {config['family']!r} draws its showers itself and takes no sampler")
+        config = {**config, "settings": {**config["settings"], "sampler": dict(sampler)}}
     settings = family.Config.parse(
         {**config["settings"], "family": config["family"], "preset": config["preset"]},
-        where=str(path / "config.json"),
+        where=str(path / "config.json") if sampler is None else f"{config['family']} of {path}",
     )
+    if sampler is not None:
+        family.check(settings)
+        config["settings"] = settings.model_dump(mode="json", exclude={"family", "preset"})
     domains = DomainTable.model_validate(config["conditions"]).domains
     codings = load_transforms(path, geometry, config.get("voxel_scaling", "")) if family.uses_transforms else None
     network = family(settings, DataSpec(geometry, domains, config["threshold"], codings))
@@ -410,7 +425,7 @@ def load_bundle(path: Path, *, device: str = "cpu", variant: bool = True) -> Gen
     _check_finite(state, str(path), "train it again")
     fill(network, state, where=path / "weights.safetensors", strict=False)
     generator = Generator(network.to(device), config, geometry)
-    if variant and VARIANT_FILE in config["files"]:
+    if variant and sampler is None and VARIANT_FILE in config["files"]:
         _run_as_chosen(generator, path)
     return generator
 

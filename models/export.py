@@ -56,6 +56,7 @@ def export(
     output: Path,
     *,
     steps: int | None = None,
+    sampler: Mapping[str, Any] | None = None,
     opset: int | None = None,
     seeded: bool = False,
     overwrite: bool = False,
@@ -72,6 +73,8 @@ def export(
         bundle: the generator's folder.
         output: bundle folder to write.
         steps: sampler steps fixed in the graph; None for the family's default.
+        sampler: name and settings of the sampler in the graphs, which becomes that of the new bundle; None for the
+            bundle's own.
         opset: operator set of the graphs, one of :data:`caloforge.models.family.OPSETS`; None for the oldest that holds
             each, so that old runtimes load it.
         seeded: whether to add ``seeded.onnx``.
@@ -81,7 +84,8 @@ def export(
         ``max_difference`` (largest difference of a voxel over the shower energy), ``megabytes``.
 
     Raises:
-        InputError: the bundle is damaged, the operator set cannot hold a graph, or the folder may not be written.
+        InputError: the bundle is damaged, the sampler does not fit it, the operator set cannot hold a graph, or the folder
+            may not be written.
         ExportFailed: ONNX and PyTorch do not agree.
     """
     if opset is not None and opset not in OPSETS:
@@ -93,7 +97,7 @@ def export(
         )
     bundle = bundle_folder(bundle)
     check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
-    generator = load_bundle(bundle, variant=False)
+    generator = load_bundle(bundle, variant=False, sampler=sampler)
     with step("export"), result_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite) as folder:
         config = read_bundle_config(bundle)
         for name in config["files"]:
@@ -107,6 +111,8 @@ def export(
             contract["seeded"] = _write_seeded(generator, steps, folder / SEEDED_FILE, opset=max(used, OLDEST_OPSET))
         write_json(folder / "onnx.json", contract)
         content = {key: value for key, value in config.items() if key != "files"}
+        content["settings"] = generator.config["settings"]
+        _tell_settings(folder / "README.md", config["settings"], content["settings"])
         seal_bundle(folder, content)
         difference = _difference(generator, folder, steps, seeded=False)
         if seeded:
@@ -127,7 +133,7 @@ def _contract(generator: Generator, steps: int | None, opset: int) -> dict[str, 
     inputs: dict[str, list[Any]] = {name: ["N", 1] for name in generator.condition_names}
     units: dict[str, str] = {name: COLUMNS[name].unit or "PDG code" for name in generator.domains}
     return {
-        "inputs": {**inputs, NOISE: ["N", _noise(generator)]},
+        "inputs": {**inputs, NOISE: ["N", _noise(generator, steps)]},
         "output": {"showers": ["N", generator.geometry.n_voxels]},
         "conditions": as_dict(generator.domains),
         "units": {**units, "showers": "MeV"},
@@ -159,8 +165,14 @@ def _save(model: onnx.ModelProto, path: Path, contract: Mapping[str, Any]) -> No
     onnx.save_model(model, str(path))
 
 
-def _noise(generator: Generator) -> int:
-    return generator.network.noise_features
+def _tell_settings(card: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Put the settings of another sampler into a model card."""
+    told, now = (json.dumps(settings, indent=2) for settings in (old, new))
+    card.write_text(card.read_text(encoding="utf-8").replace(told, now), encoding="utf-8")
+
+
+def _noise(generator: Generator, steps: int | None) -> int:
+    return generator.network.noise_for(steps or generator.default_steps)
 
 
 def write_onnx(generator: Generator, steps: int | None, path: Path, *, opset: int | None = None) -> int:
@@ -176,7 +188,7 @@ def write_onnx(generator: Generator, steps: int | None, path: Path, *, opset: in
         InputError: it does not hold it.
     """
     columns = condition_columns(spread_over(generator.domains, 3), generator.condition_names)
-    noise = NoiseStream(0, _noise(generator)).rows(3)
+    noise = NoiseStream(0, _noise(generator, steps)).rows(3)
     lacking = ""
     for version in OPSETS if opset is None else (opset,):
         try:

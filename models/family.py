@@ -118,7 +118,7 @@ class Family(nn.Module, ABC):
         uses_transforms: whether it works on voxels and layer energies as preprocessing coded them.
         space: what a tuning changes: dotted path in the configuration to a range, as in a YAML of a
             search space.
-        noise_features: standard normal numbers needed per shower.
+        noise_features: standard normal numbers needed per shower; see :meth:`noise_for`.
         default_steps: steps of the sampler, None where sampling takes one pass.
         has_likelihood: whether :meth:`log_prob` says how likely a shower is. A density of coded voxels is none: the
             coding fills zeros with noise.
@@ -178,7 +178,7 @@ class Family(nn.Module, ABC):
 
         Args:
             conditions: (B, K) float32, raw: incident energy in MeV first, angles in rad, PDG codes.
-            noise: (B, noise_features) float32, standard normal.
+            noise: (B, noise_for(steps)) float32, standard normal.
             steps: steps of the sampler; None for ``default_steps``.
 
         Returns:
@@ -200,6 +200,14 @@ class Family(nn.Module, ABC):
         """
         raise InputError(f"family {self.config.family!r} has no likelihood of showers; the family tree has")
 
+    def noise_for(self, steps: int | None) -> int:
+        """Return how many standard normal numbers a shower needs with so many steps of the sampler.
+
+        More than ``noise_features`` where the sampler adds fresh noise in each step; the first of them are the same
+        for any number of steps.
+        """
+        return self.noise_features
+
     def sampling_batch(self, device: torch.device) -> int:
         """Return how many showers are drawn at once where the caller does not say."""
         return max(1, min(1000, CPU_BATCH_VOXELS // self.data.geometry.n_voxels)) if device.type == "cpu" else 1000
@@ -207,13 +215,13 @@ class Family(nn.Module, ABC):
     def write_onnx(self, path: Path, conditions: Tensor, noise: Tensor, *, steps: int | None, opset: int) -> None:
         """Write the whole generator as an ONNX graph.
 
-        Its inputs are the conditions by name, (N, 1) float32 each, then ``noise`` (N, noise_features); its
+        Its inputs are the conditions by name, (N, 1) float32 each, then ``noise`` (N, noise_for(steps)); its
         output is ``showers`` (N, V) MeV. N is dynamic.
 
         Args:
             path: file to write.
             conditions: (B, K) example.
-            noise: (B, noise_features) example.
+            noise: (B, noise_for(steps)) example.
             steps: steps of the sampler fixed in the graph.
             opset: operator set, one of :data:`OPSETS`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def generate(
     *,
     seed: int = 0,
     steps: int | None = None,
+    sampler: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
 ) -> dict[str, float]:
     """Draw one shower per row of conditions and write them as they come.
@@ -35,17 +37,18 @@ def generate(
         output: HDF5 file to write, CaloChallenge layout.
         seed: the same seed gives the same showers.
         steps: sampler steps, for families that take several.
+        sampler: name and settings of another sampler than the generator's own.
         batch_size: showers per network pass; None for what suits the device.
 
     Returns:
         ``showers``, ``seconds`` spent in sampling alone, ``ms_per_shower``.
 
     Raises:
-        InputError: the bundle is damaged, the conditions do not fit it, or the file may not be written.
+        InputError: the bundle is damaged, the conditions or the sampler do not fit it, or the file may not be written.
     """
     check_file(output, inputs=[bundle])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    generator = load_bundle(bundle, device=device)
+    generator = load_bundle(bundle, device=device, sampler=sampler)
     generator.check(conditions)
     if unused := [name for name in conditions.names if name not in generator.condition_names]:
         logger.warning("%s: is not conditioned on %s, which is left out", bundle, ", ".join(unused))
@@ -61,6 +64,9 @@ def generate(
             attributes["layer_energies"] = energies["sha256"]  # by this validation knows what generators share
         if generator.network.note:
             attributes["family_note"] = generator.network.note
+        if generator.default_steps is not None:
+            attributes["sampler"] = generator.config["settings"]["sampler"]["name"]
+            attributes["sampler_steps"] = steps or generator.default_steps
         record = provenance(inputs={"weights": bundle_folder(bundle) / "weights.safetensors"}, seed=seed)
         progress = Progress(f"{generator.family} generating", len(conditions), unit="shower")
         seconds = 0.0

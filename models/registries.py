@@ -58,6 +58,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "denoising": "caloforge.models.objectives.denoising:Denoising",
         "non_saturating": "caloforge.models.objectives.non_saturating:NonSaturating",
         "hinge": "caloforge.models.objectives.hinge:Hinge",
+        "edm": "caloforge.models.objectives.edm:EDM",
         "wgan_gp": "caloforge.models.objectives.wgan_gp:WGANGP",
         "elbo": "caloforge.models.objectives.elbo:ELBO",
         "vae_gan": "caloforge.models.objectives.vae_gan:VAEGAN",
@@ -75,6 +76,10 @@ SAMPLERS: Registry[type[Sampler]] = Registry(
         "midpoint": "caloforge.models.samplers.ode:Midpoint",
         "heun": "caloforge.models.samplers.ode:Heun",
         "ddim": "caloforge.models.samplers.ddim:DDIM",
+        "ddpm": "caloforge.models.samplers.ddpm:DDPM",
+        "dpm_solver": "caloforge.models.samplers.dpm_solver:DPMSolver",
+        "edm_heun": "caloforge.models.samplers.edm_heun:EDMHeun",
+        "restart": "caloforge.models.samplers.restart:Restart",
     },
     group="caloforge.samplers",
 )

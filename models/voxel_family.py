@@ -98,7 +98,7 @@ class VoxelModel(TrainableModel):
         self.sampler = SAMPLERS.get(config.sampler.name)(config.sampler)
         self.terms = [(term.weight, LOSSES.get(term.name)) for term in config.losses]
         self.parts, self.betas = self.objective.parts, self.objective.betas
-        self.noise_features, self.default_steps = network.noise_features, self.sampler.default_steps
+        self.default_steps = self.sampler.default_steps
 
     def parameters_of(self, part: str) -> list[nn.Parameter]:
         """Return the parameters that the optimiser of a part moves."""
@@ -114,8 +114,12 @@ class VoxelModel(TrainableModel):
                 value = value + weight * term(batch, decoded)
         return value
 
+    def noise_for(self, steps: int | None) -> int:
+        """Return how many standard normal numbers a shower needs with so many steps of the sampler."""
+        return self.network.noise_features * (1 + self.sampler.draws(steps))
+
     def decode(self, noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:
-        """Map noise (B, noise_features) and conditions (B, C) to network-space voxels (B, V)."""
+        """Map noise (B, noise_for(steps)) and conditions (B, C) to network-space voxels (B, V)."""
         return self.sampler.sample(self.objective.view(self.network), noise, condition, steps)
 
 
@@ -143,7 +147,7 @@ class VoxelFamily(VoxelSpace, Family):
         n, n_layers = self.encoder.n_features, data.geometry.n_layers
         self.energies = LayerEnergies(n_layers, n)
         self.voxels = VoxelModel(self.architecture(data.geometry, n + 3 * n_layers, config.model), config)
-        self.noise_features = self.energies.noise_features + self.voxels.noise_features
+        self.noise_features = self.noise_for(None)
         self.default_steps = self.voxels.default_steps
 
     @classmethod
@@ -201,9 +205,13 @@ class VoxelFamily(VoxelSpace, Family):
         h = self.energies.decode_hits(noise[:, 2 * n :], encoded, energy_features(energy, threshold))
         return energy, self.hit_transform.decode(h, energy, threshold)
 
+    def noise_for(self, steps: int | None) -> int:
+        """Return how many standard normal numbers a shower needs: for the layers, for the voxels, for each fresh noise."""
+        return self.energies.noise_features + self.voxels.noise_for(steps)
+
     def forward(self, conditions: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
         """Draw showers: layers have the energies and hits of the first stage; see the base."""
-        first, second = torch.split(noise, [self.energies.noise_features, self.voxels.noise_features], 1)
+        first, second = torch.split(noise, [self.energies.noise_features, self.voxels.noise_for(steps)], 1)
         energy, hits = self.layers(conditions, first)
         x = self.draw(second, self.voxel_condition(conditions, energy, hits), steps)
         return self.to_mev(x, energy, hits)

@@ -42,6 +42,9 @@ class SteppedConfig(SamplerConfig):
 class Sampler(ABC):
     """A fixed function of noise; it has no weights and draws no numbers of its own.
 
+    One that adds fresh noise on the way is given all of it at the start: a shower then is a function of its seed and
+    number in any batch, in ONNX too, which has no generator of random numbers like ours.
+
     Attributes:
         Config: class of its settings; its field ``name`` is the sampler's.
         takes: what the network must be.
@@ -56,13 +59,18 @@ class Sampler(ABC):
         self.config = config
         self.default_steps: int | None = getattr(config, "steps", None)
 
+    def draws(self, steps: int | None) -> int:
+        """Return how often it draws noise anew after the first time; a deterministic sampler never does."""
+        return 0
+
     @abstractmethod
     def sample(self, network: Callable[..., Any], noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:
-        """Map noise (B, noise_features) and conditions (B, C) to network-space showers (B, V).
+        """Map noise and conditions (B, C) to network-space showers (B, V).
 
         Args:
             network: as :meth:`caloforge.models.objectives.objective.Objective.view` gives it.
-            noise: standard normal numbers.
+            noise: standard normal numbers, (B, noise_features) of the architecture, and as many again for each of
+                the :meth:`draws`.
             condition: encoded conditions.
             steps: None for ``default_steps``.
         """

@@ -82,7 +82,7 @@ def test_loss_is_finite_and_gradients_reach_every_parameter(name: str, backbone:
 def test_decoding_is_a_function_of_the_noise(name: str, backbone: str) -> None:
     model = build(name, backbone).eval()
     condition = torch.randn(5, 7)
-    noise = torch.randn(5, model.noise_features)
+    noise = torch.randn(5, model.noise_for(2))
     with torch.no_grad():
         first, again = (model.decode(noise, condition, 2) for _ in range(2))
         other = model.decode(noise + 0.5, condition, 2)

@@ -29,9 +29,9 @@ from caloforge.models.registries import FAMILIES
         ("vae", {"losses": [{"name": "shower_centre", "weight": 0}]}, "losses.0.weight"),
         ("vae", {"losses": {"name": "shower_centre"}}, "losses"),
         ("vae", {"objective": {"name": "flow_matching"}}, "trains a field over .* choose elbo"),
-        ("flow_matching", {"objective": {"name": "elbo"}}, "choose flow_matching or denoising"),
+        ("flow_matching", {"objective": {"name": "elbo"}}, "choose flow_matching or denoising or edm"),
         ("flow_matching", {"sampler": {"name": "ddim"}}, "sampler 'ddim' takes a denoiser.*choose euler or midpoint"),
-        ("flow_matching", {"objective": {"name": "denoising"}}, "choose ddim"),
+        ("flow_matching", {"objective": {"name": "denoising"}}, "choose ddim or ddpm or dpm_solver"),
         ("diffusion", {"objective": {"target": "w"}}, "objective.target"),
         (
             "gan",

@@ -138,7 +138,7 @@ def _installed_providers() -> list[str]:
 def _feeds(generator: Generator, conditions: Conditions) -> list[Feeds]:
     few = conditions.take(np.linspace(0, len(conditions) - 1, min(len(conditions), _CALIBRATION), dtype=np.int64))
     columns = condition_columns(few, generator.condition_names)
-    noise = NoiseStream(0, generator.network.noise_features).rows(len(few))
+    noise = NoiseStream(0, generator.network.noise_for(generator.default_steps)).rows(len(few))
     named: dict[str, NDArray[np.float32]] = {
         name: columns[:, i : i + 1] for i, name in enumerate(generator.condition_names)
     }

@@ -56,6 +56,25 @@ condition_option = click.option(
 )  # fmt: skip
 
 
+def _sampler(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, Any] | None:
+    """Return the name and the settings of a sampler."""
+    if text is None:
+        return None
+    from caloforge.yaml_file import parse_yaml
+
+    found = parse_yaml(text, where="--sampler")
+    if isinstance(found, dict):
+        return found
+    return {"name": text}
+
+
+sampler_option = click.option(
+    "--sampler", callback=_sampler, metavar="NAME|{name: NAME, ...}",
+    help="How noise becomes a shower: ddim, ddpm, dpm_solver, edm_heun or restart for diffusion, euler, midpoint or heun for "
+    "flow matching, with settings if you like; without it the generator's own.",
+)  # fmt: skip
+
+
 steps_option = click.option(
     "--steps", type=click.IntRange(min=1), help="Sampling steps; without it the generator's own."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,6 +20,7 @@ from caloforge.cli.options import (
     header_options,
     output_option,
     overwrite_option,
+    sampler_option,
     seed_option,
     steps_option,
 )
@@ -29,6 +31,7 @@ from caloforge.result_kinds import BUNDLE
 
 @main.command(example="caloforge export --bundle bundle -o exported")
 @bundle_option
+@sampler_option
 @steps_option
 @click.option(
     "--opset", type=click.IntRange(17, 20), help="Operator set of ONNX; without it the oldest that holds the graph."
@@ -38,12 +41,22 @@ from caloforge.result_kinds import BUNDLE
 )
 @output_option("Bundle")
 @overwrite_option
-def export(bundle: Path, steps: int | None, opset: int | None, seeded: bool, output: Path, overwrite: bool) -> None:
+def export(
+    bundle: Path,
+    sampler: dict[str, Any] | None,
+    steps: int | None,
+    opset: int | None,
+    seeded: bool,
+    output: Path,
+    overwrite: bool,
+) -> None:
     """Copy a generator and add generator.onnx: conditions and noise in, MeV out."""
     check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
     from caloforge.models.export import export as export_bundle
 
-    print_figures(export_bundle(bundle, output, steps=steps, opset=opset, seeded=seeded, overwrite=overwrite))
+    print_figures(
+        export_bundle(bundle, output, steps=steps, sampler=sampler, opset=opset, seeded=seeded, overwrite=overwrite)
+    )
 
 
 @main.command(example="caloforge serve --bundle bundle --http-port 8080 --grpc-port 8081")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,6 +22,7 @@ from caloforge.cli.options import (
     overwrite_option,
     particle_option,
     sample_options,
+    sampler_option,
     seed_option,
     showers_option,
     steps_option,
@@ -76,6 +78,7 @@ def preprocess(
 @click.option("--energy", type=MEV, metavar="MEV", help="Incident energy of all showers.")
 @click.option("--n", "count", type=click.IntRange(min=1), help="Number of showers.")
 @condition_option
+@sampler_option
 @steps_option
 @seed_option
 @output_option("HDF5 file")
@@ -85,6 +88,7 @@ def generate(
     energy: float | None,
     count: int | None,
     words: tuple[str, ...],
+    sampler: dict[str, Any] | None,
     steps: int | None,
     seed: int,
     output: Path,
@@ -107,7 +111,7 @@ def generate(
         conditions = at_energy(energy, count, words)
     else:
         conditions = open_showers(shower_input(like).path).conditions.labelled(named, where=like)
-    print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps), beside=output)
+    print_figures(generate_showers(bundle, conditions, output, seed=seed, steps=steps, sampler=sampler), beside=output)
 
 
 @main.command(example="caloforge score --bundle tree --data new_geant4.hdf5 -o scores.hdf5")
