@@ -442,6 +442,14 @@ def _run_as_chosen(generator: Generator, path: Path) -> None:
         logger.warning("%s; PyTorch draws the showers instead, in float32", error)
 
 
+def _distilled(record: Mapping[str, Any]) -> str:
+    """Return a row on the teacher; empty for a generator that had none."""
+    if (found := record.get("distillation")) is None:
+        return ""
+    teacher = found["teacher"]
+    return f"| teacher | {found['method']} distillation, SHA-256 of its weights {teacher['sha256'][:16]}... |\n"
+
+
 def _model_card(content: Mapping[str, Any], prepared: Prepared, record: Mapping[str, Any]) -> str:
     geometry = prepared.geometry
     conditions = "\n".join(
@@ -472,7 +480,7 @@ Draws the energies in MeV of {geometry.n_voxels} voxels in {geometry.n_layers} l
 | trained on | {len(prepared.splits["train"])} showers of {code(source["file"])} (SHA-256 {source["sha256"][:16]}...) |
 {rows}
 | training time | {seconds:.0f} s on {record["device"]} |
-{energies}| parameters | {record["parameters"]} |
+{energies}{_distilled(record)}| parameters | {record["parameters"]} |
 | seed, versions | {record["provenance"]["seed"]}, caloforge {record["provenance"]["caloforge"]} ({record["provenance"]["git_revision"]}) |
 
 Sample with `caloforge generate --bundle . --energy 10000 --n 100 --seed 1 -o showers.hdf5`. How far

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from caloforge.models.batch import Batch, Decoded
+    from caloforge.models.distillation.distillation import Distillation
     from caloforge.models.engines.variant import OpenEngine
     from caloforge.models.family import Family
     from caloforge.models.networks.backbone import Backbone
@@ -97,6 +98,16 @@ LOSSES: Registry[Callable[[Batch, Decoded], Tensor]] = Registry(
     group="caloforge.losses",
 )
 """Extra terms of a loss, of decoded showers in MeV."""
+
+DISTILLATIONS: Registry[type[Distillation]] = Registry(
+    "distillation",
+    {
+        "progressive": "caloforge.models.distillation.progressive:Progressive",
+        "reflow": "caloforge.models.distillation.reflow:Reflow",
+    },
+    group="caloforge.distillations",
+)
+"""How a student with few steps learns from its teacher."""
 
 ENGINES: Registry[OpenEngine] = Registry(
     "engine",

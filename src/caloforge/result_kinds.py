@@ -50,8 +50,9 @@ ENERGIES = ResultKind("layer energies", ("config.json", "training.json", "weight
 BUNDLE = ResultKind(
     "generator bundle",
     (
-        "README.md", "config.json", "generator.onnx", "geometry.csv", "geometry.xml", "likelihood.json", "onnx.json", "optimisation.json",
-        "optimisation.md", "optimisation.png", "seeded.onnx", "training.json", "transform.safetensors", "variant.json", "variant.onnx",
+        "README.md", "config.json", "distillation.json", "distillation.md", "generator.onnx", "geometry.csv", "geometry.xml",
+        "likelihood.json", "onnx.json", "optimisation.json", "optimisation.md", "optimisation.png", "seeded.onnx", "training.json",
+        "transform.safetensors", "variant.json", "variant.onnx",
         "weights.safetensors",
     ),
 )  # fmt: skip
@@ -93,6 +94,7 @@ REFINEMENT = ResultKind(
         "report/*", "weights.hdf5",
     ),
 )  # fmt: skip
+FEW_STEPS = ResultKind("comparison of steps", ("steps.json", "steps.md", "steps.png"))
 RUN = ResultKind(
     "run",
     (

@@ -76,7 +76,7 @@ def optimise(
     check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
     generator = load_bundle(bundle, variant=False)
     for showers in (reference, other):
-        _check(showers, generator)
+        check_showers(showers, generator)
     n = min(len(reference), len(other), MOST)
     reference, other = (
         showers.select(np.linspace(0, len(showers) - 1, n, dtype=np.int64)) for showers in (reference, other)
@@ -144,7 +144,12 @@ def check_mesh(showers: Showers, generator: Generator) -> None:
         )
 
 
-def _check(showers: Showers, generator: Generator) -> None:
+def check_showers(showers: Showers, generator: Generator) -> None:
+    """Refuse showers that a generator cannot be judged by.
+
+    Raises:
+        InputError: mesh or conditions do not fit, or they are too few.
+    """
     check_mesh(showers, generator)
     if len(showers) < FEWEST:
         raise InputError(f"{showers.path}: {len(showers)} showers to judge by; {FEWEST} or more are needed")

@@ -1,9 +1,10 @@
-"""The fastest way to run a generator: optimise; and all ways beside each other: benchmark."""
+"""The fastest way to run a generator: optimise, steps and distill; and all ways beside each other: benchmark."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,8 +16,10 @@ from caloforge.cli.options import (
     bundle_option,
     data_option,
     geometry_option,
+    minutes_option,
     output_option,
     overwrite_option,
+    read_sampler,
     seed_option,
 )
 from caloforge.errors import InputError
@@ -109,4 +112,107 @@ def benchmark(
     stop_on_sigterm()
     showers = open_showers(shower_input(*data).path, geometry) if data else None
     found = benchmark_bundle(bundle, output, showers=showers, sizes=sizes, seed=seed, overwrite=overwrite)
+    click.echo(table(found))
+
+
+def _numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    """Return the numbers of steps of a list."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 10_000 for part in parts):
+        raise InputError(f"--steps {text!r}: expected numbers of steps from 1 to 10000, such as 5,10,25,100")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+@main.command(
+    example="caloforge steps --bundle diffusion --data showers.hdf5 --prepared prepared --sampler ddim --sampler dpm_solver "
+    "--steps 5,10,25,100 -o steps"
+)
+@bundle_option
+@data_option
+@geometry_option
+@click.option(
+    "--prepared", type=PATH, help="Folder that `caloforge preprocess` wrote: its validation split judges; without it "
+    "half of the file does, which the generator must not have been trained on.",
+)  # fmt: skip
+@click.option(
+    "--sampler", "samplers", multiple=True, required=True, metavar="NAME|{name: NAME, ...}",
+    help="A sampler to compare, maybe with settings; may be repeated.",
+)  # fmt: skip
+@click.option("--steps", default="5,10,25,100", show_default=True, callback=_numbers, help="Numbers of steps.")
+@seed_option
+@output_option("Folder")
+@overwrite_option
+def steps(
+    bundle: Path,
+    data: tuple[str, ...],
+    geometry: str | None,
+    prepared: Path | None,
+    samplers: tuple[str, ...],
+    steps: tuple[int, ...],
+    seed: int,
+    output: Path,
+    overwrite: bool,
+) -> None:
+    """Judge a generator with fewer and more sampling steps: FPD and AUC beside their floors, and the time."""
+    from caloforge.result_kinds import FEW_STEPS
+
+    check_folder(output, FEW_STEPS, inputs=[bundle], overwrite=overwrite)
+    chosen: list[dict[str, Any]] = [read_sampler(text) for text in samplers]
+    from caloforge.tuning.inference.few_steps import compare_steps, table
+    from caloforge.tuning.inference.optimise import two_samples
+
+    stop_on_sigterm()
+    reference, other = two_samples(shower_input(*data).path, prepared, geometry=geometry, seed=seed)
+    found = compare_steps(bundle, chosen, steps, reference, other, output, seed=seed, overwrite=overwrite)
+    click.echo(table(found))
+
+
+@main.command(
+    example="caloforge distill --bundle diffusion --data showers.hdf5 --prepared prepared --steps 4 -o student"
+)
+@bundle_option
+@data_option
+@click.option(
+    "--prepared", type=PATH, required=True, help="Folder of the data that the generator was trained on; its validation split "
+    "judges the student.",
+)  # fmt: skip
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=4, show_default=True, help="Sampling steps of the student."
+)
+@click.option("--training", type=PATH, help="YAML of how each round is trained: steps, batch_size, learning_rate, ...")
+@minutes_option
+@click.option("--checkpoints", type=PATH, help="Folder from which a stopped distillation goes on.")
+@seed_option
+@output_option("Bundle")
+@overwrite_option
+def distill(
+    bundle: Path,
+    data: tuple[str, ...],
+    prepared: Path,
+    steps: int,
+    training: Path | None,
+    max_minutes: float | None,
+    checkpoints: Path | None,
+    seed: int,
+    output: Path,
+    overwrite: bool,
+) -> None:
+    """Train a student that needs few sampling steps from a generator that needs many, and judge both."""
+    from caloforge.result_kinds import BUNDLE
+
+    check_folder(output, BUNDLE, inputs=[bundle, prepared], overwrite=overwrite)
+    from caloforge.models.training.distill import DistillSettings
+    from caloforge.tuning.inference.distill import distill as distill_bundle
+    from caloforge.tuning.inference.few_steps import table
+    from caloforge.yaml_file import read_yaml
+
+    stop_on_sigterm()
+    values: dict[str, Any] = {"steps": steps}
+    if training is not None:
+        values["training"] = {**DistillSettings().training.model_dump(), **(read_yaml(training) or {})}
+    found = distill_bundle(
+        bundle, shower_input(*data).path, prepared, output,
+        settings=DistillSettings.parse(values, where=str(training)), seed=seed, max_minutes=max_minutes,
+        checkpoints=checkpoints, overwrite=overwrite,
+    )  # fmt: skip
     click.echo(table(found))

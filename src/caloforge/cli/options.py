@@ -56,20 +56,20 @@ condition_option = click.option(
 )  # fmt: skip
 
 
-def _sampler(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, Any] | None:
-    """Return the name and the settings of a sampler."""
-    if text is None:
-        return None
+def read_sampler(text: str) -> dict[str, Any]:
+    """Return the name and the settings of a sampler, given as ``NAME`` or ``{name: NAME, ...}``.
+
+    Raises:
+        InputError: it is no YAML.
+    """
     from caloforge.yaml_file import parse_yaml
 
     found = parse_yaml(text, where="--sampler")
-    if isinstance(found, dict):
-        return found
-    return {"name": text}
+    return found if isinstance(found, dict) else {"name": text}
 
 
 sampler_option = click.option(
-    "--sampler", callback=_sampler, metavar="NAME|{name: NAME, ...}",
+    "--sampler", callback=lambda _, __, text: None if text is None else read_sampler(text), metavar="NAME|{name: NAME, ...}",
     help="How noise becomes a shower: ddim, ddpm, dpm_solver, edm_heun or restart for diffusion, euler, midpoint or heun for "
     "flow matching, with settings if you like; without it the generator's own.",
 )  # fmt: skip

@@ -1,0 +1,71 @@
+"""The contract of a distillation: rounds, in each of which a student learns from what the one before makes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from typing import ClassVar
+
+from torch import Tensor
+
+from caloforge.draws import Draws
+from caloforge.errors import InputError
+from caloforge.models.batch import Batch
+from caloforge.models.family import TrainableModel
+from caloforge.models.objectives.objective import Meaning, Objective
+from caloforge.models.voxel_family import VoxelModel
+
+
+class Distillation(TrainableModel, ABC):
+    """One round: the network of a student, and what it learns from its teacher.
+
+    Attributes:
+        takes: what the teacher must be to a sampler.
+        sampler: name of the student's.
+        student: what is trained; it begins as a copy of the teacher.
+        teacher: what it learns from; never trained.
+        steps: of the student in this round.
+    """
+
+    takes: ClassVar[Meaning]
+    sampler: ClassVar[str]
+
+    def __init__(self, teacher: VoxelModel, steps: int) -> None:
+        """Begin a round."""
+        super().__init__()
+        self.student = deepcopy(teacher).requires_grad_(True).train()
+        self.steps = steps
+        # In a list it is no part of the model: it has no optimiser, no average and no place in checkpoints.
+        self._teacher = [teacher.eval().requires_grad_(False)]
+
+    @property
+    def teacher(self) -> VoxelModel:
+        """What is learnt from."""
+        return self._teacher[0]
+
+    @classmethod
+    def check(cls, objective: Objective) -> None:
+        """Refuse a teacher whose objective makes networks that cannot be distilled so.
+
+        Raises:
+            InputError: it does.
+        """
+
+    @classmethod
+    @abstractmethod
+    def rounds(cls, teacher_steps: int, steps: int) -> tuple[int, ...]:
+        """Return the steps of the student in each round, those that are wanted last."""
+
+    @abstractmethod
+    def forward(self, part: str, batch: Batch, draws: Draws) -> Tensor:
+        """Return the loss of a batch."""
+
+
+def refuse_more_steps(teacher_steps: int, steps: int) -> None:
+    """Refuse a student with as many steps as its teacher.
+
+    Raises:
+        InputError: it has.
+    """
+    if steps >= teacher_steps:
+        raise InputError(f"distillation to {steps} steps: the teacher takes {teacher_steps}; give the student fewer")
