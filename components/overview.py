@@ -20,6 +20,7 @@ def overview(
     exported: str,
     optimised: str = "",
     tuned: list[str] = [],  # noqa: B006 - kfp takes it as the default
+    distilled: list[str] = [],  # noqa: B006 - kfp takes it as the default
     url: str = "",
     pipeline: str = "",
     run: str = "",
@@ -40,6 +41,7 @@ def overview(
         exported: record of export.
         optimised: record of optimise; empty without it.
         tuned: records of tune; none without a search.
+        distilled: records of distill; none without students.
         url: of the deployed generator; empty: none.
         pipeline: name of the pipeline.
         run: identifier of the run.
@@ -57,7 +59,8 @@ def overview(
     from caloforge.validation.report.overview import write_overview
 
     with task("overview"):
-        records = [preprocessed, *tuned, *trained, *generated, judged, exported, *([optimised] if optimised else [])]
+        last = [optimised] if optimised else []
+        records = [preprocessed, *tuned, *trained, *distilled, *generated, judged, exported, *last]
         facts = {"families": families, "pipeline": pipeline, "run": run, "url": url, "caloforge": __version__}
         found = Index.gather(records, **facts)
         folder = Path(judgement.path)

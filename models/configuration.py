@@ -51,6 +51,18 @@ class FamilyConfig(Config):
     preset: str
 
 
+class DistillSettings(Config):
+    """What a student is to do, and how it is trained.
+
+    Attributes:
+        steps: of the student's sampler.
+        training: of each round.
+    """
+
+    steps: int = Field(default=4, gt=0)
+    training: TrainingConfig = TrainingConfig(steps=400, ema=0.99)
+
+
 class TrainingRequest(Config):
     """One training: of what, on what, how, and where to.
 

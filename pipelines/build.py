@@ -8,6 +8,7 @@ from kfp.dsl import HTML, Dataset
 
 from caloforge.components.convert import convert as convert_showers
 from caloforge.components.deploy import deploy as deploy_winner
+from caloforge.components.distill import distill
 from caloforge.components.export import export
 from caloforge.components.generate import generate
 from caloforge.components.optimise import optimise
@@ -142,8 +143,18 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                 # A step that waits for a TrainJob needs no GPUs of its own.
                 **({} if settings.trains_in_train_job else {"memory": train_memory, "gpus": train_gpus}),
             )  # fmt: skip
+            bundle = trained.outputs["bundle"]
+            if settings.distill is not None:
+                distilled = placed(
+                    distill(
+                        bundle=bundle, prepared=prepared,
+                        settings=settings.distill.model_dump_json(exclude_defaults=True),
+                        checkpoints=settings.checkpoints, strict=settings.strict, **showers, **common,
+                    ), "distill",
+                )  # fmt: skip
+                bundle = distilled.outputs["student"]
             generated = placed(
-                generate(bundle=trained.outputs["bundle"], prepared=prepared, strict=settings.strict, **common),
+                generate(bundle=bundle, prepared=prepared, strict=settings.strict, **common),
                 "generate",
             )
         judged = placed(
@@ -154,7 +165,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         )  # fmt: skip
         exported = placed(
             export(
-                bundles=dsl.Collected(trained.outputs["bundle"]), leaderboard=judged.outputs["leaderboard"], **common
+                bundles=dsl.Collected(bundle), leaderboard=judged.outputs["leaderboard"], **common
             ), "export",
         )  # fmt: skip
         ready = exported.outputs["exported"]
@@ -180,6 +191,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
                 preprocessed=preprocessed.outputs["record"], trained=dsl.Collected(trained.outputs["record"]),
                 generated=dsl.Collected(generated.outputs["record"]), judged=judged.outputs["record"],
                 exported=exported.outputs["record"],
+                **({"distilled": dsl.Collected(distilled.outputs["record"])} if settings.distill is not None else {}),
                 **({"tuned": dsl.Collected(tuned.outputs["record"])} if searches else {}),
                 **({"optimised": faster.outputs["record"]} if settings.optimise is not None else {}),
                 **({"url": deployed.outputs["url"]} if deploys else {}),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caloforge.errors import InputError
+from caloforge.models.configuration import DistillSettings
 from caloforge.place import TUNE_BACKENDS, place
 from caloforge.tuning.settings import TuneSettings
 
@@ -47,3 +48,24 @@ def check_search(
                 f"tuning: {family}: the overrides leave nothing to search of {', '.join(space.parameters)}"
             )
         check_algorithm(tuning.algorithm, left, local=place(tuning.backend, TUNE_BACKENDS, inside=True) == "local")
+
+
+def check_distillation(
+    settings: DistillSettings | None, families: Sequence[str], preset: str, overrides: Mapping[str, Any]
+) -> None:
+    """Refuse students that the step distill would refuse, once all trainings are done.
+
+    Raises:
+        InputError: no family takes steps, or one cannot be distilled to so few.
+    """
+    if settings is None:
+        return
+    from caloforge.models.distillation.plan import plan, steps_of
+    from caloforge.models.presets import resolve
+
+    found = {name: resolve(name, preset, overrides.get(name)) for name in families}
+    stepped = {name: config for name, config in found.items() if steps_of(config) is not None}
+    if not stepped:
+        raise InputError(f"distill: none of the families takes steps ({', '.join(families)}); leave it out")
+    for name, config in stepped.items():
+        plan(config, settings.steps, where=f"distill: {name}")

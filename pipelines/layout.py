@@ -47,6 +47,7 @@ PLACES = (
     Place("export", "exported", "bundle"),
     Place("optimise", "optimised", "optimised"),
     Place("train", "bundle", "bundles/{family}"),
+    Place("distill", "student", "students/{family}"),
     Place("generate", "generated", "generated/{family}.hdf5"),
     Place("tune", "tuning", "tuning/{family}"),
     # Versions before the index had a step for it.

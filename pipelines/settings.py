@@ -12,9 +12,10 @@ from caloforge.config import Config
 from caloforge.errors import InputError, unknown_name
 from caloforge.fetch import FETCH_CACHE
 from caloforge.kubernetes_rules import Image, MountPath, NamespaceOrNone, ObjectName, ObjectNameOrNone
+from caloforge.models.configuration import DistillSettings
 from caloforge.models.registries import FAMILIES, PRESETS
 from caloforge.models.training.pod import TrainingPod
-from caloforge.pipelines.early import check_overrides, check_search
+from caloforge.pipelines.early import check_distillation, check_overrides, check_search
 from caloforge.place import TRAIN_BACKENDS, TrainBackend, place
 from caloforge.pods import Pod, SecretKey, cpu_limit, refuse_secrets
 from caloforge.preprocessing.prepare import PrepareSettings
@@ -30,6 +31,7 @@ Step = Literal[
     "preprocess",
     "tune",
     "train",
+    "distill",
     "generate",
     "validate",
     "export",
@@ -49,7 +51,9 @@ side by side end together."""
 _SMALL: Mapping[Step, Mapping[str, str]] = {"notify": {"cpu": "100m", "memory": "512M"}}
 """Steps that need next to nothing, whatever the others get."""
 
-_FETCHING: tuple[Step, ...] = ("convert", "preprocess", "tune", "train", "validate", "optimise")
+_FETCHING: tuple[Step, ...] = (
+    "convert", "preprocess", "tune", "train", "distill", "validate", "optimise",
+)  # fmt: skip
 """Steps that need the showers."""
 
 _WAITING: dict[str, Any] = {
@@ -136,6 +140,7 @@ class PipelineSettings(Config):
         checkpoints: folder on one of the claims, from which a training whose pod was lost goes on; empty: none.
         prepare: settings of the preprocessing.
         tuning: search for each family's parameters before its training, e.g. ``{trials: 20}``; none without it.
+        distill: students with few sampling steps in place of the generators that take many, e.g. ``{steps: 4}``; none without it.
         pod: what every step gets on the cluster.
         resources: what single steps get on top of ``pod``, with the same keys, e.g. ``{train: {gpus: 1}}``;
             maps (``env``, ``claims``, ...) are merged, everything else is replaced.
@@ -174,6 +179,7 @@ class PipelineSettings(Config):
     checkpoints: str = ""
     prepare: PrepareSettings = PrepareSettings()
     tuning: TuneSettings = TuneSettings()
+    distill: DistillSettings | None = None
     pod: Pod = Pod()
     resources: dict[Step, dict[str, Any]] = Field(default_factory=dict)
     distributed: Distributed = Distributed()
@@ -278,6 +284,7 @@ class PipelineSettings(Config):
                 cpu_limit(self._pod_of(step))
             check_overrides(self.preset, self.overrides)
             check_search(self.tuning, self.families, self.preset, self.overrides)
+            check_distillation(self.distill, self.families, self.preset, self.overrides)
         except InputError as error:
             raise PydanticCustomError("refused_later", "{text}", {"text": str(error)}) from None
         return self

@@ -8,15 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
 from torch import nn
 
-from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256
-from caloforge.models.bundle import TRANSFORM, Generator, bundle_folder, load_bundle, save_bundle
-from caloforge.models.configuration import TrainingConfig
-from caloforge.models.distillation.distillation import Distillation
+from caloforge.models.bundle import TRANSFORM, bundle_folder, load_bundle, save_bundle
+from caloforge.models.configuration import DistillSettings
+from caloforge.models.distillation.plan import plan
 from caloforge.models.family import Stage
 from caloforge.models.registries import DISTILLATIONS, FAMILIES
 from caloforge.models.training.data import TrainingData
@@ -24,7 +22,6 @@ from caloforge.models.training.fabric import open_fabric
 from caloforge.models.training.loop import Fit
 from caloforge.models.training.record import training_figures
 from caloforge.models.training.train import check_minutes, fingerprint, fit_stages, training_record
-from caloforge.models.voxel_family import VoxelFamily
 from caloforge.outputs import check_folder
 from caloforge.preprocessing.prepared import Prepared, load_prepared, open_split
 from caloforge.provenance import provenance
@@ -32,18 +29,6 @@ from caloforge.result_kinds import BUNDLE
 from caloforge.steps import step
 
 logger = logging.getLogger(__name__)
-
-
-class DistillSettings(Config):
-    """What a student is to do, and how it is trained.
-
-    Attributes:
-        steps: of the student's sampler.
-        training: of each round.
-    """
-
-    steps: int = Field(default=4, gt=0)
-    training: TrainingConfig = TrainingConfig(steps=400, ema=0.99)
 
 
 def train_student(
@@ -86,7 +71,7 @@ def train_student(
     teacher = bundle_folder(teacher)
     output = check_folder(output, BUNDLE, inputs=[teacher, showers, prepared], overwrite=overwrite)
     generator = load_bundle(teacher, variant=False)
-    name, rounds = plan(generator, settings.steps, where=teacher)
+    name, rounds = plan(generator.network.config, settings.steps, where=str(teacher))
     method = DISTILLATIONS.get(name)
     found = load_prepared(prepared)
     _check_data(teacher, found)
@@ -174,27 +159,6 @@ def train_student(
                 root.rmdir()
         fabric.barrier()
     return training_figures(record)
-
-
-def plan(generator: Generator, steps: int, *, where: Path) -> tuple[str, tuple[int, ...]]:
-    """Return how a generator is distilled, by name, and the student's steps in each round.
-
-    Raises:
-        InputError: it takes no steps, too few, or cannot be distilled.
-    """
-    family: Any = generator.network
-    if not isinstance(family, VoxelFamily) or family.default_steps is None:
-        raise InputError(f"{where}: {generator.family} draws a shower in one pass; there are no steps to save")
-    objective = family.voxels.objective
-    names = [name for name in DISTILLATIONS if DISTILLATIONS.get(name).takes == objective.gives]
-    if not names:
-        raise InputError(f"{where}: nothing distils a {objective.gives}, which {objective.config.name} trains")
-    method: type[Distillation] = DISTILLATIONS.get(names[0])
-    try:
-        method.check(objective)
-        return names[0], method.rounds(family.default_steps, steps)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
 
 
 def _check_data(teacher: Path, prepared: Prepared) -> None:

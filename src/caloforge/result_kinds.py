@@ -100,7 +100,7 @@ RUN = ResultKind(
     (
         "bundle/*", "bundles/*", "checkpoints/*", "data/*", "energies/*", "generated/*", "leaderboard.json", "leaderboard.md",
         "metrics.json", "optimised/*", "overview.html", "pipeline.yaml", "plots/*", "quality.md", "report.html", "run.log", "steps/*",
-        "summary.md", "tables.csv", "timings.json", "tuning/*",
+        "students/*", "summary.md", "tables.csv", "timings.json", "tuning/*",
     ),
 )  # fmt: skip
 SIMULATION = ResultKind("simulation", (".at-work", ".run", "simulation.json"))

@@ -26,6 +26,7 @@ from caloforge.validation.report.leaderboard import NoGenerator, leaderboard
 NAMES = (
     "simulate",
     "convert",
+    "distill",
     "optimise",
     "preprocess",
     "tune",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from caloforge.files import write_json
 from caloforge.models.bundle import bundle_folder, load_bundle, read_bundle_config, seal_bundle
-from caloforge.models.training.distill import DistillSettings, train_student
+from caloforge.models.configuration import DistillSettings
+from caloforge.models.training.distill import train_student
 from caloforge.outputs import check_folder, result_folder
 from caloforge.preprocessing.prepared import open_split
 from caloforge.result_kinds import BUNDLE
@@ -75,3 +77,15 @@ def distill(
             (folder / "distillation.md").write_text(table(found), encoding="utf-8")
             seal_bundle(folder, {key: value for key, value in config.items() if key != "files"})
     return found
+
+
+def distill_if_stepped(teacher: Path, showers: Path, prepared: Path, output: Path, **options: Any) -> FewSteps | None:
+    """Distil a generator as :func:`distill` does; one that draws a shower in one pass is copied, and there is nothing to say."""
+    teacher = bundle_folder(teacher)
+    if load_bundle(teacher, variant=False).default_steps is not None:
+        return distill(teacher, showers, prepared, output, **options)
+    config = read_bundle_config(teacher)
+    with result_folder(output, BUNDLE, inputs=[teacher]) as folder:
+        for name in (*config["files"], "config.json"):
+            shutil.copyfile(teacher / name, folder / name)
+    return None

@@ -213,3 +213,16 @@ def table(found: FewSteps) -> str:
 
 def _told(value: Value) -> str:
     return f"{value.value:.3g} ± {value.error:.1g}"
+
+
+def figures(found: FewSteps) -> dict[str, float]:
+    """Return what the second way gains and loses beside the first, under one flat name each."""
+    first, second = found.ways[:2]
+    return {
+        "ms_per_shower": second.ms,
+        "speed": first.ms / second.ms,
+        "fpd": second.fidelity.fpd.value,
+        "fpd_teacher": first.fidelity.fpd.value,
+        "auc": second.fidelity.auc.value,
+        "auc_teacher": first.fidelity.auc.value,
+    }

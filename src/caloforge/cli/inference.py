@@ -201,7 +201,7 @@ def distill(
     from caloforge.result_kinds import BUNDLE
 
     check_folder(output, BUNDLE, inputs=[bundle, prepared], overwrite=overwrite)
-    from caloforge.models.training.distill import DistillSettings
+    from caloforge.models.configuration import DistillSettings
     from caloforge.tuning.inference.distill import distill as distill_bundle
     from caloforge.tuning.inference.few_steps import table
     from caloforge.yaml_file import read_yaml

@@ -15,9 +15,9 @@ from caloforge.cli import main
 from caloforge.errors import InputError
 from caloforge.files import sha256
 from caloforge.models.bundle import load_bundle
-from caloforge.models.configuration import TrainingRequest
+from caloforge.models.configuration import DistillSettings, TrainingRequest
 from caloforge.models.training import distill as student_training
-from caloforge.models.training.distill import DistillSettings, train_student
+from caloforge.models.training.distill import train_student
 from caloforge.models.training.loop import TrainingInterrupted
 from caloforge.models.training.train import train
 from caloforge.showers import Conditions
