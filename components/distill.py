@@ -53,7 +53,8 @@ def distill(
     from caloforge.models.configuration import DistillSettings
     from caloforge.temporary import scratch_folder
     from caloforge.tuning.inference.distill import distill_if_stepped
-    from caloforge.tuning.inference.few_steps import figures, table as table_of
+    from caloforge.tuning.inference.few_steps import figures
+    from caloforge.tuning.inference.few_steps import table as table_of
 
     family = bundle.metadata["family"]
     with task("distill", family) as ending, scratch_folder() as scratch:

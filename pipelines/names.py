@@ -19,6 +19,7 @@ _NAMES: Mapping[str, str] = {
     "pipelinechannel--preprocess-prepared": "prepared",
     "pipelinechannel--preprocess-energies": "energies",
     "pipelinechannel--train-bundle": "bundles",
+    "pipelinechannel--distill-student": "students",
     "pipelinechannel--generate-generated": "generated",
 }
 

@@ -59,7 +59,9 @@ def test_the_data_is_in_the_cache_key_of_every_step_that_fetches_it(compiled: st
     for name, task in _tasks(compiled).items():
         given = {key for key in task["inputs"]["parameters"] if key.startswith("data")}
         assert given == (
-            {"data", "data_sha256"} if name in ("preprocess", "tune", "train", "validate", "optimise") else set()
+            {"data", "data_sha256"}
+            if name in ("preprocess", "tune", "train", "distill", "validate", "optimise")
+            else set()
         ), name
 
 

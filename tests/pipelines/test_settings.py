@@ -22,6 +22,11 @@ from caloforge.serving.inference_service import ServiceSettings
             r"here: .*'training\.stepz'; did you mean 'training\.steps'",
         ),
         ({"overrides": {"vae": {"training": {"steps": 0}}}}, r"here: .*training\.steps: .*greater than 0"),
+        (
+            {"distill": {}, "families": ["vae"]},
+            r"here: distill: none of the families takes steps \(vae\); leave it out",
+        ),
+        ({"distill": {"steps": 40}, "families": ["diffusion"]}, "distill: diffusion: .*the teacher takes 25; give the"),
         ({"tuning": {"trials": 3, "algorithm": "nonsense"}}, r"here: unknown algorithm 'nonsense'"),
         ({"tuning": {"trials": 3, "objective": "fdp"}}, r"here: unknown objective 'fdp'; did you mean 'fpd'"),
         (

@@ -42,7 +42,10 @@ def teachers(small_showers: Path, small_prepared: Path, tmp_path_factory: pytest
 
 @pytest.mark.parametrize(
     ("family", "sampler", "method", "rounds"),
-    [("diffusion", "ddim", "progressive", [4, 2]), ("flow_matching", "euler", "reflow", [2])],
+    [
+        pytest.param("diffusion", "ddim", "progressive", [4, 2], marks=pytest.mark.slow),
+        ("flow_matching", "euler", "reflow", [2]),
+    ],
 )
 def test_a_student_is_a_bundle_that_names_its_teacher(
     family: str, sampler: str, method: str, rounds: list[int],
@@ -126,6 +129,7 @@ def test_what_cannot_be_distilled_is_one_line(
     assert not (tmp_path / "student").exists()
 
 
+@pytest.mark.slow
 def test_samplers_and_steps_side_by_side(
     teachers: dict[str, Path], small_showers: Path, small_prepared: Path, tmp_path: Path
 ) -> None:
