@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from caloforge.models.batch import Batch, Decoded
-    from caloforge.models.distillation.distillation import Distillation
     from caloforge.models.engines.variant import OpenEngine
     from caloforge.models.family import Family
+    from caloforge.models.few_steps.distillation import Distillation
     from caloforge.models.networks.backbone import Backbone
     from caloforge.models.objectives.objective import Objective
     from caloforge.models.samplers.sampler import Sampler
@@ -102,8 +102,8 @@ LOSSES: Registry[Callable[[Batch, Decoded], Tensor]] = Registry(
 DISTILLATIONS: Registry[type[Distillation]] = Registry(
     "distillation",
     {
-        "progressive": "caloforge.models.distillation.progressive:Progressive",
-        "reflow": "caloforge.models.distillation.reflow:Reflow",
+        "progressive": "caloforge.models.few_steps.progressive:Progressive",
+        "reflow": "caloforge.models.few_steps.reflow:Reflow",
     },
     group="caloforge.distillations",
 )

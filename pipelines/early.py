@@ -60,7 +60,7 @@ def check_distillation(
     """
     if settings is None:
         return
-    from caloforge.models.distillation.plan import plan, steps_of
+    from caloforge.models.few_steps.plan import plan, steps_of
     from caloforge.models.presets import resolve
 
     found = {name: resolve(name, preset, overrides.get(name)) for name in families}

@@ -80,7 +80,7 @@ class BIBAE(VoxelFamily):
         """Return showers, and what the trained autoencoder draws for their layers, (B, V)."""
         batch = self._voxel_batch(data, number, size, draws)
         with torch.no_grad():
-            drawn = super().draw(draws.normal(len(batch), self.voxels.noise_features), batch.condition, None)
+            drawn = super().draw(draws.normal(len(batch), self.voxels.noise_for(None)), batch.condition, None)
         return batch, drawn
 
     def draw(self, noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:

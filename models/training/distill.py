@@ -14,8 +14,8 @@ from caloforge.errors import InputError
 from caloforge.files import read_json, sha256
 from caloforge.models.bundle import TRANSFORM, bundle_folder, load_bundle, save_bundle
 from caloforge.models.configuration import DistillSettings
-from caloforge.models.distillation.plan import plan
 from caloforge.models.family import Stage
+from caloforge.models.few_steps.plan import plan
 from caloforge.models.registries import DISTILLATIONS, FAMILIES
 from caloforge.models.training.data import TrainingData
 from caloforge.models.training.fabric import open_fabric

@@ -10,8 +10,8 @@ from exact_gaussian import MEAN, STD, coded_batch, gaussian_target, gaussian_vel
 from torch import Tensor, nn
 
 from caloforge.errors import InputError
-from caloforge.models.distillation.progressive import Progressive, shower_between
-from caloforge.models.distillation.reflow import Reflow
+from caloforge.models.few_steps.progressive import Progressive, shower_between
+from caloforge.models.few_steps.reflow import Reflow
 from caloforge.models.objectives.denoising import Denoising, DenoisingConfig
 from caloforge.models.objectives.flow_matching import normal_velocity
 from caloforge.models.presets import resolve

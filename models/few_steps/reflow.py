@@ -10,7 +10,7 @@ from torch import Tensor
 from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.models.batch import Batch
-from caloforge.models.distillation.distillation import Distillation, refuse_more_steps
+from caloforge.models.few_steps.distillation import Distillation, refuse_more_steps
 from caloforge.models.objectives.flow_matching import FlowMatching
 from caloforge.models.objectives.objective import Meaning, Objective
 
