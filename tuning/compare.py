@@ -26,7 +26,7 @@ from caloforge.tuning.experiment import SCRATCH, TrialPod, build_experiment
 from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import TrialFailed, floor_name
 from caloforge.tuning.plots import DPI
-from caloforge.tuning.space import Categorical, SearchSpace, flatten, format_value
+from caloforge.tuning.space import Categorical, Parameter, SearchSpace, Value, flatten, format_value
 from caloforge.tuning.trial import HEADLINES
 from caloforge.tuning.tune import local_data, on_katib
 
@@ -103,7 +103,7 @@ def compare_families(
         given: Mapping[str, Any] = {"data": showers, "prepared": prepared, "geometry": geometry, "particle": particle}
         if not cluster:
             given = local_data(showers, prepared, output, geometry=geometry, particle=particle, seed=seed)
-        axes = {
+        axes: dict[str, list[Value]] = {
             "family": list(families),
             "budget": [budget_text(minutes) for minutes in budgets],
             "seed": list(range(seed, seed + seeds)),
@@ -117,8 +117,10 @@ def compare_families(
             for path, value in flatten(changes).items()
         ]
         # What has one value alone is no parameter.
-        command += [f"--{name}={values[0]}" for name, values in axes.items() if len(values) == 1]  # type: ignore[index]
-        searched = {name: Categorical(values=tuple(values)) for name, values in axes.items() if len(values) > 1}  # type: ignore[arg-type]
+        command += [f"--{name}={values[0]}" for name, values in axes.items() if len(values) == 1]
+        searched: dict[str, Parameter] = {
+            name: Categorical(values=tuple(values)) for name, values in axes.items() if len(values) > 1
+        }
         trials = len(families) * len(budgets) * seeds
         build = partial(
             build_experiment,
@@ -139,7 +141,7 @@ def compare_families(
             found = on_katib(build, name, pod, output, timeout=None)
         else:
             found = run_experiment(build(name=name, pod=pod), output)
-        fixed = {name: values[0] for name, values in axes.items() if len(values) == 1}  # type: ignore[index]
+        fixed = {name: values[0] for name, values in axes.items() if len(values) == 1}
         done = [replace(trial, parameters={**fixed, **trial.parameters}) for trial in found.trials]
         comparison = FamilyComparison.of(done, families, budgets, seeds=seeds, ended=found.ended)
         ablations = {}

@@ -53,7 +53,8 @@ def fit(batch: Batch) -> Tensor:
     # A little of each unknown is held at 0: directions or depths that are all the same say nothing of it.
     normal = matrix.T @ matrix
     held = 1e-6 * normal.diagonal().clamp_min(1e-6)
-    return torch.linalg.solve(normal + torch.diag(held), matrix.T @ values).to(batch.voxels.dtype)
+    line: Tensor = torch.linalg.solve(normal + torch.diag(held), matrix.T @ values)
+    return line.to(batch.voxels.dtype)
 
 
 def directions(batch: Batch) -> Tensor:

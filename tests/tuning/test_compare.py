@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from caloforge.cli import main
-from caloforge.cli.options import BUDGET
+from caloforge.cli.options import budget_minutes
 from caloforge.errors import InputError
 from caloforge.files import read_json
 from caloforge.models.configuration import TrainingConfig
@@ -100,14 +100,14 @@ def test_time_alone_ends_every_training_of_every_family(family: str) -> None:
 
 @pytest.mark.parametrize(("text", "minutes"), [("20m", 20), ("15s", 0.25), ("2h", 120), ("1.5h", 90)])
 def test_budgets_are_read_and_written(text: str, minutes: float) -> None:
-    assert BUDGET.convert(text, None, None) == pytest.approx(minutes)
-    assert BUDGET.convert(budget_text(minutes), None, None) == pytest.approx(minutes)
+    assert budget_minutes(text) == pytest.approx(minutes)
+    assert budget_minutes(budget_text(minutes)) == pytest.approx(minutes)
 
 
 @pytest.mark.parametrize("text", ["20", "m", "-3m", "0s", "1 day", "nan", "1e400h"])
 def test_what_is_no_budget_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="expected a number with its unit"):
-        BUDGET.convert(text, None, None)
+        budget_minutes(text)
 
 
 def test_a_setting_may_be_of_one_family() -> None:

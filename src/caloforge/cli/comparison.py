@@ -10,9 +10,9 @@ import click
 from caloforge.cli.group import main
 from caloforge.cli.inputs import read_settings, stop_on_sigterm, trials_address
 from caloforge.cli.options import (
-    BUDGET,
     PATH,
     backend_option,
+    budget_minutes,
     output_option,
     overwrite_option,
     prepared_option,
@@ -75,7 +75,7 @@ def compare_families(
     names = [name.strip() for name in families.split(",")] if families is not None else []
     for name in names:
         check_names(name, preset)  # before the seconds that importing torch takes
-    budgets = [BUDGET.convert(text, None, None) for text in budget.split(",")]
+    budgets = [budget_minutes(text) for text in budget.split(",")]
     from caloforge.tuning.compare import COMPARE_BACKENDS
     from caloforge.tuning.compare import compare_families as compare
     from caloforge.tuning.comparison import comparison_markdown

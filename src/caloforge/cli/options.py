@@ -91,22 +91,13 @@ class Finite(click.FloatRange):
         return number
 
 
-class Budget(click.ParamType):
-    """A time with its unit, in minutes."""
+def budget_minutes(text: str) -> float:
+    """Return the minutes of a time with its unit."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found is None or not 0 < float(found[1]) < 1e6:
+        raise click.BadParameter(f"{text!r}: expected a number with its unit, s, m or h, e.g. 20m")
+    return float(found[1]) * {"s": 1 / 60, "m": 1, "h": 60}[found[2]]
 
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the minutes."""
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(value).strip())
-        if found is None or not 0 < float(found[1]) < 1e6:
-            self.fail(f"{value!r}: expected a number with its unit, s, m or h, e.g. 20m", param, ctx)
-        return float(found[1]) * {"s": 1 / 60, "m": 1, "h": 60}[found[2]]
-
-
-BUDGET = Budget()
 
 MINUTES = Finite(min=0, max=525_600)
 """Up to a year; 0 is no bound."""

@@ -12,10 +12,10 @@ from caloforge.cli.figures import print_figures, print_figures_with_time
 from caloforge.cli.group import main
 from caloforge.cli.inputs import read_settings, shower_address, shower_input, stop_on_sigterm, trials_address
 from caloforge.cli.options import (
-    BUDGET,
     MINUTES,
     PATH,
     backend_option,
+    budget_minutes,
     data_option,
     minutes_option,
     output_option,
@@ -211,7 +211,7 @@ def tune(
 @click.option("--floors", is_flag=True, help="Measure also Geant4 against itself.")
 @click.option("--split-seed", type=click.IntRange(0, 2**53 - 1), help="Seed of the split; without it that of all else.")
 @click.option(
-    "--budget", type=BUDGET,
+    "--budget", type=budget_minutes, metavar="TIME",
     help="CPU time (on a GPU: time) that alone ends the training, e.g. 20m; the trial is then judged on the test split "
     "by the headline figures of a validation, as compare-families does.",
 )  # fmt: skip
