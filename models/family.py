@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from caloforge.conditions import ConditionName
 from caloforge.domain import Domains
@@ -292,8 +292,12 @@ def _with_plain_weights(family: Family) -> Family:
     plain = copy.deepcopy(family).eval()  # a forward pass in training mode moves what they are worked out from
     for module in list(plain.modules()):
         if is_parametrized(module):
-            for name in list(cast("nn.ModuleDict", module.parametrizations)):
-                remove_parametrizations(module, name)
+            weights = {name: getattr(module, name).detach() for name in cast("nn.ModuleDict", module.parametrizations)}
+            # Not remove_parametrizations: it takes the properties off a class that is the original's too.
+            module.__class__ = type_before_parametrizations(module)
+            del module.parametrizations
+            for name, value in weights.items():
+                module.register_parameter(name, nn.Parameter(value, requires_grad=False))
     return plain
 
 

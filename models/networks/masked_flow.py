@@ -56,7 +56,7 @@ class MaskedFlow(Invertible):
 
     def _spline(self, i: int, x: Tensor, condition: Tensor) -> MonotonicRQSTransform:
         numbers = self.scales[i] * self.networks[i](x, condition).float()
-        widths, heights, slopes = numbers.reshape(len(x), -1, 3 * self.bins - 1).split(
+        widths, heights, slopes = numbers.unflatten(1, (-1, 3 * self.bins - 1)).split(
             [self.bins, self.bins, self.bins - 1], -1
         )
         return MonotonicRQSTransform(widths, heights, slopes, bound=self.bound)

@@ -86,5 +86,5 @@ def test_it_begins_near_the_identity() -> None:
     x, condition = showers(50)
     assert (flow.push(x, condition) - x).abs().mean() < 0.2
     assert flow(x, condition).mean().item() == pytest.approx(
-        3 * math.log(2 * math.pi) + x.square().sum(1).mean() / 2, abs=0.3
+        3 * math.log(2 * math.pi) + x.square().sum(1).mean().item() / 2, abs=0.3
     )
