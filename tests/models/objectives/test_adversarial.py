@@ -10,6 +10,7 @@ import torch
 from exact_gaussian import LINE, coded_batch, seeded
 from torch import Tensor, nn
 
+from caloforge.models.family import _with_plain_weights
 from caloforge.models.networks.adversaries import Adversaries, AdversariesConfig
 from caloforge.models.networks.critic import normalise_spectrally
 from caloforge.models.networks.layers import LayersConfig
@@ -105,3 +106,17 @@ def test_weights_that_begin_at_zero_are_left_alone() -> None:
     normalise_spectrally(network)
     assert torch.isfinite(network(torch.ones(1, 3))).all()
     assert not hasattr(network[1], "parametrizations")
+
+
+def test_plain_weights_do_the_same_and_the_original_keeps_its_own() -> None:
+    torch.manual_seed(0)
+    config = AdversariesConfig(network=LayersConfig(width=16, blocks=1, heads=2), latent=3, spectral_norm=True)
+    pair = Adversaries(LINE, 2, config).eval()
+    plain = _with_plain_weights(pair)  # type: ignore[arg-type]
+    noise, condition = torch.randn(5, pair.noise_features), torch.randn(5, 2)
+    wanted = pair.draw(noise, condition)
+    assert torch.allclose(plain.draw(noise, condition), wanted)
+    assert torch.allclose(plain.critic(wanted, condition), pair.critic(wanted, condition))
+    assert not any("parametrizations" in name for name in plain.state_dict())
+    assert pair.generator.embed.shape == plain.generator.embed.shape
+    assert any("parametrizations" in name for name in pair.state_dict())
