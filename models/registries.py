@@ -114,6 +114,7 @@ ENGINES: Registry[OpenEngine] = Registry(
     {
         "pytorch": "caloforge.models.engines.pytorch:open_engine",
         "onnxruntime": "caloforge.models.engines.onnx:open_engine",
+        "cpp": "caloforge.models.engines.cpp:open_engine",
     },
     group="caloforge.engines",
 )

@@ -19,7 +19,7 @@ PACKAGES = (
 """In an editable installation they lie in different folders."""
 
 
-SUFFIXES = (".py", ".yaml", ".xml", ".j2")
+SUFFIXES = (".py", ".yaml", ".xml", ".j2", ".hpp", ".cpp")
 """Code, presets, geometries and the report's template: all of them make results."""
 
 

@@ -61,6 +61,11 @@
 #else
 #define CALOFORGE_INLINE inline
 #endif
+#if defined(__GNUC__)
+#define CALOFORGE_INLINE_LAMBDA __attribute__((always_inline))
+#else
+#define CALOFORGE_INLINE_LAMBDA
+#endif
 // Sanitizers make of unrolled loops what takes minutes to compile.
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define CALOFORGE_O3 __attribute__((optimize("O3")))
@@ -119,6 +124,11 @@ struct Conditions {
     double theta = 0;  // rad
     double phi = 0;    // rad
     int particle = 0;  // PDG code
+};
+
+/// Which random numbers a shower is drawn from: the same key gives the same shower.
+struct Key {
+    std::uint64_t seed, shower;
 };
 
 /// A voxel with energy: indices of an active layer, of its ring and of its bin in alpha.
@@ -598,38 +608,55 @@ CALOFORGE_INLINE float log1p_of(float x) {
     return log_of(u) + (x - (u - 1.0f)) / u;
 }
 
-template <int R, int C>
-CALOFORGE_INLINE void affine_tile(const float* const* x, std::size_t n, const float* w, std::size_t m,
-                                  const float* const* start, std::size_t column, float* y) {
-    // With constant bounds beyond what compilers unroll early, these stay in registers.
-    float sum[R][C];
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) sum[r][c] = start[r][column + static_cast<std::size_t>(c)];
-    for (std::size_t f = 0; f < n; ++f) {
-        const float* row = w + f * m;
+// Several numbers side by side, at any address.
 #if defined(__GNUC__)
-#pragma GCC unroll 4
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float Sixteen __attribute__((vector_size(64), aligned(4), may_alias));
+#else
+using Four = float;
 #endif
-        for (int r = 0; r < R; ++r) {
-            const float value = x[r][f];
-            for (int c = 0; c < C; ++c) sum[r][c] += value * row[c];
-        }
-    }
+
+/// R rows of C vectors of y = start + more + x w, kept in registers.
+template <class V, int R, int C>
+CALOFORGE_INLINE void affine_tile(const float* const* x, std::size_t n, const float* w, std::size_t m,
+                                  const float* const* start, const float* const* more, float* y, std::size_t column) {
+    constexpr std::size_t kLanes = sizeof(V) / sizeof(float);
+    const auto at = [=](const float* from, int c) CALOFORGE_INLINE_LAMBDA -> const V& {
+        return *reinterpret_cast<const V*>(from + column + static_cast<std::size_t>(c) * kLanes);
+    };
+    V sum[R][C];
     for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) y[static_cast<std::size_t>(r) * m + static_cast<std::size_t>(c)] = sum[r][c];
+        for (int c = 0; c < C; ++c) sum[r][c] = more ? at(start[r], c) + at(more[r], c) : at(start[r], c);
+    for (std::size_t f = 0; f < n; ++f)
+        for (int r = 0; r < R; ++r)
+            for (int c = 0; c < C; ++c) sum[r][c] += x[r][f] * at(w + f * m, c);
+    for (int r = 0; r < R; ++r)
+        for (int c = 0; c < C; ++c) const_cast<V&>(at(y + static_cast<std::size_t>(r) * m, c)) = sum[r][c];
 }
 
-inline constexpr std::size_t kColumns = 32;
+inline constexpr std::size_t kColumns = 32, kHalf = 16;  // what widths of hidden layers and of results are multiples of
 
-/// y = start + x w: rows of n numbers to rows of m, a multiple of kColumns. The sum over n is in order for each row,
-/// so that a row's result does not depend on the others.
-template <int R>
+/// y = start + more + x w: rows of n numbers to rows of m, a multiple of kHalf; `more` may be null. The sum over n is in
+/// order for each row, so that a row's result does not depend on the others.
+template <class V, int R>
 CALOFORGE_INLINE void affine_loops(const float* const* x, std::size_t rows, std::size_t n, const float* w, std::size_t m,
-                                   const float* const* start, float* y) {
-    for (std::size_t c = 0; c < m; c += kColumns) {
-        std::size_t r = 0;
-        for (; r + R <= rows; r += R) affine_tile<R, kColumns>(x + r, n, w + c, m, start + r, c, y + r * m + c);
-        for (; r < rows; ++r) affine_tile<1, kColumns>(x + r, n, w + c, m, start + r, c, y + r * m + c);
+                                   const float* const* start, const float* const* more, float* y) {
+    constexpr std::size_t kLanes = sizeof(V) / sizeof(float);
+    constexpr int kOne = kHalf / kLanes;  // vectors
+    const std::size_t whole = rows / R * R;
+    const auto rest = [&](std::size_t r) { return more ? more + r : nullptr; };
+    std::size_t c = 0;
+    for (; c + kColumns <= m; c += kColumns)
+        for (std::size_t r = 0; r < whole; r += R) affine_tile<V, R, 2 * kOne>(x + r, n, w, m, start + r, rest(r), y + r * m, c);
+    for (; c < m; c += kHalf)
+        for (std::size_t r = 0; r < whole; r += R) affine_tile<V, R, kOne>(x + r, n, w, m, start + r, rest(r), y + r * m, c);
+    for (std::size_t r = whole; r < rows; ++r) {  // wider, to keep as many sums under way
+        c = 0;
+        if constexpr (R > 1)
+            for (; c + 2 * kColumns <= m; c += 2 * kColumns) affine_tile<V, 1, 4 * kOne>(x + r, n, w, m, start + r, rest(r), y + r * m, c);
+        for (; c + kColumns <= m; c += kColumns) affine_tile<V, 1, 2 * kOne>(x + r, n, w, m, start + r, rest(r), y + r * m, c);
+        for (; c < m; c += kHalf) affine_tile<V, 1, kOne>(x + r, n, w, m, start + r, rest(r), y + r * m, c);
     }
 }
 
@@ -653,18 +680,19 @@ CALOFORGE_INLINE void log1p_loop(float* x, std::size_t n) {
 }
 
 struct Kernels {
-    void (*affine)(const float* const*, std::size_t, std::size_t, const float*, std::size_t, const float* const*, float*);
+    void (*affine)(const float* const*, std::size_t, std::size_t, const float*, std::size_t, const float* const*, const float* const*, float*);
     void (*silu)(float*, std::size_t);
     void (*exp)(float*, std::size_t);
     void (*log)(float*, std::size_t);
     void (*log1p)(float*, std::size_t);
 };
 
-#define CALOFORGE_KERNELS(NAME, TARGET, ROWS)                                                                            \
+#define CALOFORGE_KERNELS(NAME, TARGET, VECTOR, ROWS)                                                                    \
     struct NAME {                                                                                                        \
         TARGET CALOFORGE_O3 static void affine(const float* const* x, std::size_t rows, std::size_t n, const float* w,   \
-                                               std::size_t m, const float* const* start, float* y) {                     \
-            affine_loops<ROWS>(x, rows, n, w, m, start, y);                                                              \
+                                               std::size_t m, const float* const* start, const float* const* more,       \
+                                               float* y) {                                                               \
+            affine_loops<VECTOR, ROWS>(x, rows, n, w, m, start, more, y);                                                \
         }                                                                                                                \
         TARGET CALOFORGE_O3 static void silu(float* x, std::size_t n) { silu_loop(x, n); }                               \
         TARGET CALOFORGE_O3 static void exp(float* x, std::size_t n) { exp_loop(x, n); }                                 \
@@ -672,13 +700,13 @@ struct Kernels {
         TARGET CALOFORGE_O3 static void log1p(float* x, std::size_t n) { log1p_loop(x, n); }                             \
         static constexpr Kernels table() { return {affine, silu, exp, log, log1p}; }                                     \
     };
-CALOFORGE_KERNELS(ScalarKernels, , 1)
+CALOFORGE_KERNELS(ScalarKernels, , Four, 1)
 #if CALOFORGE_X86
-CALOFORGE_KERNELS(Avx2Kernels, __attribute__((target("avx2,fma"))), 3)
+CALOFORGE_KERNELS(Avx2Kernels, __attribute__((target("avx2,fma"))), Eight, 3)
 #if defined(__clang__)
-CALOFORGE_KERNELS(Avx512Kernels, __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma"))), 4)
+CALOFORGE_KERNELS(Avx512Kernels, __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma"))), Sixteen, 4)
 #else
-CALOFORGE_KERNELS(Avx512Kernels, __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma,prefer-vector-width=512"))), 4)
+CALOFORGE_KERNELS(Avx512Kernels, __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma,prefer-vector-width=512"))), Sixteen, 4)
 #endif
 #endif
 #undef CALOFORGE_KERNELS
@@ -752,7 +780,7 @@ class Stream {
 
 // --- networks ------------------------------------------------------------------------------------------------------
 
-inline std::size_t padded(std::size_t n) { return (n + kColumns - 1) / kColumns * kColumns; }
+inline std::size_t padded(std::size_t n, std::size_t step) { return (n + step - 1) / step * step; }
 
 /// Linear, SiLU, Linear, SiLU, Linear. Weights are stored as (inputs, outputs), outputs filled up with zeros.
 struct Mlp {
@@ -761,55 +789,58 @@ struct Mlp {
 
     static Mlp take(Weights& weights, const std::string& name, std::size_t n_in, std::size_t width, std::size_t n_out) {
         Mlp mlp;
-        mlp.n_in = n_in, mlp.n_out = n_out, mlp.width = padded(width), mlp.out = padded(n_out);
-        const auto linear = [&](const char* layer, std::size_t from, std::size_t stored, std::size_t to, Floats& w,
-                                Floats& b) {
+        mlp.n_in = n_in, mlp.n_out = n_out, mlp.width = padded(width, kColumns), mlp.out = padded(n_out, kHalf);
+        const auto linear = [&](const char* layer, std::size_t from, std::size_t rows, std::size_t to, std::size_t columns,
+                                Floats& w, Floats& b) {
             const auto weight = weights.take(name + layer + ".weight", {to, from});
             const auto bias = weights.take(name + layer + ".bias", {to});
-            w.assign(stored * padded(to), 0.0f), b.assign(padded(to), 0.0f);
+            w.assign(rows * columns, 0.0f), b.assign(columns, 0.0f);
             for (std::size_t j = 0; j < to; ++j) {
                 b[j] = bias[j];
-                for (std::size_t i = 0; i < from; ++i) w[i * padded(to) + j] = weight[j * from + i];
+                for (std::size_t i = 0; i < from; ++i) w[i * columns + j] = weight[j * from + i];
             }
         };
-        linear(".0", n_in, n_in, width, mlp.w1, mlp.b1);
-        linear(".2", width, mlp.width, width, mlp.w2, mlp.b2);
-        linear(".4", width, mlp.width, n_out, mlp.w3, mlp.b3);
+        linear(".0", n_in, n_in, width, mlp.width, mlp.w1, mlp.b1);
+        linear(".2", width, mlp.width, width, mlp.width, mlp.w2, mlp.b2);
+        linear(".4", width, mlp.width, n_out, mlp.out, mlp.w3, mlp.b3);
         return mlp;
     }
 };
 
 /// Pointers and hidden numbers of rows that go through a network.
 struct Passage {
-    std::vector<const float*> x, start, hidden, bias;
+    std::vector<const float*> x, start, more, hidden, bias;
     Floats one, two, y;
 
     void reserve(std::size_t rows, std::size_t width, std::size_t out) {
         rows = std::max(rows, x.size()), width = std::max(width, width_), out = std::max(out, out_);
         width_ = width, out_ = out;
-        x.resize(rows), start.resize(rows), hidden.resize(rows), bias.resize(rows);
+        x.resize(rows), start.resize(rows), more.resize(rows), hidden.resize(rows), bias.resize(rows);
         one.resize(rows * width), two.resize(rows * width), y.resize(rows * out);
     }
-    /// Map the rows x, of which the first layer starts at `start`, to y, (rows, mlp.out).
+    /// Map the rows x, of which the first layer starts at `start` and `more`, to y, (rows, mlp.out).
     void run(const Kernels& k, const Mlp& mlp, const Floats& first, std::size_t n_in, std::size_t rows) {
+        run(k, mlp, first, n_in, rows, more.data());
+    }
+    void run(const Kernels& k, const Mlp& mlp, std::size_t rows) {
+        for (std::size_t r = 0; r < rows; ++r) start[r] = mlp.b1.data();
+        run(k, mlp, mlp.w1, mlp.n_in, rows, nullptr);
+    }
+
+  private:
+    void run(const Kernels& k, const Mlp& mlp, const Floats& first, std::size_t n_in, std::size_t rows, const float* const* beside) {
         if (rows == 0) return;
         const auto from = [&](const Floats& values, const Floats& b) {
             for (std::size_t r = 0; r < rows; ++r) hidden[r] = values.data() + r * mlp.width, bias[r] = b.data();
         };
-        k.affine(x.data(), rows, n_in, first.data(), mlp.width, start.data(), one.data());
+        k.affine(x.data(), rows, n_in, first.data(), mlp.width, start.data(), beside, one.data());
         k.silu(one.data(), rows * mlp.width);
         from(one, mlp.b2);
-        k.affine(hidden.data(), rows, mlp.width, mlp.w2.data(), mlp.width, bias.data(), two.data());
+        k.affine(hidden.data(), rows, mlp.width, mlp.w2.data(), mlp.width, bias.data(), nullptr, two.data());
         k.silu(two.data(), rows * mlp.width);
         from(two, mlp.b3);
-        k.affine(hidden.data(), rows, mlp.width, mlp.w3.data(), mlp.out, bias.data(), y.data());
+        k.affine(hidden.data(), rows, mlp.width, mlp.w3.data(), mlp.out, bias.data(), nullptr, y.data());
     }
-    void run(const Kernels& k, const Mlp& mlp, std::size_t rows) {
-        for (std::size_t r = 0; r < rows; ++r) start[r] = mlp.b1.data();
-        run(k, mlp, mlp.w1, mlp.n_in, rows);
-    }
-
-  private:
     std::size_t width_ = 0, out_ = 0;
 };
 
@@ -1267,7 +1298,7 @@ struct Splits {
             if (k < 0 || k > c) return -std::numeric_limits<double>::infinity();
             return log_factorial[Layout::ul(c)] - log_factorial[Layout::ul(k)] - log_factorial[Layout::ul(c - k)];
         };
-        stride = padded(Layout::ul(classes));
+        stride = padded(Layout::ul(classes), kHalf);
         for (auto& [pair, first] : kinds) {
             first = static_cast<std::uint32_t>(prior.size());
             for (int n = 0; n <= pair.first + pair.second; ++n)
@@ -1287,7 +1318,8 @@ inline constexpr std::size_t kMore = 3 + 2 * kQuantiles;  // what the network of
 /// Networks of one kind of split, ready to draw; see models/tree/rows.py.
 struct SplitNetworks {
     Mlp counts, shares;
-    Floats first_counts, first_shares;  // weights of the first layers, of inputs that differ from shower to shower
+    Floats first_counts, first_shares;  // weights of the first layers, of inputs that differ from split to split of a shower
+    Floats about_counts, about_shares;  // of what is told of shower and layer, and of the axis
     Floats start_counts, start_shares;  // (splits from `offset` on, width) what first layers make of the others
     std::size_t offset = 0;
     std::array<float, kAnchors> above;  // MeV over the threshold: quantiles, peaks
@@ -1308,20 +1340,20 @@ struct SplitNetworks {
     /// Work out what the first layers make of constants.
     void prepare(const Splits& splits, std::size_t n_about, float directed, const Kernels& k, std::size_t from, std::size_t to) {
         offset = from;
-        for (auto [mlp, first, start] : {std::tuple(&counts, &first_counts, &start_counts),
-                                         std::tuple(&shares, &first_shares, &start_shares)}) {
+        for (auto [mlp, first, beside, start] : {std::tuple(&counts, &first_counts, &about_counts, &start_counts),
+                                                 std::tuple(&shares, &first_shares, &about_shares, &start_shares)}) {
             const std::size_t m = mlp->width;
             const auto row = [&](std::size_t i) { return mlp->w1.begin() + static_cast<std::ptrdiff_t>(i * m); };
             const std::size_t n_e = splits.energies.size(), n_h = splits.hits.size();
             const std::size_t own = n_e + n_h, told = own + 4, about = told + splits.n_constants, centre = about + n_about;
             // Stored: energies | hits | own energy | own (3) | constants | about | centres | more.
-            // Rows have: energies | own energy | hits | own (3) | about | axis | more.
+            // Rows have: energies | own energy | hits | own (3) | more; what is told of shower and layer: about | axis.
             first->insert(first->end(), row(0), row(n_e));
             first->insert(first->end(), row(own), row(own + 1));
             first->insert(first->end(), row(n_e), row(own));
             first->insert(first->end(), row(own + 1), row(told));
-            first->insert(first->end(), row(about), row(centre));
-            for (std::size_t j = 0; j < 2 * m; ++j) first->push_back(row(centre)[static_cast<std::ptrdiff_t>(j)] + row(centre + 2)[static_cast<std::ptrdiff_t>(j)]);
+            beside->insert(beside->end(), row(about), row(centre));
+            for (std::size_t j = 0; j < 2 * m; ++j) beside->push_back(row(centre)[static_cast<std::ptrdiff_t>(j)] + row(centre + 2)[static_cast<std::ptrdiff_t>(j)]);
             first->insert(first->end(), row(centre + 4), mlp->w1.end());
             Floats fixed(row(told), row(about));
             fixed.insert(fixed.end(), row(centre), row(centre + 4));
@@ -1331,7 +1363,7 @@ struct SplitNetworks {
                 std::copy_n(splits.constants.begin() + static_cast<std::ptrdiff_t>(s * splits.n_constants), splits.n_constants, x.begin());
                 for (std::size_t c = 0; c < 4; ++c) x[splits.n_constants + c] = directed * splits.centres[4 * s + c];
                 const float *in = x.data(), *bias = mlp->b1.data();
-                k.affine(&in, 1, x.size(), fixed.data(), m, &bias, start->data() + (s - from) * m);
+                k.affine(&in, 1, x.size(), fixed.data(), m, &bias, nullptr, start->data() + (s - from) * m);
             }
             mlp->w1.clear(), mlp->w1.shrink_to_fit();
         }
@@ -1545,9 +1577,11 @@ class Generator {
             return Error{code, std::string(name) + " is " + detail::text(value) + unit + ", outside the trained range " +
                                    detail::text(range.first) + " to " + detail::text(range.second) + unit};
         };
-        const auto edge = [](const detail::Config::Range& range) { return std::max(0.01 * (range.second - range.first), 2e-3); };
+        // Callers may keep conditions as float: what is at the edge in double may round beyond it.
+        constexpr double kRounding = 1e-6;
+        const auto edge = [](const detail::Config::Range& range) { return std::max(0.01 * (range.second - range.first), 2e-3) + kRounding; };
         const double energy = conditions.energy;
-        const bool far = energy < 0.95 * config.energy.first || energy > 1.05 * config.energy.second;
+        const bool far = energy < (0.95 - kRounding) * config.energy.first || energy > (1.05 + kRounding) * config.energy.second;
         if (!(energy > 0 && energy < 1e15) || (config.refuses && far))
             return outside(Code::energy, "incident_energy", energy, " MeV", config.energy);
         if (config.theta) {
@@ -1602,24 +1636,21 @@ class Sampler {
     /// next call.
     Result<Span<Hit>> draw(const Conditions& conditions, std::uint64_t seed, std::uint64_t shower) {
         if (Problem problem = generator_.check(conditions)) return *problem;
-        if (Problem problem = draw_together(&conditions, 1, seed, shower)) return *problem;
+        stream_[0] = detail::Stream(seed, shower);
+        if (Problem problem = draw_together(&conditions, 1)) return *problem;
         return collect(0);
     }
 
     /// Draw showers first, first + 1, ... of a seed, and give each to `take(i, Span<Hit>)`, i from 0. The fastest way.
     template <class Take>
     Problem draw(Span<Conditions> conditions, std::uint64_t seed, std::uint64_t first, Take&& take) {
-        for (std::size_t i = 0; i < conditions.size(); ++i)
-            if (Problem problem = generator_.check(conditions[i])) {
-                problem->message = "shower " + detail::text(i) + ": " + problem->message;
-                return problem;
-            }
-        for (std::size_t start = 0; start < conditions.size(); start += together_) {
-            const std::size_t n = std::min(together_, conditions.size() - start);
-            if (Problem problem = draw_together(conditions.data() + start, n, seed, first + start)) return problem;
-            for (std::size_t b = 0; b < n; ++b) take(start + b, collect(b));
-        }
-        return std::nullopt;
+        return draw_all(conditions, [=](std::size_t i) { return Key{seed, first + i}; }, take);
+    }
+
+    /// The same for showers of any keys, one for each of the conditions.
+    template <class Take>
+    Problem draw(Span<Conditions> conditions, const Key* keys, Take&& take) {
+        return draw_all(conditions, [=](std::size_t i) { return keys[i]; }, take);
     }
 
   private:
@@ -1632,16 +1663,38 @@ class Sampler {
         float left, right;          // MeV
     };
 
+    template <class KeyOf, class Take>
+    Problem draw_all(Span<Conditions> conditions, KeyOf key_of, Take& take) {
+        for (std::size_t i = 0; i < conditions.size(); ++i)
+            if (Problem problem = generator_.check(conditions[i])) {
+                problem->message = "shower " + detail::text(i) + ": " + problem->message;
+                return problem;
+            }
+        for (std::size_t start = 0; start < conditions.size(); start += together_) {
+            const std::size_t n = std::min(together_, conditions.size() - start);
+            for (std::size_t b = 0; b < n; ++b) {
+                const Key key = key_of(start + b);
+                stream_[b] = detail::Stream(key.seed, key.shower);
+            }
+            if (Problem problem = draw_together(conditions.data() + start, n)) return problem;
+            for (std::size_t b = 0; b < n; ++b) take(start + b, collect(b));
+        }
+        return std::nullopt;
+    }
+
     void reserve() {
         const std::size_t n = together_, layers = m_.mesh.layers.size(), voxels = m_.places.size();
         n_about_ = m_.n_about() + 2;
-        n_row_ = std::max(m_.rings.n_row(), m_.cells.n_row()) + n_about_;
-        row_ = n_row_ + detail::kMore;
+        row_ = std::max(m_.rings.n_row(), m_.cells.n_row()) + detail::kMore;
         const std::size_t rows = n * std::max({m_.rings.widest, m_.cells.widest, std::size_t{1}});
         for (const detail::Mlp* mlp : {&m_.gate, &m_.total_hits, &m_.total_energy, &m_.layer_counts, &m_.layer_shares})
             passage_.reserve(n, mlp->width, mlp->out);
         for (const auto& networks : m_.networks)
-            for (const detail::Mlp* mlp : {&networks.counts, &networks.shares}) passage_.reserve(rows, mlp->width, mlp->out);
+            for (const detail::Mlp* mlp : {&networks.counts, &networks.shares}) passage_.reserve(std::max(rows, n * layers), mlp->width, mlp->out);
+        for (std::size_t k = 0; k < told_.size(); ++k) {
+            const std::size_t width = m_.networks[k / 2].counts.width;  // of both networks
+            told_[k].resize(n * layers * width), zeros_.resize(std::max(zeros_.size(), width));
+        }
         stream_.resize(n), kind_.resize(n);
         state_.assign(n * m_.n_slots * detail::kPlanes, 0.0f);
         for (std::size_t b = 0; b < n; ++b) {  // "no node" stays as it is
@@ -1682,17 +1735,16 @@ class Sampler {
         return {hits_.data(), n};
     }
 
-    Problem draw_together(const Conditions* conditions, std::size_t n, std::uint64_t seed, std::uint64_t first) {
+    Problem draw_together(const Conditions* conditions, std::size_t n) {
         n_ = n;
         std::fill(hit_.begin(), hit_.begin() + static_cast<std::ptrdiff_t>(n * words()), 0);
         failed_ = false;
-        for (std::size_t b = 0; b < n; ++b) stream_[b] = detail::Stream(seed, first + b);
         draw_totals(conditions);
         draw_layers();
         tell();
         const std::size_t rings = 3 + 2 * (m_.mesh.layers.size() - 1), cells = rings + 2 * m_.rings.size();
-        for (const auto& wave : m_.rings.waves) draw_wave(m_.rings, wave, m_.networks[0], rings);
-        for (const auto& wave : m_.cells.waves) draw_wave(m_.cells, wave, m_.networks[wave.early ? 2 : 1], cells);
+        for (const auto& wave : m_.rings.waves) draw_wave(m_.rings, wave, 0, rings);
+        for (const auto& wave : m_.cells.waves) draw_wave(m_.cells, wave, wave.early ? 2 : 1, cells);
         if (failed_)
             return Error{Code::not_finite, "a shower is not finite; the weights are of a training that went wrong: train again"};
         return std::nullopt;
@@ -1920,6 +1972,16 @@ class Sampler {
                 if (m_.layer_voxels[i] >= 0 && e[i] > 0) keep(b, m_.layer_voxels[i], e[i]);
             }
         }
+        // What the first layers of networks make of it is the same for all splits of a layer.
+        for (std::size_t r = 0; r < n_ * layers; ++r) passage_.x[r] = about_.data() + r * n_about_, passage_.start[r] = zeros_.data();
+        for (std::size_t which = 0; which < m_.networks.size(); ++which) {
+            const detail::SplitNetworks& networks = m_.networks[which];
+            if (networks.start_counts.empty()) continue;  // there are no such splits
+            k_.affine(passage_.x.data(), n_ * layers, n_about_, networks.about_counts.data(), networks.counts.width,
+                      passage_.start.data(), nullptr, told_[2 * which].data());
+            k_.affine(passage_.x.data(), n_ * layers, n_about_, networks.about_shares.data(), networks.shares.width,
+                      passage_.start.data(), nullptr, told_[2 * which + 1].data());
+        }
     }
 
     void keep(std::size_t b, int voxel, float energy) {
@@ -1931,16 +1993,16 @@ class Sampler {
 
     // --- boxes.py, rows.py ---
 
-    void draw_wave(const Splits& splits, const Splits::Wave& wave, const detail::SplitNetworks& networks, std::size_t noise) {
+    void draw_wave(const Splits& splits, const Splits::Wave& wave, std::size_t which, std::size_t noise) {
         const std::size_t rows = gather(splits, wave);
-        draw_hits(splits, networks, noise, rows);
-        draw_shares(splits, networks, noise, rows);
+        draw_hits(splits, which, noise, rows);
+        draw_shares(splits, which, noise, rows);
         fill(splits, wave);
     }
 
     /// Make a row of what its networks see for each node with hits.
     std::size_t gather(const Splits& splits, const Splits::Wave& wave) {
-        const std::size_t layers = m_.mesh.layers.size(), n_e = splits.energies.size(), n_h = splits.hits.size();
+        const std::size_t n_e = splits.energies.size(), n_h = splits.hits.size();
         const float t = m_.config.threshold;
         std::size_t rows = 0;
         for (std::uint32_t s = wave.start; s < wave.stop; ++s) {
@@ -1963,7 +2025,6 @@ class Sampler {
                 float* own = x + n_e + 1 + n_h;
                 own[0] = hits_feature(hits), own[1] = 2.0f * hits / capacity - 1.0f;
                 one_[rows] = energy / (hits * t);
-                std::copy_n(about_.data() + (b * layers + static_cast<std::size_t>(split.layer)) * n_about_, n_about_, own + 3);
                 rows_[rows++] = {s, static_cast<std::uint32_t>(b), energy, hits, 0.0f, energy, 0.0f};
             }
         }
@@ -1990,7 +2051,8 @@ class Sampler {
     }
 
     /// Draw the hits of first halves. Nodes of which each cell has a hit have no choice.
-    void draw_hits(const Splits& splits, const detail::SplitNetworks& networks, std::size_t noise, std::size_t rows) {
+    void draw_hits(const Splits& splits, std::size_t which, std::size_t noise, std::size_t rows) {
+        const detail::SplitNetworks& networks = m_.networks[which];
         chosen_.clear();
         for (std::size_t r = 0; r < rows; ++r) {
             Row& row = rows_[r];
@@ -1999,11 +2061,11 @@ class Sampler {
                 row.first = splits.halves[2 * row.split].capacity;
                 continue;
             }
-            look(networks.start_counts, networks.counts, networks.offset, r);
+            look(splits, networks.start_counts, told_[2 * which], networks.counts.width, networks.offset, r);
         }
         const std::size_t n = chosen_.size(), stride = networks.counts.out;
         const auto classes = static_cast<std::size_t>(splits.classes);
-        passage_.run(k_, networks.counts, networks.first_counts, splits.n_row() + n_about_, n);
+        passage_.run(k_, networks.counts, networks.first_counts, splits.n_row(), n);
         float* y = passage_.y.data();
         for (std::size_t i = 0; i < n; ++i) {
             const Row& row = rows_[chosen_[i]];
@@ -2026,14 +2088,18 @@ class Sampler {
     }
 
     /// Choose row r for a passage through a network.
-    void look(const Floats& start, const detail::Mlp& mlp, std::size_t offset, std::size_t r) {
-        passage_.x[chosen_.size()] = x_.data() + r * row_;
-        passage_.start[chosen_.size()] = start.data() + (rows_[r].split - offset) * mlp.width;
+    void look(const Splits& splits, const Floats& start, const Floats& told, std::size_t width, std::size_t offset, std::size_t r) {
+        const std::size_t i = chosen_.size(), layers = m_.mesh.layers.size();
+        const Row& row = rows_[r];
+        passage_.x[i] = x_.data() + r * row_;
+        passage_.start[i] = start.data() + (row.split - offset) * width;
+        passage_.more[i] = told.data() + (row.shower * layers + static_cast<std::size_t>(splits.node[row.split].layer)) * width;
         chosen_.push_back(static_cast<std::uint32_t>(r));
     }
 
     /// Share the energy of nodes of which both halves have hits.
-    void draw_shares(const Splits& splits, const detail::SplitNetworks& networks, std::size_t noise, std::size_t rows) {
+    void draw_shares(const Splits& splits, std::size_t which, std::size_t noise, std::size_t rows) {
+        const detail::SplitNetworks& networks = m_.networks[which];
         constexpr std::size_t a = detail::kAnchors, q = detail::kQuantiles, kPlaces = 16;
         const float t = m_.config.threshold;
         chosen_.clear();
@@ -2049,14 +2115,14 @@ class Sampler {
                 at[a + i] = bounded(rest * networks.above[i] / free, 1e-3f, 1.0f - 1e-3f);
             }
             at[2 * a] = row.first / (row.first + rest), at[2 * a + 1] = 0.5f;
-            look(networks.start_shares, networks.shares, networks.offset, r);
+            look(splits, networks.start_shares, told_[2 * which + 1], networks.shares.width, networks.offset, r);
         }
         // Logits of the anchors, and of the even share.
         const std::size_t n = chosen_.size(), stride = networks.shares.out;
         for (std::size_t i = 0; i < kPlaces * n; ++i) two_[i] = 1.0f - one_[i];
         k_.log(one_.data(), kPlaces * n), k_.log(two_.data(), kPlaces * n);
         for (std::size_t i = 0; i < kPlaces * n; ++i) one_[i] -= two_[i];
-        const std::size_t n_x = splits.n_row() + n_about_;
+        const std::size_t n_x = splits.n_row();
         for (std::size_t i = 0; i < n; ++i) {
             const Row& row = rows_[chosen_[i]];
             const float* at = one_.data() + kPlaces * i;
@@ -2151,12 +2217,13 @@ class Sampler {
     detail::Kernels k_;
 
     std::size_t n_ = 0;  // showers that are drawn together now
-    std::size_t n_about_ = 0, n_row_ = 0, row_ = 0;
+    std::size_t n_about_ = 0, row_ = 0;
     bool failed_ = false;
     std::vector<detail::Stream> stream_;
     std::vector<std::size_t> kind_;
     Floats state_, about_, shower_, layer_energy_, layer_hits_, total_energy_, total_hits_;
-    Floats x_, one_, two_, three_, cells_, filled_;
+    std::array<Floats, 6> told_;  // what first layers make of what is told of shower and layer: counts, shares of each kind
+    Floats zeros_, x_, one_, two_, three_, cells_, filled_;
     std::vector<Row> rows_;
     std::vector<std::uint32_t> chosen_;
     std::vector<float*> to_fill_;

@@ -96,4 +96,4 @@ def test_a_variant_with_an_unknown_key_or_engine_is_refused(exported: Path, tmp_
 
 
 def test_the_engines_are_a_registry() -> None:
-    assert set(ENGINES) == {"pytorch", "onnxruntime"}
+    assert set(ENGINES) == {"pytorch", "onnxruntime", "cpp"}

@@ -68,6 +68,11 @@ def candidates(generator: Generator, exported: Path, calibration: Conditions, *,
     if compiled:
         yield Candidate(first.model_copy(update={"name": "PyTorch compiled", "compiled": True}))
     yield from _of_onnx_runtime(generator, exported, calibration, several=several)
+    if first.device == "cpu":
+        cpp = Variant(name="C++", engine="cpp", steps=generator.default_steps)
+        yield Candidate(cpp)
+        if several:
+            yield Candidate(cpp.model_copy(update={"name": "C++, 1 thread", "threads": 1}))
     yield from _fewer_steps(generator, first)
 
 

@@ -85,7 +85,8 @@ def optimise(
         exported = with_graph(bundle, generator, scratch)
         work = scratch / "graphs"
         work.mkdir()
-        shutil.copyfile(exported / ONNX_FILE, work / ONNX_FILE)
+        for name in ("config.json", *read_bundle_config(exported)["files"]):  # C++ reads the bundle itself
+            shutil.copyfile(exported / name, work / name)
         tried = list(candidates(generator, exported, reference.conditions, compiled=settings.compiled))
         contest = Contest[Runner](needed=tried[0].variant.name)
         found = _start(contest, tried, exported, work, some(reference.conditions, max(*sizes, n)), runners)

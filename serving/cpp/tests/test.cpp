@@ -24,6 +24,10 @@ OUTSIDE void* operator new(std::size_t n) {
     if (void* at = std::malloc(n ? n : 1)) return at;
     throw std::bad_alloc();
 }
+OUTSIDE void* operator new(std::size_t n, const std::nothrow_t&) noexcept {  // of std::stable_sort
+    ++allocations;
+    return std::malloc(n ? n : 1);
+}
 OUTSIDE void* operator new(std::size_t n, std::align_val_t where) {
     ++allocations;
     const auto step = static_cast<std::size_t>(where);

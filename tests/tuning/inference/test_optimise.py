@@ -41,7 +41,7 @@ def test_the_choice_is_in_the_bundle_with_its_reasons(optimised: Path) -> None:
     found = Optimisation.model_validate_json((optimised / "optimisation.json").read_text())
     assert found.candidates[0].variant.name == "PyTorch fp32"
     assert found.winner.variant.name == found.chosen
-    assert {one.variant.engine for one in found.candidates} == {"pytorch", "onnxruntime"}
+    assert {one.variant.engine for one in found.candidates} == {"pytorch", "onnxruntime", "cpp"}
     assert {"fp32", "int8"} <= {one.variant.precision for one in found.candidates}
     for one in found.candidates:
         assert set(one.ms) == {1, 20} or one.refused
