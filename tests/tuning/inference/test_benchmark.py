@@ -219,7 +219,7 @@ def test_python_graph_and_server_draw_and_a_missing_provider_is_named(
     monkeypatch.setattr(module, "ROUNDS", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     bundle = tmp_path / "bundle"
-    shutil.copytree(tiny_bundle, bundle)
+    shutil.copytree(tiny_bundle, bundle, ignore=shutil.ignore_patterns(".*"))
     variant = Variant(name="oneDNN", engine="onnxruntime", graph="variant.onnx", provider="DnnlExecutionProvider")
     write_json(bundle / VARIANT_FILE, variant.model_dump(mode="json"))
     (bundle / "variant.onnx").write_bytes(b"none")
