@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from caloforge.config import Config
@@ -34,6 +35,9 @@ class RefinerConfig(Config):
         network: backbone of the voxels' bridge.
         layer_network: of the layers' bridge.
         sampler: how the bridges are crossed; it takes a velocity.
+        blur: standard deviation of the noise b in sqrt(1 - b^2) x + b noise, from which the voxels' bridge starts at a fast
+            shower's code x: 0 keeps the shower, 1 forgets it. A flow fills no more dimensions than it starts from,
+            and a generator with a small latent space fills few.
         layers: training of the layers' bridge.
         voxels: training of the voxels' bridge.
     """
@@ -41,6 +45,7 @@ class RefinerConfig(Config):
     network: NetworkChoice = by_default(backbone="layers", width=96, blocks=3, heads=4)
     layer_network: MLPConfig = MLPConfig(width=192, blocks=3)
     sampler: SamplerChoice = by_default(name="heun", steps=10)
+    blur: float = Field(default=0.8, ge=0, le=1)
     layers: TrainingConfig = TrainingConfig(steps=1500, batch_size=256, learning_rate=2e-3, ema=0.99)
     voxels: TrainingConfig = TrainingConfig(steps=1350, batch_size=64, learning_rate=4e-3, ema=0.99)
 
@@ -103,7 +108,7 @@ class Refiner(VoxelSpace):
             build_network(data.geometry, config.network, n_conditions=n + 3 * n_layers + N_TIME_FEATURES)
         )
         self.sampler = SAMPLERS.get(config.sampler.name)(config.sampler)
-        self.noise_features = 5 * n_layers + n_voxels
+        self.noise_features = 5 * n_layers + 2 * n_voxels
 
     def begin(self, active: Tensor) -> None:
         """Take which layers of full showers have energy, (N, L) of 0 and 1."""
@@ -133,6 +138,11 @@ class Refiner(VoxelSpace):
         context = self.sums.context(batch.layer_energy, batch.layer_hits, self.data.threshold)
         return self.voxel_transform.encode(batch.voxels, context, draws)
 
+    def blurred(self, coded: Tensor, draws: Draws) -> Tensor:
+        """Return where the voxels' bridge starts from the codes (B, V) of fast showers."""
+        blur = self.config.blur
+        return math.sqrt(1 - blur**2) * coded + blur * draws.normal(*coded.shape)
+
     def refine(self, conditions: Tensor, voxels: Tensor, draws: Draws, steps: int | None = None) -> Tensor:
         """Correct showers.
 
@@ -154,7 +164,8 @@ class Refiner(VoxelSpace):
         layers = self.sampler.sample(self.layers.velocity, self.encode_layers(batch, draws), told, steps)
         energy, hits = self.decode_layers(layers, conditions)
         told = self.voxel_condition(conditions, energy, hits)
-        x = self.sampler.sample(self.voxels.velocity, self.encode_voxels(batch, draws), told, steps)
+        start = self.blurred(self.encode_voxels(batch, draws), draws)
+        x = self.sampler.sample(self.voxels.velocity, start, told, steps)
         return self.to_mev(x, energy, hits)
 
 

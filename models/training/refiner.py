@@ -154,6 +154,7 @@ class Pairs:
         full = data.batch(number, size, draws, turned=True)
         told, fast = self._near(full, draws, turned=True)
         codes = [self._refiner.encode_voxels(one, draws) for one in (fast, full)]
+        codes[0] = self._refiner.blurred(codes[0], draws)
         # Layers count as well: those of a fast shower will have been brought to full ones by the other bridge.
         layers = [self._refiner.encode_layers(one, draws) for one in (fast, full)]
         order = _assigned([layers, codes], self._refiner.encoder(fast.raw_conditions), told)

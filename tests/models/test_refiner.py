@@ -91,6 +91,7 @@ def test_a_bridge_without_velocity_corrects_nothing(
     small_showers: Path, small_prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refiner, batch = whole(small_showers, small_prepared)
+    refiner.config = refiner.config.model_copy(update={"blur": 0.0})
     monkeypatch.setattr(Bridge, "velocity", lambda self, x, t, condition: torch.zeros_like(x))
     noise = torch.randn(len(batch), refiner.noise_features, generator=torch.Generator().manual_seed(3))
     found = refiner.refine(batch.raw_conditions, batch.voxels, RowDraws(noise))
