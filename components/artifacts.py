@@ -15,6 +15,14 @@ from caloforge.source import Source
 if TYPE_CHECKING:
     from caloforge.validation.report.leaderboard import Leaderboard
 
+NO_ENERGIES = "none.json"
+"""File in the artifact of the layer energies of a run whose families have no use for common ones."""
+
+
+def has_energies(folder: Path) -> bool:
+    """Return whether a run trained layer energies for all families; who may use them trains its own otherwise."""
+    return not (folder / NO_ENERGIES).exists()
+
 
 def log_scalars(metrics: Any, values: Mapping[str, Any], *, family: str = "") -> None:
     """Log the finite numbers among ``values``; Kubeflow cannot store infinity, NaN or NumPy types.

@@ -50,7 +50,7 @@ def preprocess(
     import shutil
     from pathlib import Path
 
-    from caloforge.components.artifacts import describe, log_scalars, record, showers_here
+    from caloforge.components.artifacts import NO_ENERGIES, describe, log_scalars, record, showers_here
     from caloforge.components.task import task
     from caloforge.files import write_json
     from caloforge.geometry import geometry_of
@@ -82,6 +82,6 @@ def preprocess(
             written["energies"] = energies
         else:
             figures = {}
-            write_json(Path(energies.path) / "none.json", {})  # kfp takes an artifact without a file for lost
+            write_json(Path(energies.path) / NO_ENERGIES, {})  # kfp takes an artifact without a file for lost
         log_scalars(metrics, figures)
         return (record("preprocess", written, data=source),)

@@ -66,7 +66,7 @@ def train(
     import time
     from pathlib import Path
 
-    from caloforge.components.artifacts import describe, log_scalars, record, showers_here
+    from caloforge.components.artifacts import describe, has_energies, log_scalars, record, showers_here
     from caloforge.components.family import family_of
     from caloforge.components.task import task
     from caloforge.models.configuration import TrainingRequest
@@ -79,8 +79,8 @@ def train(
         path = showers_here(data, showers, scratch, checksum=data_sha256).path
         pod = TrainingPod.parse({**json.loads(training_pod), **json.loads(training_resources)}, where="training_pod")
         changes = json.loads(overrides).get(family) or {}
-        # Settings of its own for the layer energies mean that it trains its own.
-        shared = family in json.loads(standing) and "energies" not in changes
+        # Settings of its own for the layer energies mean that it trains its own; so does a run that trained none.
+        shared = family in json.loads(standing) and "energies" not in changes and has_energies(Path(energies.path))
         with family_of(bundle, family, ending, strict=strict) as outcome:
             request = TrainingRequest(
                 showers=path, prepared=Path(prepared.path), output=Path(bundle.path),

@@ -61,7 +61,7 @@ def tune(
     import json
     from pathlib import Path
 
-    from caloforge.components.artifacts import describe, log_scalars, record
+    from caloforge.components.artifacts import describe, has_energies, log_scalars, record
     from caloforge.components.task import task
     from caloforge.place import TUNE_BACKENDS, place
     from caloforge.temporary import scratch_folder
@@ -76,6 +76,7 @@ def tune(
     with task("tune", family), scratch_folder() as scratch:
         chosen = TuneSettings.parse({**json.loads(settings), "backend": backend}, where="tuning")
         mine = json.loads(overrides).get(family)
+        shared = family in json.loads(standing) and has_energies(Path(energies.path))
         afar = place(chosen.backend, TUNE_BACKENDS) == "cluster"  # a trial's pod finds artifacts in their store only
         if trials == 0:
             result = Tuning(chosen.objective, maximize=False, trials=[], fixed=flatten(mine or {}))
@@ -84,7 +85,7 @@ def tune(
                 data if showers is None else showers.uri if afar else showers.path,
                 Path(checkpoints) / "tuning" / family if checkpoints else scratch,
                 prepared=prepared.uri if afar else prepared.path,
-                energies=(energies.uri if afar else energies.path) if family in json.loads(standing) else None,
+                energies=(energies.uri if afar else energies.path) if shared else None,
                 family=family,
                 preset=preset,
                 overrides=mine,

@@ -175,7 +175,7 @@ class Generator:
             began = time.perf_counter()
             batch = columns[start : start + batch_size]
             showers = draw(batch, noise.take(len(batch)))
-            self._check_showers(showers, start)
+            self._check_showers(showers, start, len(batch))
             yield start, showers, time.perf_counter() - began
 
     def sample_together(
@@ -199,10 +199,15 @@ class Generator:
         n_noise = self.network.noise_for(steps or self.default_steps)
         noise = [NoiseStream(seed, n_noise).take(len(conditions)) for conditions, seed in queries]
         showers = self._drawing(steps, exact=True)(np.concatenate(columns), Noise.joined(noise))
-        self._check_showers(showers, 0)
+        self._check_showers(showers, 0, sum(map(len, columns)))
         return np.split(showers, np.cumsum([len(rows) for rows in columns])[:-1])
 
-    def _check_showers(self, showers: NDArray[np.float32], start: int) -> None:
+    def _check_showers(self, showers: NDArray[np.float32], start: int, n: int) -> None:
+        if showers.shape != (n, self.geometry.n_voxels) or showers.dtype != np.float32:
+            raise GeneratorFailed(
+                f"{self.family}: {self.variant.name} makes {showers.dtype} of shape {showers.shape} where float32 of "
+                f"{(n, self.geometry.n_voxels)} is wanted; its graph is of another generator"
+            )
         fine: NDArray[np.bool_] = np.asarray(np.isfinite(showers).all(axis=1))
         if not fine.all():
             raise GeneratorFailed(

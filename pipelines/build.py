@@ -55,6 +55,8 @@ def build_pipeline(settings: PipelineSettings) -> Any:
 
     # Families that draw layer energies first, whichever of them a run trains.
     standing = sorted(name for name in FAMILIES if FAMILIES.get(name).uses_layer_energies)
+    # Those with settings of their own for them train their own.
+    own = [name for name, changes in settings.overrides.items() if "energies" in changes]
 
     def placed(task: Any, step: Step, **resources: Any) -> Any:
         return place(task, settings, step, resources=resources)
@@ -115,7 +117,7 @@ def build_pipeline(settings: PipelineSettings) -> Any:
         preprocessed = placed(
             preprocess(
                 settings=prepare, geometry=geometry, preset=preset, max_minutes=max_minutes,
-                with_energies=any(name in standing for name in settings.families), **showers, **common,
+                with_energies=bool({*standing} & {*settings.families} - {*own}), **showers, **common,
             ), "preprocess",
         )  # fmt: skip
         prepared = preprocessed.outputs["prepared"]

@@ -9,11 +9,17 @@ from pathlib import Path
 
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, atomic_file, digest
-from caloforge.outputs import RECORD, Written
+from caloforge.outputs import RECORD, Written, refuse_address
 from caloforge.result_kinds import RUN
 from caloforge.temporary import scratch_folder
 
-__all__ = ["PLACES", "RECORD", "Place", "ResultFolder", "link_file", "link_folder", "names"]
+__all__ = ["PIPELINE", "PLACES", "RECORD", "TIMINGS", "Place", "ResultFolder", "link_file", "link_folder", "names"]
+
+PIPELINE = "pipeline.yaml"
+"""What a run on this machine compiled and ran. It is not read again: a run follows its settings."""
+
+TIMINGS = "timings.json"
+"""How long its steps took."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class ResultFolder:
         Raises:
             InputError: it holds the results of another run.
         """
+        refuse_address(path)
         self.path = path
         self._run = run
         self._written = Written(path)

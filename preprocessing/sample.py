@@ -91,7 +91,9 @@ def is_one_file(sources: Sequence[str], test: Sequence[str]) -> bool:
     """Return whether sources are one file of this machine that :func:`one_file` returns as it is."""
     if test or len(sources) != 1 or is_remote(sources[0]) or has_magic(sources[0]):
         return False
-    (path,) = paths_of(*sources)
+    if not (paths := paths_of(*sources)):
+        return True  # an empty address: whoever opens it says so
+    (path,) = paths
     return _needs_nothing(path) or not path.exists()  # whoever opens it says that it is not there
 
 

@@ -379,6 +379,10 @@ def test_metrics_are_for_who_watches() -> None:
     assert allowed("GET", "/metrics", namespace="monitoring")
     assert not allowed("GET", "/metrics", namespace="another-profile")
     assert not allowed("GET", "/metrics", namespace="my-profile")
+    assert not allowed("GET", "/metrics", namespace="istio-system"), "its gateway lets strangers in"
+    assert allowed("GET", "/metrics", namespace="knative-serving")
+    assert allowed("GET", "/healthz", namespace="istio-system"), "Knative probes a service through its gateway"
+    assert not allowed("GET", "/healthz", namespace="monitoring")
     assert not allowed("POST", "/v2/models/caloforge/infer", namespace="monitoring")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.errors import InputError
 from caloforge.models.engines.variant import Draw, EngineUnavailable, Variant
 
 if TYPE_CHECKING:
@@ -28,13 +29,23 @@ def open_engine(variant: Variant, network: Family, conditions: tuple[str, ...], 
     """Return what draws showers with a bundle's graph; see :data:`caloforge.models.engines.variant.OpenEngine`.
 
     Raises:
-        EngineUnavailable: ONNX Runtime is not there, has not the provider, or cannot load the graph.
+        EngineUnavailable: ONNX Runtime is not there, has not the provider, or cannot load the graph; later, that it failed.
+        InputError: the graph is not one of this generator.
     """
     session = open_session(variant, folder / variant.graph)
+    wanted = {*conditions, "noise"}, {"showers"}
+    found = tuple({one.name for one in ends} for ends in (session.get_inputs(), session.get_outputs()))
+    if found != wanted:
+        said = " and makes ".join(", ".join(sorted(names)) for names in found)
+        raise InputError(f"{folder / variant.graph}: takes {said}; it is of another generator, export it again")
 
     def draw(columns: NDArray[np.float32], noise: Noise) -> NDArray[np.float32]:
         feeds = {name: columns[:, i : i + 1] for i, name in enumerate(conditions)}
-        showers: NDArray[np.float32] = session.run(["showers"], {**feeds, "noise": noise.normal()})[0]
+        try:
+            showers: NDArray[np.float32] = session.run(["showers"], {**feeds, "noise": noise.normal()})[0]
+        except Exception as error:  # noqa: BLE001  its errors have no class in common
+            reason = str(error).splitlines()[0]
+            raise EngineUnavailable(f"{variant.name}: ONNX Runtime cannot run {variant.graph} ({reason})") from None
         return showers
 
     return draw

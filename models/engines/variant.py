@@ -56,7 +56,7 @@ class Variant(Config):
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Precision = "fp32"
     threads: int = Field(default=0, ge=0, le=4096)
-    steps: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, le=100_000)
     graph: str = ""
     optimisation: Literal["disabled", "basic", "extended", "all"] = "all"
     provider: str = "CPUExecutionProvider"

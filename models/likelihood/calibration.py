@@ -113,12 +113,21 @@ class Calibration:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
-        """Return what :meth:`as_dict` wrote."""
+        """Return what :meth:`as_dict` wrote.
+
+        Raises:
+            ValueError: numbers do not fit together, or are not finite; other exceptions where they are none.
+        """
         lines, codes = {}, tuple(content.get("codes", ()))
         for name, numbers in content["lines"].items():
             lines[name] = Trend(len(codes))
             lines[name].load_state_dict({key: torch.tensor(value).float() for key, value in numbers.items()})
-        arrays = {key: np.asarray(content[key]) for key in ("middle", "inverse", "distance", "total")}
+        arrays = {key: np.asarray(content[key], np.float64) for key in ("middle", "inverse", "distance", "total")}
+        n = len(lines) - 1
+        if TOTAL not in lines or arrays["middle"].shape != (n,) or arrays["inverse"].shape != (n, n):
+            raise ValueError(f"the parts are {', '.join(lines)}, and their middle has shape {arrays['middle'].shape}")
+        if any(values.size == 0 or not np.isfinite(values).all() for values in arrays.values()):
+            raise ValueError("a number is not finite, or there is none")
         return cls(lines, **arrays, codes=codes)
 
 

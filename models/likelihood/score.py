@@ -126,9 +126,22 @@ def check_scorable(generator: Generator, showers: Showers) -> None:
 
 
 def read_calibration(bundle: Path) -> Calibration | None:
-    """Return the calibration of a bundle, None if it has none."""
+    """Return the calibration of a bundle, None if it has none.
+
+    Raises:
+        InputError: it is damaged.
+    """
     file = bundle_folder(bundle) / LIKELIHOOD
-    return Calibration.of(read_json(file)) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        found = Calibration.of(read_json(file))
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{file}: not a calibration, or damaged ({reason}); train the generator again") from None
+    return found
 
 
 def _compared(calibration: Calibration, residuals: FloatArray, distances: FloatArray) -> dict[str, float]:

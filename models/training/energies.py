@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from caloforge.alone import alone
 from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.conditions import ConditionEncoder
@@ -21,7 +23,15 @@ from caloforge.models.presets import energies_training
 from caloforge.models.training.data import TrainingData
 from caloforge.models.training.fabric import open_fabric
 from caloforge.models.training.record import training_figures
-from caloforge.models.training.train import check_minutes, data_spec, fingerprint, fit_stages, training_record
+from caloforge.models.training.train import (
+    ENDING_SECONDS,
+    check_minutes,
+    data_spec,
+    fingerprint,
+    fit_stages,
+    remove_empty,
+    training_record,
+)
 from caloforge.outputs import check_folder
 from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.provenance import provenance
@@ -66,7 +76,7 @@ def train_energies(
     training = energies_training(preset, overrides)
     check_minutes(max_minutes)
     target = check_folder(output, ENERGIES, inputs=[showers, prepared], overwrite=overwrite)
-    with step("train layer energies"):
+    with step("train layer energies"), ExitStack() as stack:
         started = time.monotonic()
         found = load_prepared(prepared)
         split = open_split(showers, prepared, "train")
@@ -84,7 +94,10 @@ def train_energies(
         def batch(data: TrainingData, number: int, size: int, draws: Draws) -> Batch:
             return layer_batch(data.batch(number, size, draws), transforms, encoder, draws)
 
-        folder = target.parent / f".{target.name}.checkpoints" / fingerprint([training.model_dump(), seed], prepared)
+        root = target.parent / f".{target.name}.checkpoints"
+        if fabric.is_global_zero:
+            stack.enter_context(alone(root, shown=output, patience=ENDING_SECONDS))
+        folder = root / fingerprint([training.model_dump(), seed], prepared)
         folder.mkdir(parents=True, exist_ok=True)
         data = TrainingData(split, found, folder, seed=seed, fabric=fabric)
         limit = None if max_minutes is None else 60 * max_minutes - (time.monotonic() - started)
@@ -106,6 +119,7 @@ def train_energies(
         }
         if fabric.is_global_zero:
             save_energies(output, energies, found, record=record, overwrite=overwrite)
-            shutil.rmtree(folder.parent)
+            shutil.rmtree(folder)
+            remove_empty(root)
         fabric.barrier()
     return training_figures(record)

@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from caloforge.alone import alone
 from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.files import sha256
@@ -37,6 +39,9 @@ from caloforge.result_kinds import BUNDLE
 from caloforge.steps import step
 
 logger = logging.getLogger(__name__)
+
+ENDING_SECONDS = 20
+"""How long the training of a killed run or search may still write to its checkpoints."""
 
 Clock = Literal["wall", "cpu"]
 
@@ -74,7 +79,7 @@ def train(
     check_minutes(request.max_minutes)
     inputs = [Path(request.showers), request.prepared, *([request.energies] if request.energies else [])]
     output = check_folder(request.output, BUNDLE, inputs=inputs, overwrite=request.overwrite)
-    with step(f"train {request.family}"):
+    with step(f"train {request.family}"), ExitStack() as stack:
         fabric = open_fabric()
         # What a GPU computes is no time of the process.
         tell = time.process_time if clock == "cpu" and fabric.device.type == "cpu" else time.monotonic
@@ -89,6 +94,8 @@ def train(
         if given is not None:
             family.get_submodule("energies").load_state_dict(given.state)
         root = request.checkpoints or output.parent / f".{output.name}.checkpoints"
+        if fabric.is_global_zero:
+            stack.enter_context(alone(root, shown=request.output, patience=ENDING_SECONDS))
         folder = root / fingerprint([config.model_dump(), request.seed, given and given.sha256], request.prepared)
         folder.mkdir(parents=True, exist_ok=True)
         data = TrainingData(training, prepared, folder, seed=request.seed, fabric=fabric)
@@ -131,10 +138,15 @@ def train(
                 overwrite=request.overwrite,
             )  # fmt: skip
             shutil.rmtree(folder)
-            if not any(root.iterdir()):
-                root.rmdir()
+            remove_empty(root)
         fabric.barrier()
     return training_figures(record)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder of checkpoints unless another training has something there."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def check_minutes(max_minutes: float | None) -> None:

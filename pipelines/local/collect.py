@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from caloforge.index import Index
-from caloforge.pipelines.layout import ResultFolder
+from caloforge.pipelines.layout import PIPELINE, TIMINGS, ResultFolder
 
 
 def collect(index: Path, output: Path) -> None:
@@ -19,7 +19,7 @@ def collect(index: Path, output: Path) -> None:
         InputError: something that is not ours is in the way there.
     """
     folder = ResultFolder(output)
-    laid = []
+    laid = [PIPELINE, TIMINGS]
     for artifact in Index.read(index).artifacts:
         laid += folder.lay(artifact.step, artifact.name, Path(artifact.address), family=artifact.family)
     folder.keep_only(laid)

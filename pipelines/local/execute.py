@@ -15,8 +15,11 @@ from typing import Any, TextIO
 
 from kfp import components, dsl, local
 
+from caloforge.outputs import put_files
 from caloforge.pipelines.compile import compile_pipeline
+from caloforge.pipelines.layout import PIPELINE
 from caloforge.pipelines.settings import PipelineSettings
+from caloforge.result_kinds import RUN
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +53,16 @@ def execute(request: dict[str, Any]) -> dict[str, Any]:
     """Compile, run, and return the address of each output.
 
     Args:
-        request: ``settings`` (of PipelineSettings), ``arguments`` of the pipeline, ``pipeline``
-            (YAML file to write and run), ``steps`` and ``cache`` (folders).
+        request: ``settings`` (of PipelineSettings), ``arguments`` of the pipeline, ``output`` (folder that gets
+            :data:`PIPELINE`), ``steps`` and ``cache`` (folders).
+
+    Raises:
+        InputError: somebody has changed the pipeline that an earlier start left.
     """
-    yaml = Path(request["pipeline"])
-    compile_pipeline(PipelineSettings.parse(request["settings"], where="settings"), yaml)
-    pipeline = components.load_component_from_file(str(yaml))
+    with put_files(Path(request["output"]), RUN) as folder:
+        yaml = folder / PIPELINE
+        compile_pipeline(PipelineSettings.parse(request["settings"], where="settings"), yaml)
+        pipeline = components.load_component_from_file(str(yaml))
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=request["steps"],

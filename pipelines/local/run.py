@@ -1,6 +1,5 @@
 """Run the whole pipeline on this machine: the compiled YAML, through kfp.local, into one folder."""
 
-import fcntl
 import json
 import logging
 import os
@@ -13,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from caloforge.alone import alone
 from caloforge.child import Child
 from caloforge.components.family import FAILED
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import Geometry, geometry_attributes
-from caloforge.outputs import check_claim, claim_folder
+from caloforge.outputs import Written, check_claim, claim_folder, put_files, refuse_changed
+from caloforge.pipelines.layout import PIPELINE, TIMINGS
 from caloforge.pipelines.local.collect import collect
 from caloforge.pipelines.local.leftovers import remove_leftovers
 from caloforge.pipelines.local.logs import RunLog
@@ -96,7 +97,10 @@ def run_local(
     start = time.monotonic()
     logger.info("%d showers of %s, %s", len(showers), showers.geometry.name, data)
     version = code_version()
-    with _folder_of_one_run(output), space_told(output):
+    with alone(output), space_told(output):
+        _adopt(output)
+        refuse_changed(output, [PIPELINE, TIMINGS])
+        (output / "steps").mkdir(exist_ok=True)
         arguments = {"data": str(showers.path), "data_sha256": sha256(showers.path)}
         if geometry is not None:
             arguments["geometry"] = json.dumps(geometry_attributes(showers.geometry))
@@ -126,7 +130,8 @@ def run_local(
         with suppress(OSError):  # another version of the code went no further
             (output / "checkpoints").rmdir()
         record = timings(output / "steps" / "times.jsonl", start=start, end=time.monotonic())
-        write_json(output / "timings.json", record)
+        with put_files(output, RUN) as folder:
+            write_json(folder / TIMINGS, record)
     return LocalRun(
         output, Leaderboard.read(output / "leaderboard.json"), Judgement.read(output / "metrics.json"), record
     )
@@ -150,22 +155,12 @@ def claim(output: Path, *, inputs: Iterable[Path], overwrite: bool = False, mark
     return take(output, RUN, inputs=given, overwrite=overwrite)
 
 
-@contextmanager
-def _folder_of_one_run(output: Path) -> Iterator[None]:
-    """Make the folder and keep other runs out of it."""
-    try:
-        (output / "steps").mkdir(parents=True, exist_ok=True)
-        lock = (output / "steps" / "lock").open("w", encoding="utf-8")
-        with scratch_folder(output):
-            pass
-    except OSError as error:
-        raise InputError(f"{output}: cannot write here ({error.strerror}); choose another output folder") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{output}: another run is writing here; wait for it or choose another folder") from None
-        yield
+def _adopt(output: Path) -> None:
+    """Note as ours what a version left that kept no record of it."""
+    written = Written(output)
+    if PIPELINE not in written.laid and (output / "steps" / "cache").is_dir():
+        found = {name: [sha256(output / name)] for name in (PIPELINE, TIMINGS) if (output / name).is_file()}
+        written.note(RUN, {**written.laid, **found})
 
 
 def _forget_failures(steps: Path) -> None:
@@ -181,7 +176,7 @@ def _execute(settings: PipelineSettings, arguments: dict[str, Any], output: Path
     request = {
         "settings": settings.model_dump(mode="json"),
         "arguments": arguments,
-        "pipeline": str(output / "pipeline.yaml"),
+        "output": str(output),
         "steps": str(output / "steps"),
         "cache": str(output / "steps" / "cache"),
         "outputs": str(results),

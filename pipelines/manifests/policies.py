@@ -44,8 +44,10 @@ _ASKED = {
         f"/v2/models/{MODEL}/ready",
     ),
 }
-_WATCHED = ("/metrics", "/healthz", "/ready", "/wait-for-drain")
-"""What Prometheus reads, and what Knative asks its proxy."""
+_WATCHED = ("/metrics",)
+"""What Prometheus and Knative's autoscaler read; nobody through a gateway, which lets strangers in."""
+_PROBED = ("/healthz", "/ready", "/wait-for-drain")
+"""What Knative asks its proxy, through the gateway too."""
 
 
 def network_policy(store: str) -> Object:
@@ -113,8 +115,12 @@ def authorization_policy(namespace: str) -> Object:
                     "to": [_operation(method, paths) for method, paths in _ASKED.items()],
                 },
                 {
-                    "from": [{"source": {"namespaces": ["monitoring", *_MESH]}}, {"source": dict(beside)}],
+                    "from": [{"source": {"namespaces": ["monitoring", "knative-serving"]}}, {"source": dict(beside)}],
                     "to": [_operation("GET", _WATCHED)],
+                },
+                {
+                    "from": [{"source": {"namespaces": list(_MESH)}}, {"source": dict(beside)}],
+                    "to": [_operation("GET", _PROBED)],
                 },
             ],
         },

@@ -72,15 +72,30 @@ def _found(source: Path, form: str | None) -> list[tuple[Path, str]]:
     if not fitting and source.is_dir():
         inside = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
         known = [(path, _one(path, formats)) for path in inside if (formats := _formats(path, form))]
+        below = _below(source)
         taken = {path for path, _ in known}
         if left := [path.name for path in inside if path not in taken]:
             logger.info("%s: left out, of no known format: %s", source, ", ".join(left))
         if known:
+            if below:
+                logger.info("%s: %s", source, below)
             return known
+        if below:
+            raise InputError(f"{source}: holds no shower file itself; {below}")
     if not fitting and (form is None or source.is_dir()):
         fits = f"it is not {form}" if form else "no reader takes that"
         raise InputError(f"{source}: holds {_described(source)}; {fits} (readers: {', '.join(READERS)})")
     return [(source, form or _one(source, fitting))]
+
+
+def _below(source: Path) -> str:
+    """Say that the files below a folder's folders are not taken, and how they are; empty: there are none."""
+    folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for folder in folders:
+        if (file := next((path for path in sorted(folder.rglob("*")) if path.is_file()), None)) is not None:
+            pattern = source / "**" / f"*{file.suffix}"
+            return f"folders in it are not looked into ({_few([path.name for path in folders])}); give '{pattern}' for those"
+    return ""
 
 
 def _formats(path: Path, form: str | None) -> list[str]:

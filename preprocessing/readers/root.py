@@ -77,6 +77,8 @@ def _geometry(path: Path, mapping: RootMapping, geometry: str | None, particle: 
 def _files(path: Path, mapping: RootMapping) -> list[Path]:
     found = []
     for pattern in mapping.files:
+        if not pattern.strip():
+            raise InputError(f"{path}: files: holds an empty name")
         inside = sorted(path.parent.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
         there = [one for one in inside if one.is_file()]
         if not there:
@@ -133,22 +135,42 @@ class _Tree:
                     arrays = tree.arrays(names, entry_start=start, entry_stop=start + step, library="ak")
                 yield self._filled(arrays, len(arrays), start)
 
-    def _filled(self, arrays: Any, n: int, start: int) -> tuple[VoxelArray, float]:
+    def _vector(self, arrays: Any, name: str, *, names: bool = False) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return how many values a branch has for each event, and all of them.
+
+        Raises:
+            InputError: it has no numbers, or (with ``names``) names, as a vector for each event.
+        """
         import awkward
 
+        found = arrays[name]
+        if found.ndim == 2:
+            with _reading(self.path):
+                flat = np.asarray(awkward.flatten(found))
+            if flat.dtype.kind in ("iufUO" if names else "iuf"):
+                return np.asarray(awkward.num(found, axis=1)), flat
+        text = f"expected a vector of numbers for each event, found {found.type.content}"
+        raise InputError(f"{self.path}: branch {name!r}: {text}")
+
+    def _layers(self, numbers: NDArray[Any]) -> NDArray[np.int64]:
+        if (whole := np.isfinite(numbers) & (numbers == np.floor(numbers))).all():
+            return numbers.astype(np.int64)
+        wrong = numbers[int(np.argmin(whole))]
+        raise InputError(f"{self.path}: branch {self.mapping.hits.layer!r}: {wrong:g} is not the number of a layer")
+
+    def _filled(self, arrays: Any, n: int, start: int) -> tuple[VoxelArray, float]:
         hits, size = self.mapping.hits, self.mesh.n_voxels
-        counts = np.asarray(awkward.num(arrays[hits.energy], axis=1))
-        energy = np.asarray(awkward.flatten(arrays[hits.energy]), dtype=np.float64)
-        energy *= hits.energy_scale * MEV[hits.energy_unit]
+        counts, numbers = self._vector(arrays, hits.energy)
+        energy = numbers.astype(np.float64) * (hits.energy_scale * MEV[hits.energy_unit])
         flat = {}
         for name in filter(None, (hits.x, hits.y, hits.channel, hits.layer)):
-            if not (same := np.asarray(awkward.num(arrays[name], axis=1)) == counts).all():
+            of_each, flat[name] = self._vector(arrays, name, names=name == hits.channel)
+            if not (same := of_each == counts).all():
                 event = start + int(np.argmin(same))
                 raise InputError(f"{self.path}: event {event}: {name} has another number of values than {hits.energy}")
-            flat[name] = np.asarray(awkward.flatten(arrays[name]))
         if hits.x:
             scale = MM[hits.length_unit or "mm"]
-            layer = flat[hits.layer].astype(np.int64) if hits.layer else np.zeros(len(energy), np.int64)
+            layer = self._layers(flat[hits.layer]) if hits.layer else np.zeros(len(energy), np.int64)
             cell = self._finder(layer, scale * flat[hits.x].astype(float), scale * flat[hits.y].astype(float))
         elif hits.channel:
             cell = self._of_channels(flat[hits.channel], start)

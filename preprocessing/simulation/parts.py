@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,15 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.conditions import Conditions
-from caloforge.errors import InputError
 from caloforge.files import atomic_file
 from caloforge.outputs import RECORD
 
-logger = logging.getLogger(__name__)
-
 _NAME = re.compile(r"showers-(\d{9,})-(\d+)\.npz")
 
-_AT_WORK, _RUN = ".at-work", ".run"
+_AT_WORK = ".at-work"
 
 DESCRIPTION = "simulation.json"
 """What is simulated, so that a later run goes on with nothing else."""
@@ -106,29 +102,15 @@ def at_work(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Have a folder for oneself, once the workers of a run that was killed have written what they had.
-
-    Raises:
-        InputError: another run uses it.
-    """
-    with (folder / _RUN).open("a", encoding="utf-8") as run, (folder / _AT_WORK).open("a", encoding="utf-8") as work:
-        try:
-            fcntl.flock(run, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another process is simulating this; wait for its end") from None
-        except OSError as error:
-            logger.debug("%s: no locks here (%s)", folder, error)
-        else:
-            fcntl.flock(work, fcntl.LOCK_EX)
-            fcntl.flock(work, fcntl.LOCK_UN)
-        yield
+def wait_for_workers(folder: Path) -> None:
+    """Wait until the workers of a run that was killed have written what they had."""
+    with (folder / _AT_WORK).open("a", encoding="utf-8") as work, suppress(OSError):  # a disk without locks
+        fcntl.flock(work, fcntl.LOCK_EX)
 
 
 def remove(folder: Path) -> None:
     """Remove the parts and what else a simulation has in its folder, and the folder if nothing else is there."""
-    for name in (DESCRIPTION, _AT_WORK, _RUN, RECORD, *(part.path.name for part in parts_of(folder))):
+    for name in (DESCRIPTION, _AT_WORK, RECORD, *(part.path.name for part in parts_of(folder))):
         (folder / name).unlink(missing_ok=True)
     for log in folder.glob("geant4-*.log"):
         log.unlink()

@@ -25,10 +25,10 @@ from caloforge.preprocessing.simulation.parts import (
     DESCRIPTION,
     EXTRA,
     Part,
-    alone,
     missing,
     parts_of,
     remove,
+    wait_for_workers,
 )
 from caloforge.preprocessing.simulation.worker import STOPPED, WRONG_INPUT, Work
 from caloforge.progress import Progress
@@ -122,15 +122,15 @@ def simulate(
         environment = data_environment(simulation.list, nothing)
         with own_folder(folder, SIMULATION) as folder:
             try:
-                with alone(folder):
-                    _begin_or_go_on(folder, simulation)
-                    todo = list(missing(parts_of(folder), simulation.n))
-                    if (left := sum(map(len, todo))) < simulation.n:
-                        done = simulation.n - left
-                        logger.info("%s: going on: %d of %d showers are done", output.name, done, simulation.n)
-                    if todo:
-                        _run(simulation, folder, todo, processes, environment)
-                    figures = _join(simulation, folder, output, binding=binding, name=name)
+                wait_for_workers(folder)
+                _begin_or_go_on(folder, simulation)
+                todo = list(missing(parts_of(folder), simulation.n))
+                if (left := sum(map(len, todo))) < simulation.n:
+                    done = simulation.n - left
+                    logger.info("%s: going on: %d of %d showers are done", output.name, done, simulation.n)
+                if todo:
+                    _run(simulation, folder, todo, processes, environment)
+                figures = _join(simulation, folder, output, binding=binding, name=name)
             except BaseException:
                 if not parts_of(folder):  # nothing to go on from
                     remove(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Self, Union, get_args, get_origin
@@ -43,7 +44,7 @@ class Config(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
+            field = ".".join(map(str, _keys(first["loc"], values, missing=first["type"] == "missing")))
             if first["type"] == _UNKNOWN_KEY:
                 prefix = f"{field}." if field else ""
                 key, valid = prefix + first["ctx"]["key"], [prefix + name for name in first["ctx"]["valid"]]
@@ -59,6 +60,25 @@ class Config(BaseModel):
         """Read the settings from a YAML file; an empty file gives the defaults."""
         values = read_yaml(path)
         return cls.parse(values if values is not None else {}, where=str(path))
+
+
+def _keys(location: tuple[int | str, ...], values: Any, *, missing: bool) -> Iterator[int | str]:
+    """Yield the keys of a place in some values: pydantic puts names of its types and validators between them.
+
+    Args:
+        location: as pydantic has it.
+        values: what was checked.
+        missing: the last key is not there.
+    """
+    last = len(location) - 1
+    for place, part in enumerate(location):
+        if (isinstance(values, Mapping) and part in values) or (
+            isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
+        ):
+            values = values[part]
+        elif not (missing and place == last):
+            continue
+        yield part
 
 
 def _truth_for_number(value: Any, kind: Any) -> bool:

@@ -166,10 +166,17 @@ def _store(address: str) -> Store:
     return FsspecStore(address)
 
 
+def _is_utf8(text: str) -> bool:
+    """Return whether a text of the command line was UTF-8: Python has surrogates in the place of other bytes."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
+
+
 def _path(address: str) -> Path:
     """Return the path of an address of this machine; a space may be written as it is or as %20."""
     if not address.strip():  # as a path it would be the current folder
         raise _nowhere()
+    if not _is_utf8(address):  # it goes into records and reports
+        raise InputError(f"{address!a}: the name is not UTF-8; give the file another name")
     if not address.startswith("file://"):
         return Path(address)
     plain = address.removeprefix("file://").removeprefix(

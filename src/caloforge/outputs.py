@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
@@ -17,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from caloforge.alone import alone
 from caloforge.errors import InputError
 from caloforge.files import digest, read_json, sha256, write_json
 from caloforge.names import relative_name
@@ -190,11 +192,16 @@ def own_folder(path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), ove
 
     Raises:
         InputError: it holds what caloforge did not write, or the work of another kind, it is, holds or lies in an
-            input, or it cannot be written.
+            input, another command is at work there, or it cannot be written.
         NoSpace: the disk is full.
     """
-    target = claim_folder(path, kind, inputs=inputs, overwrite=overwrite)
-    with space_told(target):
+    inputs = list(inputs)
+    target = check_claim(path, kind, inputs=inputs, overwrite=overwrite)
+    with ExitStack() as stack:
+        with _refusals_told(path):
+            stack.enter_context(alone(target, shown=path))
+        claim_folder(path, kind, inputs=inputs, overwrite=overwrite)
+        stack.enter_context(space_told(target))
         yield target
 
 
@@ -269,6 +276,7 @@ def check_file(path: Path, *, inputs: Iterable[Path] = ()) -> None:
     """Make sure, before any work, that a file may be written; see :func:`result_file`."""
     if path == STANDARD_OUTPUT:
         return
+    refuse_address(path)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -394,11 +402,22 @@ def _folder(path: Path) -> Path:
     """Return the folder that a path leads to, which need not be there."""
     if path == STANDARD_OUTPUT:
         raise InputError("-: a folder cannot go to standard output; give its name")
+    refuse_address(path)
     target = Path(os.path.realpath(path))
     if os.path.lexists(target) and not target.is_dir():
         raise InputError(f"{path}: is a file; give the name of a folder")
     _check_parent(path, target)
     return target
+
+
+def refuse_address(path: Path) -> None:
+    """Refuse ``s3://bucket/name``, which would become folders called ``s3:`` and ``bucket``.
+
+    Raises:
+        InputError: results cannot go there.
+    """
+    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):
+        raise InputError(f"{match[1]}://...: results go to this machine; give a path, and copy them from there")
 
 
 def _check_parent(path: Path, target: Path) -> None:

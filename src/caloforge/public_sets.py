@@ -21,6 +21,7 @@ from caloforge.download import download, look_patiently
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import read_json
 from caloforge.names import relative_name
+from caloforge.outputs import refuse_address
 from caloforge.patience import PATIENCE_SECONDS
 from caloforge.space import NoSpace, space_told
 from caloforge.store import Found, Unreachable
@@ -93,6 +94,7 @@ def fetch_set(name: str, folder: Path, *, patience: float = PATIENCE_SECONDS) ->
         Unreachable: the server was away for longer.
         NoSpace: the disk is full.
     """
+    refuse_address(folder)
     found = find_set(name)
     listed = found.files or _files_of_record(found.record, patience)
     try:

@@ -103,5 +103,5 @@ RUN = ResultKind(
         "students/*", "summary.md", "tables.csv", "timings.json", "tuning/*",
     ),
 )  # fmt: skip
-SIMULATION = ResultKind("simulation", (".at-work", ".run", "simulation.json"))
+SIMULATION = ResultKind("simulation", (".at-work", "simulation.json"))
 MANIFESTS = ResultKind("manifests")

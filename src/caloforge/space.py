@@ -31,6 +31,23 @@ class NoSpace(RuntimeError):
         super().__init__(f"no space left on {where}{wanted}; make room there and give the same command again")
 
 
+class NoScratch(RuntimeError):
+    """No folder for temporary files can be written to."""
+
+    def __init__(self) -> None:
+        """Name the folders that were tried."""
+        tried = ", ".join([*filter(None, [os.environ.get("TMPDIR")]), "/tmp", "/var/tmp"])
+        super().__init__(
+            f"no folder for temporary files: {tried} are full or may not be written to; make room there, or set "
+            "TMPDIR to a folder that has some"
+        )
+
+
+def lacks_scratch(error: BaseException) -> bool:
+    """Return whether an exception is what :func:`tempfile.gettempdir` says where no folder will do."""
+    return isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error)
+
+
 @contextmanager
 def space_told(folder: Path) -> Iterator[None]:
     """Turn what a library raises for want of space into :class:`NoSpace`.

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from caloforge.space import space_told
+from caloforge.space import NoScratch, space_told
 
 SUFFIX = ".part"
 """Ends the names of the hidden folders beside what is written."""
@@ -41,9 +41,10 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
     Raises:
         NoSpace: the disk is full.
+        NoScratch: the system's folders for temporary files are full, or may not be written to.
         OSError: it cannot be made.
     """
-    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    parent = _system_folder() if parent is None else parent
     with space_told(parent):
         _remove_abandoned(one for one in parent.glob(f"{SCRATCH}*") if is_temporary(one.name))
         with _in_use(parent, SCRATCH, "") as folder:
@@ -95,6 +96,13 @@ def let_read(path: Path, mode: int) -> None:
 def is_temporary(name: str) -> bool:
     """Return whether this can be the name of one of ours."""
     return re.fullmatch(rf"{SCRATCH}{_RANDOM}|\..*\.{_RANDOM}{re.escape(SUFFIX)}", name, re.DOTALL) is not None
+
+
+def _system_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise NoScratch from None
 
 
 @contextmanager

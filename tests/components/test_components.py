@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rows import headline, judgement
 
+from caloforge.components.artifacts import has_energies
 from caloforge.components.image import IMAGE
 from caloforge.errors import InputError
 from caloforge.fetch import Fetched
@@ -83,6 +84,7 @@ def test_preprocess_writes_its_artifacts_and_says_where_the_showers_came_from(
 ) -> None:
     made = {name: _Artifact(tmp_path / name) for name in ("prepared", "quality", "energies", "metrics")}
     prepared, quality = made["prepared"], made["quality"]
+    assert has_energies(Path(made["energies"].path))
     checksum = sha256(small_showers)
     (text,) = _component("preprocess").python_func(
         **made, data=str(small_showers), with_energies=False,
@@ -97,6 +99,7 @@ def test_preprocess_writes_its_artifacts_and_says_where_the_showers_came_from(
     assert record.data is not None
     assert record.data.sha256 == checksum
     assert [artifact.name for artifact in record.artifacts] == ["quality"]
+    assert not has_energies(Path(made["energies"].path)), "a family that has a use for them trains its own"
 
 
 def test_several_files_are_one_for_the_steps_that_follow(small_showers: Path, tmp_path: Path) -> None:

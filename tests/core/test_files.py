@@ -5,11 +5,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.files import atomic_directory, atomic_file, digest, read_json, sha256, write_json
 from caloforge.provenance import provenance
+
+
+class Base(Config, extra="allow"):
+    sha256: str
+
+
+class Content(Config):
+    energies: Base | dict[None, None]
+    parts: tuple[Base, ...] = ()
+    name: str = Field(min_length=2)
 
 
 class Inner(Config):
@@ -85,6 +96,21 @@ def test_unknown_key_offers_the_nearest() -> None:
         Settings.parse({"learning_rate": "fast"}, where="a.yaml")
     with pytest.raises(InputError, match=r"expected keys and values, got list"):
         Settings.parse([1], where="a.yaml")
+
+
+def test_messages_name_keys_and_no_classes() -> None:
+    good = {"energies": {}, "name": "ab"}
+    assert Content.parse(good, where="a").name == "ab"
+    for changes, text in (
+        ({"energies": None}, r"^a: energies: Input"),
+        ({"energies": {"other": 1}}, r"^a: energies\.sha256: Field required"),
+        ({"parts": [{"sha256": "x"}, {"sha256": 3}]}, r"^a: parts\.1\.sha256: Input"),
+        ({"name": ""}, r"^a: name: String"),
+    ):
+        with pytest.raises(InputError, match=text):
+            Content.parse({**good, **changes}, where="a")
+    with pytest.raises(InputError, match=r"^a: name: Field required"):
+        Content.parse({"energies": {}}, where="a")
 
 
 def test_yaml(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from caloforge.outputs import (
     result_file,
     result_folder,
 )
+from caloforge.pipelines.layout import ResultFolder
+from caloforge.public_sets import fetch_set
 from caloforge.result_kinds import MANIFESTS, PREPARED, ResultKind
 
 REPORT = ResultKind("report", ("a", "b", "plots/*.png"))
@@ -370,3 +372,11 @@ def test_a_record_that_says_nonsense_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(InputError, match="damaged; remove it"):
         _lay(tmp_path, a="new")
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/out", "https://me:secret@host/out", "file:///tmp/out"])
+def test_results_go_to_this_machine(address: str) -> None:
+    checks = (check_file, lambda path: check_folder(path, REPORT), lambda path: check_claim(path, WORK), ResultFolder)
+    for check in (*checks, lambda path: fetch_set("dataset_2", path)):
+        with pytest.raises(InputError, match=rf"^{address.partition(':')[0]}://\.\.\.: results go to this machine"):
+            check(Path(address))

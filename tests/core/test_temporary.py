@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from caloforge.files import atomic_directory, atomic_file
+from caloforge.space import NoScratch
 from caloforge.temporary import scratch_folder
 
 KILLED = """
@@ -100,3 +103,16 @@ def test_what_others_named_like_ours_stays(name: str, tmp_path: Path) -> None:
         pass
     assert theirs.exists()
     assert (tmp_path / "caloforge-scratch-of-mine").exists()
+
+
+def test_no_folder_for_temporary_files_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "full"))
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    message = rf"^no folder for temporary files: {tmp_path}/full, /tmp.* set TMPDIR to "
+    with pytest.raises(NoScratch, match=message), scratch_folder():
+        pass
+    with scratch_folder(tmp_path):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import subprocess
@@ -77,6 +78,29 @@ def test_a_bundle_without_calibration_gives_no_p_values(family_bundles, small_sh
     assert set(figures) == {"showers", "mean_log_prob", "impossible"}
     with h5py.File(tmp_path / "s.hdf5") as file:
         assert set(file) == {"log_prob", "parts"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        None,
+        {"middle": [1.0]},
+        {"inverse": "x"},
+        {"distance": []},
+        {"total": [float("nan")]},
+        {"lines": {}},
+        {"lines": {"total": {}}},
+        {"codes": 3},
+    ],
+    ids=str,
+)
+def test_a_damaged_calibration_is_one_line(family_bundles, tmp_path, changes):
+    whole = read_json(family_bundles["tree"] / LIKELIHOOD)
+    (tmp_path / "config.json").touch()
+    content = [] if changes is None else {**whole, **changes}
+    (tmp_path / LIKELIHOOD).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=r"likelihood\.json: not a calibration, or damaged \(.*\); train the"):
+        read_calibration(tmp_path)
 
 
 def test_showers_that_do_not_fit_are_refused(family_bundles, small_showers, write_toy, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from caloforge.errors import InputError
 from caloforge.files import write_json
-from caloforge.models.bundle import load_bundle, read_bundle_config, seal_bundle
+from caloforge.models.bundle import GeneratorFailed, load_bundle, read_bundle_config, seal_bundle
 from caloforge.models.engines.variant import VARIANT_FILE, EngineUnavailable, Variant
 from caloforge.models.export import export
 from caloforge.models.registries import ENGINES
@@ -67,6 +67,52 @@ def test_a_graph_that_no_library_can_load_is_said(exported: Path, tmp_path: Path
     (tmp_path / "generator.onnx").write_bytes(b"no graph")
     with pytest.raises(EngineUnavailable, match=r"ONNX Runtime cannot load generator\.onnx"):
         load_bundle(exported).run_as(ONNX, tmp_path)
+
+
+def _graph(path: Path, made: str, *, takes: str = "incident_energy") -> None:
+    """Write a graph of one node that makes ``showers`` of the energies."""
+    import onnx
+
+    n_noise = 3
+    float32, text = onnx.TensorProto.FLOAT, onnx.TensorProto.STRING
+    energy = onnx.helper.make_tensor_value_info(takes, float32, ["n", 1])
+    noise = onnx.helper.make_tensor_value_info("noise", float32, ["n", None])
+    kind = text if made == "text" else float32
+    showers = onnx.helper.make_tensor_value_info("showers", kind, None)
+    sizes = {"columns": [1, 1], "unfit": [2, n_noise], "huge": [2**31, 2**20]}.get(made, [1, 1])
+    shape = onnx.numpy_helper.from_array(np.array(sizes, np.int64), "shape")
+    node = onnx.helper.make_node("Expand", [takes, "shape"], ["showers"])
+    if made == "text":
+        node = onnx.helper.make_node("Cast", [takes], ["showers"], to=text)
+    graph = onnx.helper.make_graph([node], "graph", [energy, noise], [showers], [shape])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+@pytest.mark.parametrize("made", ["columns", "text", "unfit", "huge"])
+def test_a_graph_that_makes_something_else_is_said(exported: Path, tmp_path: Path, made: str) -> None:
+    generator = load_bundle(exported)
+    _graph(tmp_path / "generator.onnx", made)
+    generator.run_as(ONNX, tmp_path)
+    expected = {
+        "columns": (GeneratorFailed, r"graph makes float32 of shape \(5, 1\) where float32 of \(5, 480\) is wanted"),
+        "text": (GeneratorFailed, r"graph makes object of shape \(5, 1\)"),
+    }
+    error, message = expected.get(made, (EngineUnavailable, r"graph: ONNX Runtime cannot run generator\.onnx \("))
+    with pytest.raises(error, match=message):
+        generator.sample(FEW, seed=1)
+
+
+def test_a_graph_of_another_generator_is_refused(exported: Path, tmp_path: Path) -> None:
+    _graph(tmp_path / "generator.onnx", "columns", takes="theta")
+    with pytest.raises(InputError, match=r"generator\.onnx: takes noise, theta and makes showers; it is of another"):
+        load_bundle(exported).run_as(ONNX, tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"steps": 10**12}, {"threads": 10**9}])
+def test_a_variant_cannot_ask_for_endless_work(exported: Path, tmp_path: Path, changes: dict[str, int]) -> None:
+    bundle = _with(exported, tmp_path / "bundle", {**ONNX.model_dump(mode="json"), **changes})
+    with pytest.raises(InputError, match=rf"variant\.json: {next(iter(changes))}: Input should be less than"):
+        load_bundle(bundle)
 
 
 def test_a_variant_whose_file_was_changed_is_refused(exported: Path, tmp_path: Path) -> None:

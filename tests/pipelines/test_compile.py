@@ -290,3 +290,23 @@ def test_a_detector_of_a_file_goes_along(tmp_path: Path) -> None:
 def test_simulations_that_a_step_would_refuse(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         PipelineSettings.parse(settings, where="test")
+
+
+@pytest.mark.parametrize(
+    ("families", "overrides", "common"),
+    [
+        (["vae", "wgan"], {}, True),
+        (["vae", "wgan"], {"vae": {"energies": {"steps": 5}}}, True),
+        (["vae"], {"vae": {"training": {"steps": 5}}}, True),
+        (["vae", "tree"], {"vae": {"energies": {"steps": 5}}}, False),
+        (["tree"], {}, False),
+    ],
+)
+def test_layer_energies_that_nobody_stands_on_are_not_trained(
+    families: list[str], overrides: dict[str, Any], common: bool, tmp_path: Path
+) -> None:
+    settings = PipelineSettings.parse({"families": families, "overrides": overrides}, where="test")
+    compile_pipeline(settings, tmp_path / "pipeline.yaml")
+    content = next(yaml.load_all((tmp_path / "pipeline.yaml").read_text(), Loader=yaml.CSafeLoader))
+    inputs = content["root"]["dag"]["tasks"]["preprocess"]["inputs"]["parameters"]
+    assert inputs["with_energies"]["runtimeValue"]["constant"] is common

@@ -6,7 +6,7 @@ import multiprocessing
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -182,13 +182,11 @@ class _Graph:
 
 def _serve(connection: Connection, bundle: Path | None, variant: Variant, folder: Path) -> None:
     server = _Graph(variant, folder) if bundle is None else _Server(bundle, variant, folder)
-    while True:
-        try:
+    with suppress(EOFError, BrokenPipeError):  # who asked has ended, or was killed
+        while True:
             what, arguments = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer = True, getattr(server, what)(*arguments)
-        except Exception as error:  # noqa: BLE001  it is told to the one who asked
-            answer = False, (str(error).splitlines() or [type(error).__name__])[0]
-        connection.send(answer)
+            try:
+                answer = True, getattr(server, what)(*arguments)
+            except Exception as error:  # noqa: BLE001  it is told to the one who asked
+                answer = False, (str(error).splitlines() or [type(error).__name__])[0]
+            connection.send(answer)

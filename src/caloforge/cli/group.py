@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import locale
 import os
@@ -19,7 +20,10 @@ from caloforge import __version__
 from caloforge.errors import InputError
 from caloforge.logs import configure_logging
 from caloforge.secrets import masked
-from caloforge.space import NoSpace, for_want_of_space
+from caloforge.space import NoScratch, NoSpace, for_want_of_space, lacks_scratch
+
+_OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.ENXIO, errno.EINVAL)
+"""What another path would mend; other errors of the system (a disk that fails) are not of the input."""
 
 _NO_MEMORY = "not enough memory for this; give it more, or a smaller input"
 _ALLOCATION = re.compile(r"can't allocate memory|out of memory|Storage size calculation overflowed|bad_alloc")
@@ -63,15 +67,23 @@ class Commands(click.Group):
         except InputError as error:
             fail(str(error), code=2)
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
-            fail(f"{error.filename}: {error.strerror}", code=2)
+            if lacks_scratch(error):  # libraries want such a folder, too
+                fail(str(NoScratch()), code=1)
+            fail(f"{error.filename}: {error.strerror}" if error.filename is not None else str(error), code=2)
         except BrokenPipeError:  # who reads it has seen enough
             _give_up_output()
             sys.exit(1)
-        except OSError as error:
-            if not for_want_of_space(error):
+        except UnicodeEncodeError as error:
+            if "surrogates not allowed" not in error.reason:
                 raise
-            _give_up_output()
-            fail(str(NoSpace(error.filename or "standard output")), code=1)
+            fail(f"{error.object!a}: is the name of a file and not UTF-8; give it another name", code=2)
+        except OSError as error:
+            if for_want_of_space(error):
+                _give_up_output()
+                fail(str(NoSpace(error.filename or "standard output")), code=1)
+            if error.filename is None or not error.strerror:
+                raise
+            fail(f"{error.filename}: {error.strerror}", code=2 if error.errno in _OF_A_NAME else 1)
         except click.Abort:
             fail("interrupted", code=130)
         except MemoryError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -76,6 +77,7 @@ def run(
     settings_file: Path | None,
 ) -> None:
     """Run the whole pipeline on showers. After a stop, run it again to go on."""
+    from caloforge.alone import alone
     from caloforge.fetch import paths_of
     from caloforge.pipelines.local.run import claim, run_local
     from caloforge.pipelines.settings import PipelineSettings
@@ -101,13 +103,13 @@ def run(
         raise click.UsageError("Missing option '--data'; or give --settings with simulate.")
     mark = simulates or not is_one_file(data, test)  # what is fetched, converted or simulated goes there
     claim(output, inputs=inputs, overwrite=overwrite, mark=mark)
-    if settings.simulate is not None and simulates:
-        showers = settings.simulate.run_once(output / "data", seed=settings.seed)
-        _summarise(run_local(showers, output, settings=settings, overwrite=overwrite))
-        return
-    showers = one_file(data, output / "data", test=test, geometry=geometry, particle=particle).path
-    mesh = open_showers(showers, geometry, particle=particle).geometry if particle else geometry
-    _summarise(run_local(showers, output, geometry=mesh, settings=settings, overwrite=overwrite))
+    with alone(output) if mark else nullcontext():
+        if settings.simulate is not None and simulates:
+            showers, mesh = settings.simulate.run_once(output / "data", seed=settings.seed), None
+        else:
+            showers = one_file(data, output / "data", test=test, geometry=geometry, particle=particle).path
+            mesh = open_showers(showers, geometry, particle=particle).geometry if particle else geometry
+        _summarise(run_local(showers, output, geometry=mesh, settings=settings, overwrite=overwrite))
 
 
 def _summarise(result: LocalRun) -> None:

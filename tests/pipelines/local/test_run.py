@@ -1,4 +1,3 @@
-import fcntl
 import os
 import signal
 import subprocess
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from another import taken_by_another
 
 from caloforge.errors import InputError
 from caloforge.files import read_json
@@ -116,8 +116,26 @@ def test_a_failing_step_is_named(small_showers: Path, tmp_path: Path, monkeypatc
 
 def test_two_runs_cannot_write_to_one_folder(small_showers: Path, tmp_path: Path) -> None:
     claim(tmp_path, inputs=[])
-    (tmp_path / "steps").mkdir()
-    with (tmp_path / "steps" / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another run is writing here"):
-            run_local(small_showers, tmp_path)
+    with taken_by_another(tmp_path), pytest.raises(InputError, match="another command is writing here"):
+        run_local(small_showers, tmp_path)
+
+
+def test_an_edited_pipeline_stays(small_showers: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    settings = PipelineSettings.parse({"prepare": {"max_response": 1e-9}}, where="test")
+
+    def start() -> str:
+        with pytest.raises(InputError) as error:
+            run_local(small_showers, output, settings=settings)
+        return str(error.value)
+
+    assert "good showers" in start()
+    assert "good showers" in start(), "what was compiled may be written again"
+    for name in ("pipeline.yaml", "timings.json"):
+        path = output / name
+        before = path.read_bytes() if path.exists() else None
+        path.write_text("mine", encoding="utf-8")
+        assert f"{name}: there already, and not as caloforge left it; move it away" in start()
+        assert path.read_text(encoding="utf-8") == "mine"
+        path.unlink() if before is None else path.write_bytes(before)
+    assert "good showers" in start()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -180,3 +182,31 @@ def test_names_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
             h5py.h5d.create(file.id, b"\xff\xfe", h5py.h5t.NATIVE_FLOAT, h5py.h5s.create_simple((2,)))
             assert any(isinstance(name, bytes) for name in file)
         assert error_of("preprocess", "--data", path, "-o", tmp_path / "out").startswith(f"Error: {path}: ")
+
+
+def test_folders_in_a_folder_are_named_and_how_they_are_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        sample(tmp_path / "run" / name / "part.h5", 5)
+    output = tmp_path / "out.hdf5"
+    said = error_of("convert", tmp_path / "run", "-o", output)
+    assert f"{tmp_path}/run: holds no shower file itself; folders in it are not looked into (a, b)" in said
+    pattern = f"{tmp_path}/run/**/*.h5"
+    assert f"give '{pattern}'" in said
+    assert CliRunner().invoke(main, ["convert", pattern, "-o", str(output)]).exit_code == 0
+    assert len(open_showers(output)) == 10
+    sample(tmp_path / "run" / "own.h5", 3)
+    with caplog.at_level(logging.INFO):
+        open_sources([tmp_path / "run"])
+    assert "folders in it are not looked into (a, b)" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "said"), [("", "the address is empty"), ("  ", "is empty"), ("x" * 300, "too long")])
+def test_names_that_no_file_can_have_are_one_line(name: str, said: str, tmp_path: Path) -> None:
+    assert said in error_of("convert", name, "-o", tmp_path / "out.hdf5")
+    assert said in error_of("preprocess", f"--data={name}", "-o", tmp_path / "out")
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_the_work(tmp_path: Path) -> None:
+    name = sample(tmp_path / os.fsdecode(b"\xff.hdf5"), 5)
+    assert "\\udcff.hdf5': the name is not UTF-8" in error_of("convert", name, "-o", tmp_path / "out.hdf5")

@@ -208,6 +208,36 @@ def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], mes
         assert len(open_sources([source])[1]) == 5
 
 
+@pytest.mark.parametrize(
+    ("changes", "hits_of", "message"),
+    [
+        ({"energy": np.ones(5)}, {"energy": "energy"}, "branch 'energy': expected a vector of numbers for each event"),
+        ({"x": np.ones(5)}, {"x": "x"}, "branch 'x': expected a vector of numbers for each event"),
+        ({"layer": np.full((5, 2), 0.5)}, {"layer": "layer"}, "branch 'layer': 0.5 is not the number of a layer"),
+        ({"layer": np.full((5, 2), np.nan)}, {"layer": "layer"}, "branch 'layer': nan is not the number of a layer"),
+        ({"layer": np.zeros((5, 2), bool)}, {"energy": "layer"}, "branch 'layer': expected a vector of numbers"),
+    ],
+    ids=str,
+)
+def test_branches_of_another_kind_are_named(
+    tmp_path: Path, changes: dict[str, Any], hits_of: dict[str, str], message: str
+) -> None:
+    columns = {"energy": np.ones((5, 2)), "x": np.ones((5, 2)), "y": np.ones((5, 2)), "E": np.full(5, 10.0), **changes}
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["T"] = {
+            name: awkward.Array([*map(list, values)]) if values.ndim == 2 else values
+            for name, values in columns.items()
+        }
+    of = {"x": "x", "y": "y", "energy": "energy", "length_unit": "mm", "energy_unit": "MeV", **hits_of}
+    source = mapping(tmp_path, hits=of, incident_energy={"branch": "E", "unit": "GeV"})
+    assert message in error_of(source)
+
+
+def test_a_file_without_a_name_is_refused(tmp_path: Path) -> None:
+    tree(tmp_path / "a.root", hits(5))
+    assert "files: holds an empty name" in error_of(mapping(tmp_path, files=["a.root", ""]))
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.95])
 def test_a_file_that_is_cut_off_is_told_so(tmp_path: Path, kept: float) -> None:
     path = tree(tmp_path / "a.root", hits(500))
