@@ -72,7 +72,7 @@ def open_session(variant: Variant, path: Path, *, optimised: Path | None = None)
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = QUIET
-    options.intra_op_num_threads = variant.threads
+    options.intra_op_num_threads = variant.workers
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[variant.optimisation])
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)

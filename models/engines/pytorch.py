@@ -34,7 +34,7 @@ def open_engine(variant: Variant, network: Family, conditions: tuple[str, ...], 
         inputs = [torch.from_numpy(values).to(device) for values in (columns, noise.normal())]
         with (
             torch.inference_mode(),
-            _threads(variant.threads),
+            _threads(variant.workers),
             torch.autocast(device.type, dtype=reduced, enabled=reduced is not None),
         ):
             showers: NDArray[np.float32] = run(*inputs, variant.steps).float().cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -61,6 +62,11 @@ class Variant(Config):
     optimisation: Literal["disabled", "basic", "extended", "all"] = "all"
     provider: str = "CPUExecutionProvider"
     compiled: bool = False
+
+    @property
+    def workers(self) -> int:
+        """Threads that are started: no more than this machine has cores, whatever another one or a stranger chose."""
+        return min(self.threads, os.cpu_count() or 1)
 
 
 PLAIN = Variant(name="PyTorch")

@@ -115,6 +115,11 @@ def test_a_variant_cannot_ask_for_endless_work(exported: Path, tmp_path: Path, c
         load_bundle(bundle)
 
 
+def test_a_variant_gets_no_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert [ONNX.model_copy(update={"threads": n}).workers for n in (0, 3, 4096)] == [0, 3, 4]
+
+
 def test_a_variant_whose_file_was_changed_is_refused(exported: Path, tmp_path: Path) -> None:
     bundle = _with(exported, tmp_path / "bundle", ONNX.model_dump(mode="json"))
     content = bytearray((bundle / "generator.onnx").read_bytes())
