@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from caloforge.conditions import Conditions
-from caloforge.errors import InputError
-from caloforge.preprocessing.simulation.parts import EXTRA, alone, at_work, missing, parts_of, remove, write_part
+from caloforge.preprocessing.simulation.parts import (
+    EXTRA,
+    at_work,
+    missing,
+    parts_of,
+    remove,
+    wait_for_workers,
+    write_part,
+)
 
 
 def part(folder: Path, first: int, count: int) -> None:
@@ -37,11 +44,15 @@ def test_the_numbers_that_are_missing(tmp_path: Path) -> None:
     assert list(missing(parts_of(tmp_path), 2)) == [range(2)]
 
 
-def test_one_run_at_a_time(tmp_path: Path) -> None:
-    with alone(tmp_path), pytest.raises(InputError, match="another process is simulating this"), alone(tmp_path):
-        pass
-    with alone(tmp_path), at_work(tmp_path), at_work(tmp_path):
-        pass
+def test_workers_of_a_killed_run_are_waited_for(tmp_path: Path) -> None:
+    wait_for_workers(tmp_path)
+    waiting = threading.Thread(target=wait_for_workers, args=(tmp_path,))
+    with at_work(tmp_path), at_work(tmp_path):
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join(30)
+    assert not waiting.is_alive()
 
 
 def test_files_of_others_stay(tmp_path: Path) -> None:
