@@ -125,6 +125,35 @@ def test_a_proxy(
 
 
 @pytest.mark.parametrize(
+    ("proxy", "message"),
+    [
+        ("socks5://me:Pl4nted@127.0.0.1:1080", "SOCKS proxies are not supported; give one of HTTP"),
+        ("ftp://me:Pl4nted@127.0.0.1:1", "is not the address of a proxy; expected http://"),
+        ("http://me:Pl4nted@", "is not the address of a proxy"),
+        ("http://me:Pl4nted@127.0.0.1:99999", "is not the address of a proxy"),
+        ("http://[::1", "is not the address of a proxy"),
+        ("not a proxy", "is not the address of a proxy"),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_a_proxy_that_is_none_is_one_line_everywhere(
+    name: str,
+    proxy: str,
+    message: str,
+    authority: Authority,
+    store: ObjectStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    with asking(name, authority, store, tmp_path, monkeypatch) as (_, ask):
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        with pytest.raises(InputError, match=f"^HTTPS_PROXY: {message}") as raised:
+            ask()
+        assert "Pl4nted" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"address": "127.0.0.2"}, "the server's certificate is for another name"),

@@ -12,8 +12,10 @@ from caloforge.errors import InputError
 from caloforge.fetch import is_remote
 from caloforge.preprocessing.readers.layout import layout_of
 from caloforge.preprocessing.readers.reader import ShowerStream
+from caloforge.preprocessing.readers.root_mapping import MAPPINGS
 from caloforge.preprocessing.registries import READERS
 from caloforge.showers import Conditions, VoxelArray
+from caloforge.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ def _found(source: Path, form: str | None) -> list[tuple[Path, str]]:
             return known
         if below:
             raise InputError(f"{source}: holds no shower file itself; {below}")
+    if not fitting and source.suffix.lower() in MAPPINGS and source.is_file():
+        read_yaml(source)  # a mapping that is no YAML is told as that
     if not fitting and (form is None or source.is_dir()):
         fits = f"it is not {form}" if form else "no reader takes that"
         raise InputError(f"{source}: holds {_described(source)}; {fits} (readers: {', '.join(READERS)})")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.conditions import COLUMNS
 from caloforge.errors import InputError
 from caloforge.geometry import CellGeometry, Geometry, geometry_names, load_geometry
 from caloforge.preprocessing.readers.cell_finder import Finder, finder
@@ -47,7 +48,7 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
         for tree, of_tree in zip(trees, conditions, strict=True):
             start = 0
             for voxels, outside in tree.voxels():
-                lost, total = lost + outside, total + outside + float(voxels.sum(dtype=np.float64))
+                lost, total = lost + outside, total + outside + _size(voxels)
                 yield of_tree.take(slice(start, start + len(voxels))), voxels
                 start += len(voxels)
         if lost > MOST_OUTSIDE * total:
@@ -64,6 +65,11 @@ def open_file(path: Path, geometry: str | None, particle: str | None) -> ShowerS
         read=read,
         attributes={"tree": mapping.tree},
     )
+
+
+def _size(energies: NDArray[Any]) -> float:
+    """Return the sum of energies without their signs, of those that are finite: others are told where showers are checked."""
+    return float(np.abs(energies[np.isfinite(energies)]).sum(dtype=np.float64))
 
 
 def _geometry(path: Path, mapping: RootMapping, geometry: str | None, particle: str | None) -> Geometry:
@@ -118,6 +124,8 @@ class _Tree:
                 else:
                     values = np.full(n, quantity.value)
                 columns[name] = values * factor
+                if name == "particle":  # its numbers become whole below
+                    COLUMNS[name].check(columns[name], where=f"{self.path}: {COLUMNS[name].dataset}")
             if (eta := columns.pop("eta", None)) is not None:
                 columns["theta"] = 2 * np.arctan(np.exp(-eta))
         conditions = Conditions.of(columns)
@@ -183,7 +191,7 @@ class _Tree:
         inside = cell >= 0
         place = np.repeat(np.arange(n), counts)[inside] * size + cell[inside]
         voxels = np.bincount(place, weights=energy[inside], minlength=n * size).reshape(n, size)
-        return voxels.astype(np.float32), float(energy[~inside].sum())
+        return voxels.astype(np.float32), _size(energy[~inside])
 
     @cached_property
     def _finder(self) -> Finder:
@@ -228,9 +236,9 @@ class _Tree:
         with _reading(self.path):  # without caches, which would grow with the file
             file = uproot.open(self.path, array_cache=None, object_cache=None)
         with file:
-            if self.mapping.tree not in file:
-                raise InputError(f"{self.path}: has no tree {self.mapping.tree!r} (found: {_keys(file)})")
             with _reading(self.path):
+                if self.mapping.tree not in file:
+                    raise InputError(f"{self.path}: has no tree {self.mapping.tree!r} (found: {_keys(file)})")
                 tree = file[self.mapping.tree]
             if not hasattr(tree, "num_entries"):
                 kind = file.classname_of(self.mapping.tree)

@@ -17,6 +17,9 @@ MEV = {"eV": 1e-6, "keV": 1e-3, "MeV": 1.0, "GeV": 1e3, "TeV": 1e6}
 MM = {"um": 1e-3, "mm": 1.0, "cm": 10.0, "m": 1e3}
 RAD = {"rad": 1.0, "mrad": 1e-3, "deg": math.pi / 180}
 
+MAPPINGS = (".yaml", ".yml", ".json")
+"""How files end that may be mappings."""
+
 Energy = Literal["eV", "keV", "MeV", "GeV", "TeV"]
 
 
@@ -34,7 +37,7 @@ class Hits(Config):
         layer: branch, a vector as long as ``energy``: numbers of layers from 0; needed with x and y of several layers.
     """
 
-    energy: str
+    energy: str = Field(min_length=1)
     energy_unit: Energy
     energy_scale: float = Field(default=1.0, gt=0)
     x: str = ""
@@ -110,8 +113,8 @@ class RootMapping(Config):
     """
 
     files: tuple[str, ...] = Field(min_length=1)
-    tree: str
-    geometry: str
+    tree: str = Field(min_length=1)
+    geometry: str = Field(min_length=1)
     hits: Hits
     incident_energy: EnergyOf
     theta: AngleOf | None = None
@@ -141,7 +144,7 @@ class RootMapping(Config):
 
 def is_mapping(path: Path) -> bool:
     """Return whether a file is YAML or JSON with the keys that every mapping has."""
-    if path.suffix.lower() not in (".yaml", ".yml", ".json") or not path.is_file():
+    if path.suffix.lower() not in MAPPINGS or not path.is_file():
         return False
     try:
         values: Any = read_yaml(path)

@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from caloforge.errors import InputError, unknown_name
 from caloforge.yaml_file import read_yaml
@@ -53,13 +53,20 @@ class Config(BaseModel):
                 valid = _keys_beside(cls, first["loc"])
                 raise InputError(f"{where}: {unknown_name('key', field, valid)}") from None
             place = f"{where}: {field}" if field else where
-            raise InputError(f"{place}: {first['msg']}") from None
+            raise InputError(f"{place}: {_told(first)}") from None
 
     @classmethod
     def from_yaml(cls, path: Path) -> Self:
         """Read the settings from a YAML file; an empty file gives the defaults."""
         values = read_yaml(path)
         return cls.parse(values if values is not None else {}, where=str(path))
+
+
+def _told(error: ErrorDetails) -> str:
+    """Return pydantic's message, but without names of classes, which say nothing to who wrote a file."""
+    if error["type"] in _NO_MAPPING:
+        return f"expected keys and values, got {type(error['input']).__name__}"
+    return error["msg"]
 
 
 def _keys(location: tuple[int | str, ...], values: Any, *, missing: bool) -> Iterator[int | str]:
@@ -97,6 +104,7 @@ def _truth_for_number(value: Any, kind: Any) -> bool:
 
 
 _UNKNOWN_KEY = "unknown_key"
+_NO_MAPPING = ("model_type", "model_attributes_type", "dict_type", "dataclass_type")
 
 
 def unknown_key(key: str, settings: type[BaseModel]) -> PydanticCustomError:

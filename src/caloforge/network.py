@@ -11,8 +11,9 @@ import re
 import ssl
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from caloforge.errors import InputError
 from caloforge.secrets import masked, remember_address
@@ -32,8 +33,9 @@ def ca_file() -> str | None:
     """Return the file of the certificates that are trusted, None for the usual ones.
 
     Raises:
-        InputError: it cannot be read or holds none.
+        InputError: it cannot be read or holds none, or a proxy of the environment is none.
     """
+    check_proxies()
     if not (path := os.environ.get(CA_FILE)):
         return None
     check_ca_file(Path(path), where=f"{CA_FILE}: {path}")
@@ -52,6 +54,35 @@ def check_ca_file(path: Path, *, where: str) -> None:
         raise InputError(f"{where}: holds no certificates; expected PEM, -----BEGIN CERTIFICATE-----") from None
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from None
+
+
+def check_proxies() -> None:
+    """Refuse proxies of the environment that no connection can go through; each library fails of them in its own way.
+
+    Raises:
+        InputError: the variable, and what is wrong with it.
+    """
+    for kind, proxy in urllib.request.getproxies_environment().items():
+        if kind not in ("http", "https", "all") or not proxy:
+            continue
+        remember_address(proxy)
+        name = f"{kind.upper()}_PROXY"
+        parts = urlsplit("")
+        with suppress(ValueError):
+            parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        if parts.scheme.startswith("socks"):
+            raise InputError(f"{name}: SOCKS proxies are not supported; give one of HTTP, or unset it")
+        if parts.scheme not in ("http", "https") or not _is_host(parts):
+            raise InputError(f"{name}: is not the address of a proxy; expected http://[USER:PASSWORD@]HOST:PORT")
+
+
+def _is_host(parts: SplitResult) -> bool:
+    """Return whether an address has a host, and a port if any, that can be."""
+    try:
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return bool(host) and not any(one.isspace() or not one.isprintable() for one in parts.netloc)
 
 
 def trust() -> ssl.SSLContext | bool:
@@ -80,7 +111,12 @@ def check_address(url: str) -> None:
 
 
 def proxy_of(url: str) -> tuple[str, dict[str, str]] | None:
-    """Return the proxy for an address, without its password, and the headers that it wants; None for a direct way."""
+    """Return the proxy for an address, without its password, and the headers that it wants; None for a direct way.
+
+    Raises:
+        InputError: see :func:`check_proxies`.
+    """
+    check_proxies()
     parts = urlsplit(url)
     found = urllib.request.getproxies_environment()
     proxy = found.get(parts.scheme) or found.get("all")

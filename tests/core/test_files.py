@@ -102,8 +102,9 @@ def test_messages_name_keys_and_no_classes() -> None:
     good = {"energies": {}, "name": "ab"}
     assert Content.parse(good, where="a").name == "ab"
     for changes, text in (
-        ({"energies": None}, r"^a: energies: Input"),
+        ({"energies": None}, r"^a: energies: expected keys and values, got NoneType$"),
         ({"energies": {"other": 1}}, r"^a: energies\.sha256: Field required"),
+        ({"parts": ["x"]}, r"^a: parts\.0: expected keys and values, got str$"),
         ({"parts": [{"sha256": "x"}, {"sha256": 3}]}, r"^a: parts\.1\.sha256: Input"),
         ({"name": ""}, r"^a: name: String"),
     ):

@@ -197,6 +197,10 @@ def test_a_parameter_of_the_file_is_the_energy_of_its_events(tmp_path: Path, mon
         ({"files": ["run*.root"]}, "files: nothing is called 'run*.root'"),
         ({"theta": {"value": 1, "unit": "rad"}, "eta": {"value": 4}}, "give theta or eta, not both"),
         ({"branches": []}, "unknown key 'branches'"),
+        ({"tree": "T/E"}, "a.root: "),
+        ({"tree": ""}, "tree: String should have at least 1 character"),
+        ({"hits": {**MAPPING["hits"], "energy": ""}}, "hits.energy: String should have at least 1 character"),
+        ({"particle": {"value": 1.5}}, "incident_pdg"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -231,6 +235,15 @@ def test_branches_of_another_kind_are_named(
     of = {"x": "x", "y": "y", "energy": "energy", "length_unit": "mm", "energy_unit": "MeV", **hits_of}
     source = mapping(tmp_path, hits=of, incident_energy={"branch": "E", "unit": "GeV"})
     assert message in error_of(source)
+
+
+@pytest.mark.parametrize("text", ["tree: T\nhits: [", "tree: T\ntree: U\nhits: {}\n", '{"tree": "T", "hits":'])
+def test_a_mapping_that_is_no_yaml_is_told_as_that(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "focal.yaml"
+    path.write_text(text, encoding="utf-8")
+    said = error_of(path)
+    assert "focal.yaml: " in said
+    assert "HDF5" not in said
 
 
 def test_a_file_without_a_name_is_refused(tmp_path: Path) -> None:
