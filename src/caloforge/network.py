@@ -73,7 +73,9 @@ def check_proxies() -> None:
         if parts.scheme.startswith("socks"):
             raise InputError(f"{name}: SOCKS proxies are not supported; give one of HTTP, or unset it")
         if parts.scheme not in ("http", "https") or not _is_host(parts):
-            raise InputError(f"{name}: is not the address of a proxy; expected http://[USER:PASSWORD@]HOST:PORT")
+            raise InputError(
+                f"{name}: is not the address of a proxy; expected http://HOST:PORT, or what else your site says"
+            )
 
 
 def _is_host(parts: SplitResult) -> bool:

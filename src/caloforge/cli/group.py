@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from caloforge import __version__
+from caloforge.cli.inputs import stop_on_sigterm
 from caloforge.errors import InputError
 from caloforge.logs import configure_logging
 from caloforge.secrets import masked
@@ -55,6 +56,7 @@ class Commands(click.Group):
         if not args and kwargs.get("args") is None:
             _speak_utf8()
             sys.excepthook = _without_secrets
+            stop_on_sigterm()  # what a command has half written goes with it
         try:
             code = super().main(*args, **kwargs) or 0
             sys.stdout.flush()  # what cannot be written is told here, not when the interpreter ends
