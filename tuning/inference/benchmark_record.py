@@ -32,7 +32,7 @@ class Used(Config):
         file_mb: size on disk of the generator as it is read.
         library_mb: size on disk of the library that runs it, or of the program.
         speed: how many times faster than PyTorch with as many threads, the geometric mean over the sizes.
-        beside_geant4: how many times less than Geant4's CPU time it takes, by the number of showers asked for at once.
+        beside_geant4: how many times less CPU time than Geant4 it takes, by the number of showers asked for at once.
         left_out: why it was not measured; empty if it was.
     """
 
@@ -100,7 +100,7 @@ def with_ratios(ways: list[Used], geant4: dict[int, float]) -> tuple[Used, ...]:
         plain = usual[one.threads]
         ratios = [plain[size].median / time.median for size, time in one.ms.items() if size in plain]
         speed = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else 0.0
-        beside = {size: geant4[size] / time.median for size, time in one.ms.items() if size in geant4}
+        beside = {size: geant4[size] / time.cpu for size, time in one.ms.items() if size in geant4 and time.cpu}
         return one.model_copy(update={"speed": speed, "beside_geant4": beside})
 
     return tuple(map(filled, ways))

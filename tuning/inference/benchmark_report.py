@@ -46,23 +46,16 @@ def page(found: Benchmark) -> str:
 
 
 def _cells(found: Benchmark) -> tuple[list[str], list[list[str]]]:
-    sizes = [f"ms per shower, {size:,} at once" for size in found.sizes]
-    heads = [
-        "",
-        "threads",
-        *sizes,
-        "speed",
-        "first shower from cold [s]",
-        "memory [MB]",
-        "generator [MB]",
-        "library [MB]",
-    ]
-    if found.geant4:
-        heads.insert(3 + len(sizes), "beside Geant4")
+    few, many = min(found.sizes), max(found.sizes)
+    heads = ["", "threads", *(f"ms per shower, {size:,} at once" for size in found.sizes)]
+    heads += [f"CPU ms per shower, {few:,} and {many:,} at once", "speed", "first shower from cold [s]", "memory [MB]"]
+    heads += ["generator [MB]", "library [MB]"]
     rows = [_row(one, found) for one in found.measured]
     if found.geant4:
-        times = [f"{found.geant4[size]:,.0f}" for size in found.sizes]
-        rows.append(["Geant4, CPU time", "1", *times, "", "1", *[""] * 4])
+        place = heads.index("speed")
+        heads.insert(place, "CPU beside Geant4")
+        cpu = f"{_short(found.geant4[few])}, {_short(found.geant4[many])}"
+        rows.append(["Geant4", "1", *[""] * len(found.sizes), cpu, "1", *[""] * 5])
     return heads, rows
 
 
@@ -70,12 +63,23 @@ def _row(one: Used, found: Benchmark) -> list[str]:
     times = []
     for size in found.sizes:
         time = one.ms.get(size)
-        times.append("" if time is None else f"{time.median:.3g} ({time.least:.3g} to {time.most:.3g})")
-    cold = "" if one.cold is None else f"{one.cold.median:.2g} ({one.cold.least:.2g} to {one.cold.most:.2g})"
-    cells = [_name(one), "1" if one.threads == 1 else "all", *times, f"{one.speed:.2f}"]
+        spread = "" if time is None else f"{_short(time.median)} ({_short(time.least)} to {_short(time.most)})"
+        times.append(spread)
+    few, many = min(one.ms), max(one.ms)
+    cells = [
+        _name(one),
+        "1" if one.threads == 1 else "all",
+        *times,
+        f"{_short(one.ms[few].cpu)}, {_short(one.ms[many].cpu)}",
+    ]
     if found.geant4:
-        cells.append(f"{one.beside_geant4[max(one.beside_geant4)]:,.0f}")
-    return [*cells, cold, f"{one.peak_mb:.0f}", f"{one.file_mb:.1f}", f"{one.library_mb:.1f}"]
+        cells.append(_short(one.beside_geant4.get(many, 0)))
+    cold = "" if one.cold is None else f"{one.cold.median:.2g} ({one.cold.least:.2g} to {one.cold.most:.2g})"
+    return [*cells, _short(one.speed), cold, f"{one.peak_mb:.0f}", f"{one.file_mb:.1f}", f"{one.library_mb:.1f}"]
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _name(one: Used) -> str:
@@ -88,7 +92,7 @@ def _left_out(found: Benchmark) -> list[str]:
 
 def _note(found: Benchmark) -> str:
     beside = (
-        "; beside Geant4: the CPU time that it took for the same showers over this time, in the largest number at once"
+        "; beside Geant4: the CPU time that it took for the same showers over this one's, in the largest number at once"
         if found.geant4
         else ""
     )
@@ -96,7 +100,7 @@ def _note(found: Benchmark) -> str:
     return (
         f"Showers of {found.energy / 1000:.3g} GeV in the mean. Medians of {found.rounds} interleaved rounds, in brackets the "
         f"least and the most; speed: how many times faster than PyTorch with as many threads, the geometric mean over the "
-        f"sizes{beside}. From cold: from the start of the process. Memory: the most of the whole process. ONNX Runtime "
+        f"sizes. CPU time is that of all cores, of the server without its client{beside}. From cold: from the start of the process. Memory: the most of the whole process. ONNX Runtime "
         "alone draws its own random numbers, and C++ gives hits, not voxels. The server is timed by its client. "
         f"{told(found.machine, found.provenance)}{compiler}"
     )
@@ -111,6 +115,8 @@ def draw(found: Benchmark, path: Path | io.BytesIO) -> None:
     with style():
         figure = Figure(figsize=(4.4 * (len(threads) + 1), 5.0), layout="constrained")
         panels = figure.subplots(1, len(threads) + 1)
+        for axes in panels[1 : len(threads)]:
+            axes.sharey(panels[0])
         for axes, number in zip(panels, threads, strict=False):
             for one in measured:
                 if one.threads == number:
@@ -124,8 +130,6 @@ def draw(found: Benchmark, path: Path | io.BytesIO) -> None:
                 next(one.threads_told for one in measured if one.threads == number),
                 package="caloforge" if axes is panels[0] else "",
             )
-        for axes in panels[1 : len(threads)]:
-            axes.sharey(panels[0])
         panels[0].set_ylabel("time per shower [ms]")
         last = panels[-1]
         for one in measured:

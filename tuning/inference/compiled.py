@@ -13,7 +13,7 @@ import caloforge.serving
 from caloforge.child import how_it_ended
 from caloforge.models.engines.variant import EngineUnavailable
 from caloforge.showers import Conditions
-from caloforge.tuning.inference.stopwatch import peak_megabytes
+from caloforge.tuning.inference.stopwatch import cpu_seconds, peak_megabytes
 
 SOURCES = Path(caloforge.serving.__file__).parent / "cpp"
 
@@ -82,6 +82,10 @@ class Compiled:
     def peak_megabytes(self) -> float:
         """Return the most memory that the process has had so far."""
         return peak_megabytes(self._process.pid)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has used so far."""
+        return cpu_seconds(self._process.pid)
 
     def _ask(self, *lines: str) -> str:
         assert self._process.stdin is not None

@@ -30,6 +30,13 @@ class Timed(Protocol):
             EngineUnavailable: it cannot draw any more.
         """
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that its process has used so far.
+
+        Raises:
+            EngineUnavailable: it is gone.
+        """
+
 
 T = TypeVar("T", bound=Timed)
 
@@ -75,6 +82,7 @@ class Contest(Generic[T]):
             of those that came through it, milliseconds per shower by the number of showers asked for at once.
         """
         seconds: dict[str, dict[int, list[float]]] = {name: {} for name in self.alive}
+        cpu: dict[str, dict[int, list[float]]] = {name: {} for name in self.alive}
         progress = Progress("timing", len(sizes) * ROUNDS * len(seconds), unit="round")
         done = 0
         for size in sorted(sizes):
@@ -83,19 +91,24 @@ class Contest(Generic[T]):
                 for name, taken in seconds.items():
                     if name in self.alive and name not in slow:
                         with self.attempt(name):
+                            before = self.alive[name].cpu_seconds()
                             took = self.alive[name].seconds(size)
+                            used = self.alive[name].cpu_seconds() - before
                             taken.setdefault(size, []).append(took)
+                            cpu[name].setdefault(size, []).append(used)
                     progress.update(done := done + 1)
         return {
-            name: {size: _per_shower(one, size) for size, one in taken.items()}
+            name: {size: _per_shower(one, cpu[name][size], size) for size, one in taken.items()}
             for name, taken in seconds.items()
             if name in self.alive
         }
 
 
-def _per_shower(seconds: Sequence[float], size: int) -> Timing:
+def _per_shower(seconds: Sequence[float], cpu: Sequence[float], size: int) -> Timing:
     each = [1e3 * one / size for one in seconds]
-    return Timing(median=statistics.median(each), least=min(each), most=max(each))
+    return Timing(
+        median=statistics.median(each), least=min(each), most=max(each), cpu=1e3 * statistics.median(cpu) / size
+    )
 
 
 def _expected(taken: dict[int, list[float]], size: int) -> float:

@@ -28,11 +28,19 @@ class OptimiseSettings(Config):
 
 
 class Timing(Config):
-    """Milliseconds per shower at one batch size, over the rounds of the measurement."""
+    """Milliseconds per shower at one batch size, over the rounds of the measurement.
+
+    Attributes:
+        median: of the clock.
+        least: likewise.
+        most: likewise.
+        cpu: time of all cores together, the median; what else runs on the machine hardly changes it.
+    """
 
     median: float
     least: float
     most: float
+    cpu: float = 0
 
 
 class Value(Config):

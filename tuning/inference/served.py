@@ -17,7 +17,7 @@ from caloforge.serving.errors import ServingError
 from caloforge.serving.local import free_port, running_server
 from caloforge.serving.protocols import Ask, protocols
 from caloforge.showers import Conditions
-from caloforge.tuning.inference.stopwatch import peak_megabytes
+from caloforge.tuning.inference.stopwatch import cpu_seconds, peak_megabytes
 
 PROTOCOLS = {"binary": "server, REST", "json": "server, REST as JSON", "grpc": "server, gRPC"}
 """What is asked, and what tables call it."""
@@ -47,6 +47,10 @@ class Served:
     def peak_megabytes(self) -> float:
         """Return the most memory that the server has had so far."""
         return peak_megabytes(self._pid)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has used so far."""
+        return cpu_seconds(self._pid)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from caloforge.showers import Conditions
 _PRELOADED = ["caloforge.models.bundle", "caloforge.models.families.tree", "onnxruntime"]
 """Imported once, in the process that the others branch off from: a start then takes no time."""
 
+_GONE = "its process ended; was there enough memory?"
+
 
 @dataclass(frozen=True)
 class Started:
@@ -53,7 +55,7 @@ class Runner:
             self._connection.send((what, arguments))
             fine, answer = self._connection.recv()
         except (EOFError, OSError):
-            raise EngineUnavailable(f"{self._name}: its process ended; was there enough memory?") from None
+            raise EngineUnavailable(f"{self._name}: {_GONE}") from None
         if not fine:
             raise EngineUnavailable(f"{self._name}: {answer}")
         return answer
@@ -75,6 +77,27 @@ class Runner:
         """Return the most memory that the process has had so far."""
         return peak_megabytes(self._pid)
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has used so far."""
+        return cpu_seconds(self._pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process and its threads have used so far.
+
+    Raises:
+        EngineUnavailable: it is gone.
+    """
+    try:
+        return time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3), in nanoseconds, of Linux
+    except OSError:
+        pass
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        raise EngineUnavailable(_GONE) from None
+    return float(times.user + times.system)
+
 
 def peak_megabytes(pid: int) -> float:
     """Return the most memory that a process has had resident since its program was started.
@@ -92,7 +115,7 @@ def peak_megabytes(pid: int) -> float:
     try:
         return float(psutil.Process(pid).memory_info().rss) / 1e6
     except psutil.NoSuchProcess:
-        raise EngineUnavailable("its process ended; was there enough memory?") from None
+        raise EngineUnavailable(_GONE) from None
 
 
 @contextmanager

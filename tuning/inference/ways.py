@@ -38,6 +38,9 @@ class Drawer(Protocol):
     def peak_megabytes(self) -> float:
         """Return the most memory that the process has had so far."""
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has used so far."""
+
 
 Open = Callable[[], AbstractContextManager[Mapping[str, Drawer]]]
 

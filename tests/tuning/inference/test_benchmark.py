@@ -1,7 +1,10 @@
 """All ways to get showers beside each other: what is measured, what is left out, and what is said."""
 
 import json
+import os
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +27,7 @@ from caloforge.tuning.inference.benchmark_record import Benchmark, Used, with_ra
 from caloforge.tuning.inference.benchmark_report import page, table
 from caloforge.tuning.inference.compiled import build, running_compiled
 from caloforge.tuning.inference.record import Timing
+from caloforge.tuning.inference.stopwatch import cpu_seconds, peak_megabytes
 from caloforge.tuning.inference.ways import Way
 
 NO_PROVIDER = "this ONNX Runtime has no DnnlExecutionProvider"
@@ -33,7 +37,7 @@ class Fake:
     """Draws nothing, in a time that is known; dies at a number of showers."""
 
     def __init__(self, milliseconds: float, dies_at: int = 0) -> None:
-        self.milliseconds, self.dies_at = milliseconds, dies_at
+        self.milliseconds, self.dies_at, self.used = milliseconds, dies_at, 0.0
 
     def start(self, conditions: Conditions) -> None:
         self.conditions = conditions
@@ -41,7 +45,11 @@ class Fake:
     def seconds(self, n: int) -> float:
         if n == self.dies_at:
             raise EngineUnavailable("its process ended; was there enough memory?")
+        self.used += 2 * self.milliseconds * n / 1000
         return self.milliseconds * n / 1000
+
+    def cpu_seconds(self) -> float:
+        return self.used
 
     def peak_megabytes(self) -> float:
         return 100.0
@@ -90,7 +98,7 @@ def test_those_that_fail_are_left_out_and_the_others_compared(
     }
     speeds = {(one.name, one.threads): round(one.speed, 6) for one in found.measured}
     assert speeds == {("PyTorch", 1): 1, ("REST", 1): 0.5, ("PyTorch", 0): 1, ("C++", 0): 5}
-    assert found.measured[0].ms[5] == Timing(median=10, least=10, most=10)
+    assert found.measured[0].ms[5].model_dump() == pytest.approx({"median": 10, "least": 10, "most": 10, "cpu": 20})
 
     energies = server.conditions.incident_energy
     assert len(energies) == 100, "20 showers, repeated"
@@ -98,7 +106,7 @@ def test_those_that_fail_are_left_out_and_the_others_compared(
     assert np.array_equal(np.sort(energies[:20]), np.sort(with_cpu_seconds.conditions.incident_energy))
     for size in (1, 5, 100):
         assert found.geant4[size] == pytest.approx(energies[:size].mean())
-        assert found.measured[0].beside_geant4[size] == pytest.approx(energies[:size].mean() / 10)
+        assert found.measured[0].beside_geant4[size] == pytest.approx(energies[:size].mean() / 20), "both CPU time"
 
     assert Benchmark.model_validate_json((tmp_path / "out" / "benchmark.json").read_text()) == found
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
@@ -107,7 +115,7 @@ def test_those_that_fail_are_left_out_and_the_others_compared(
     assert (tmp_path / "out" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "out" / "benchmark.md").read_text()
     assert f"Left out: oneDNN (chosen): {NO_PROVIDER}." in text
-    assert "| C++ | all | 1 (1 to 1) | 1 (1 to 1) | 1 (1 to 1) | 5.00 |" in text
+    assert "| C++ | all | 1 (1 to 1) | 1 (1 to 1) | 1 (1 to 1) | 2, 2 |" in text
 
 
 def test_without_pytorch_there_is_nothing_to_compare_with(
@@ -123,7 +131,7 @@ def test_without_pytorch_there_is_nothing_to_compare_with(
 
 
 def test_table_and_page_say_the_same_and_nothing_of_geant4_where_it_is_not_known() -> None:
-    ms = {1: Timing(median=2.5, least=2, most=3)}
+    ms = {1: Timing(median=2.5, least=2, most=3, cpu=4)}
     ways = with_ratios(
         [Used(name="A|B", threads=1, runs="<b>", ms=ms), Used(name="C++", threads=1, left_out="none")], {}
     )
@@ -132,7 +140,7 @@ def test_table_and_page_say_the_same_and_nothing_of_geant4_where_it_is_not_known
         machine={"processor": "X", "cores": 2}, provenance={"libraries": {"torch": "9.9"}},
     )  # fmt: skip
     text, html = table(found), page(found)
-    assert r"| A\|B (&lt;b&gt;) | 1 | 2.5 (2 to 3) |  | 1.00 |" in text
+    assert r"| A\|B (&lt;b&gt;) | 1 | 2.5 (2 to 3) |  | 4, 4 | 1 |" in text
     assert "<td>A|B (&lt;b&gt;)</td>" in html
     assert "Geant4" not in text + html
     for told in (text, html):
@@ -259,3 +267,15 @@ def test_the_sampler_in_cpp_is_built_and_draws_with_all_conditions(tmp_path: Pat
     outside = pytest.raises(EngineUnavailable, match="outside the trained range")
     with running_compiled(program, bundle, 1) as drawer, outside:
         drawer.start(Conditions(np.array([1e9])))
+
+
+def test_what_a_process_has_used_is_its_own_and_one_that_is_gone_is_named() -> None:
+    before = time.process_time()
+    assert before <= cpu_seconds(os.getpid()) <= time.process_time(), "the same clock"
+    with subprocess.Popen(["sleep", "60"]) as small:
+        assert peak_megabytes(small.pid) < 20, "not of the process that started it"
+        assert cpu_seconds(small.pid) < 1
+        small.kill()
+    for ask in (cpu_seconds, peak_megabytes):
+        with pytest.raises(EngineUnavailable, match="its process ended"):
+            ask(small.pid)
