@@ -81,7 +81,8 @@ class PostProcessor(TrainableModel):
             mended = self.network(drawn, condition)
             score = self.network.critic(mended, condition).mean()
         change = (mended - drawn).square().mean()
-        return mmd(hottest(mended.float()), hottest(x)) - score + NEAR * change
+        loss: Tensor = mmd(hottest(mended.float()), hottest(x)) - score + NEAR * change
+        return loss
 
     def mend(self, x: Tensor, condition: Tensor) -> Tensor:
         """Return mended voxels (B, V)."""

@@ -115,9 +115,9 @@ class CylinderConv(nn.Module):
     There is nothing, zeros, before the first and after the last layer, and on both sides of the rings.
     """
 
-    def __init__(self, n_in: int, n_out: int, *, stride: Sequence[int] = (1, 1, 1)) -> None:
+    def __init__(self, n_in: int, n_out: int, *, stride: tuple[int, int, int] = (1, 1, 1)) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(n_in, n_out, 3, stride=tuple(stride), padding=(1, 0, 1))
+        self.conv = nn.Conv3d(n_in, n_out, 3, stride=stride, padding=(1, 0, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, n_out, L', A', R')."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -40,7 +42,7 @@ class BIBAE(VAEGAN):
     Config = BIBAEConfig
     works_on = BottleneckAutoencoder
 
-    def loss(self, network: BottleneckAutoencoder, batch: Batch, draws: Draws, *, part: str = "model") -> Loss:
+    def loss(self, network: Any, batch: Batch, draws: Draws, *, part: str = "model") -> Loss:
         """Return the losses of both critics, or of the autoencoder."""
         loss = super().loss(network, batch, draws, part=part)
         condition = batch.condition

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -48,7 +47,7 @@ class VAEGAN(ELBO):
         assert isinstance(network, AdversarialAutoencoder)
         return network.critic_parameters() if part == "critic" else network.own_parameters()
 
-    def loss(self, network: AdversarialAutoencoder, batch: Batch, draws: Draws, *, part: str = "model") -> Loss:
+    def loss(self, network: Any, batch: Batch, draws: Draws, *, part: str = "model") -> Loss:
         """Return the critic's loss, or the bound less the weighted score of drawn showers."""
         x, condition = batch.coded, batch.condition
         with torch.no_grad():
@@ -74,7 +73,3 @@ class VAEGAN(ELBO):
         """Return showers of both kinds of latent numbers, one after the other, (2B, V)."""
         both = torch.cat([condition, condition])
         return network.draw_through(torch.cat(latents), torch.cat(noise), both)
-
-    def view(self, network: AdversarialAutoencoder) -> Callable[..., Tensor]:
-        """Return the decoder, which draws showers from noise."""
-        return network.draw
