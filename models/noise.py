@@ -8,7 +8,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Noise:
 
     def normal(self) -> NDArray[np.float32]:
         """Return the numbers, (B, n_features) float32, standard normal."""
+        from scipy.special import ndtri  # names of engines are known without it
+
         result = np.empty((len(self), self.n_features), np.float32)
         for row, seed, shower in zip(result, self.seeds, self.showers, strict=True):
             words = np.random.Philox(key=int(seed), counter=[0, int(shower), 0, 0]).random_raw(-(-self.n_features // 2))

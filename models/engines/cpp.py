@@ -76,10 +76,10 @@ class _Sampler:
 
     def draw(self, particles: NDArray[np.float64], noise: Noise) -> NDArray[np.float32]:
         """Map particles (B, 4) to showers (B, V) in MeV; NaN where one is not finite."""
-        particles, seeds, showers = (np.ascontiguousarray(x) for x in (particles, noise.seeds, noise.showers))
+        given = [np.ascontiguousarray(values) for values in (particles, noise.seeds, noise.showers)]
         voxels = np.empty((len(particles), self._n_voxels), np.float32)
         message = ctypes.create_string_buffer(1000)
-        inputs = (ctypes.c_void_p(x.ctypes.data) for x in (particles, seeds, showers))
+        inputs = [ctypes.c_void_p(values.ctypes.data) for values in given]
         failed = self._library.caloforge_draw(
             self._handle, *inputs, ctypes.c_size_t(len(particles)), ctypes.c_uint(self._threads),
             ctypes.c_void_p(voxels.ctypes.data), message, ctypes.c_size_t(len(message)),

@@ -91,8 +91,8 @@ def _opened(path: Path, digest: str) -> ctypes.CDLL | None:
 
 def _built(folder: Path, digest: str) -> Path:
     target = folder / _name(digest)
-    words = shlex.split(os.environ.get("CXX", "")) or [shutil.which(name) for name in ("c++", "g++", "clang++")]
-    compiler = [word for word in words if word][: len(words) if os.environ.get("CXX") else 1]
+    found = [path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))]
+    compiler = shlex.split(os.environ.get("CXX", "")) or found[:1]
     if not compiler:
         raise EngineUnavailable(f"there is no C++ compiler to build the sampler with ({_PACKAGES})")
     logger.info("building the C++ sampler, once for this user: half a minute")

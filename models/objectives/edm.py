@@ -74,4 +74,5 @@ class EDM(Objective):
         d, a, s = self.config.sigma_data, torch.cos(angle), torch.sin(angle)
         width = torch.sqrt(s**2 + (a * d) ** 2)  # (s^2 + d^2)^(1/2) of the paper, times cos(angle): finite everywhere
         given = network(noisy / width, angle / (math.pi / 2), condition)
-        return a * d**2 / width**2 * noisy + s * d / width * given
+        clean: Tensor = a * d**2 / width**2 * noisy + s * d / width * given
+        return clean

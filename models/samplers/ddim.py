@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -35,7 +36,7 @@ class DDIM(DenoisingSampler):
     Ho, arXiv:2202.00512, appendix D.
     """
 
-    Config = DDIMConfig
+    Config: ClassVar[type[DenoisingSamplerConfig]] = DDIMConfig
 
     @property
     def eta(self) -> float:

@@ -125,7 +125,7 @@ class _Tree:
                     values = np.full(n, quantity.value)
                 columns[name] = values * factor
                 if name == "particle":  # its numbers become whole below
-                    COLUMNS[name].check(columns[name], where=f"{self.path}: {COLUMNS[name].dataset}")
+                    COLUMNS["particle"].check(columns[name], where=f"{self.path}: {COLUMNS['particle'].dataset}")
             if (eta := columns.pop("eta", None)) is not None:
                 columns["theta"] = 2 * np.arctan(np.exp(-eta))
         conditions = Conditions.of(columns)

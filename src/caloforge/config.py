@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Self, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -82,7 +82,7 @@ def _keys(location: tuple[int | str, ...], values: Any, *, missing: bool) -> Ite
         if (isinstance(values, Mapping) and part in values) or (
             isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
         ):
-            values = values[part]
+            values = cast("Any", values)[part]
         elif not (missing and place == last):
             continue
         yield part

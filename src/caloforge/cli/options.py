@@ -158,7 +158,7 @@ test_option = showers_option(
 
 def sample_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what says which showers are meant: data, those to judge by, mesh and particle."""
-    return data_option(test_option(geometry_option(particle_option(command))))  # type: ignore[no-any-return]
+    return data_option(test_option(geometry_option(particle_option(command))))
 
 
 prepared_option = click.option(
