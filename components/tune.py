@@ -83,7 +83,7 @@ def tune(
         else:
             result = tune_family(
                 data if showers is None else showers.uri if afar else showers.path,
-                Path(checkpoints) / "tuning" / family if checkpoints else scratch,
+                Path(checkpoints) / "tuning" / family if checkpoints else scratch / "tuning",
                 prepared=prepared.uri if afar else prepared.path,
                 energies=(energies.uri if afar else energies.path) if shared else None,
                 family=family,

@@ -23,6 +23,8 @@ from caloforge.pipelines.kubeflow.artifacts import Fetched
 from caloforge.pipelines.kubeflow.client import COOKIES, HOST, TOKEN
 from caloforge.pipelines.kubeflow.specification import steps_of
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "pipelines" / "golden.yaml"
 SECRET = "planted-secret-0123456789"
 

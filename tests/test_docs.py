@@ -27,6 +27,8 @@ from caloforge.tuning.experiment import TrialPod
 from caloforge.tuning.space import parse_space
 from caloforge.yaml_file import parse_yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("manifests", "docker")
 DOCS = sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))

@@ -19,6 +19,8 @@ from caloforge.files import read_json
 from caloforge.index import Record
 from caloforge.tuning.objective import TrialFailed
 
+pytestmark = pytest.mark.slow
+
 FIXED = {
     "training": {"steps": 4, "batch_size": 32},
     "energies": {"steps": 4},

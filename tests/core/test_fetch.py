@@ -33,6 +33,8 @@ from caloforge.secrets import without_secrets
 from caloforge.source import Source
 from caloforge.space import NoSpace
 
+pytestmark = pytest.mark.slow
+
 SHOWERS = b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(SHOWERS).hexdigest()
 ADDRESS = "s3://physics/a/showers.hdf5"

@@ -19,6 +19,8 @@ from caloforge import fetch_cache
 from caloforge.errors import InputError
 from caloforge.fetch import fetch
 
+pytestmark = pytest.mark.slow
+
 SHOWERS = b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(SHOWERS).hexdigest()
 ADDRESS = "s3://physics/a/showers.hdf5"

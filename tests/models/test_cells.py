@@ -20,6 +20,8 @@ from caloforge.preprocessing.prepare import PrepareSettings, prepare
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import Conditions, open_showers
 
+pytestmark = pytest.mark.slow
+
 ENERGIES = Conditions(np.geomspace(2000.0, 90000.0, 12))
 
 

@@ -21,6 +21,8 @@ from caloforge.models.training.train import train
 from caloforge.preprocessing.prepare import prepare
 from caloforge.showers import Conditions, open_showers, write_showers
 
+pytestmark = pytest.mark.slow
+
 FLAT = CylindricalGeometry("flat", (Layer(0, (0.0, 1.0, 2.0, 4.0), 6),))
 
 

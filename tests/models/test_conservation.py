@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_families import small_network
 from torch import Tensor
 
 from caloforge.domain import Domain
@@ -25,10 +26,9 @@ N = 300
 
 
 def build(name: str, scaling: str = "quantile", mesh: Geometry = MESH) -> VoxelFamily:
-    size = {"network": {"backbone": "mlp", "width": 8, "blocks": 1}}
     torch.manual_seed(0)
     data = DataSpec(mesh, {"incident_energy": Domain(low=1e3, high=1e5)}, THRESHOLD, Transforms.of(mesh, scaling))
-    family = FAMILIES.get(name)(resolve(name, "demo", {"model": size}), data)
+    family = FAMILIES.get(name)(resolve(name, "demo", {"model": small_network(name, 8)}), data)
     assert isinstance(family, VoxelFamily)
     return family
 

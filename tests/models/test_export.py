@@ -24,6 +24,8 @@ from caloforge.models.onnx_random import with_random_numbers
 from caloforge.models.registries import FAMILIES
 from caloforge.showers import Conditions
 
+pytestmark = pytest.mark.slow
+
 ENERGIES = Conditions(np.geomspace(2000.0, 90000.0, 12))
 
 

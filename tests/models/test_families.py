@@ -28,6 +28,8 @@ from caloforge.models.voxel_family import VoxelModel
 from caloforge.preprocessing.prepare import prepare
 from caloforge.showers import Conditions, open_showers, write_showers
 
+pytestmark = pytest.mark.slow
+
 ALL = sorted(FAMILIES)
 SMALL = CylindricalGeometry(
     "small", (Layer(0, (0.0, 1.0, 2.0), 1), Layer(1, (0.0,), 1), Layer(2, (0.0, 1.0, 3.0, 9.0), 4))

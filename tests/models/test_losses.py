@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric import Fabric
-from small_families import VOXEL_FAMILIES
+from small_families import VOXEL_FAMILIES, small_network
 
 from caloforge.draws import Draws
 from caloforge.errors import InputError
@@ -139,8 +139,7 @@ def test_terms_change_the_loss_and_reach_the_network(
 
     def gradient(weight: float) -> tuple[float, torch.Tensor]:
         losses = [{"name": name, "weight": weight}] if weight else []
-        size = {"network": {"backbone": "mlp", "width": 16, "blocks": 1}}
-        config = resolve(family, "demo", {"losses": losses, "model": size})
+        config = resolve(family, "demo", {"losses": losses, "model": small_network(family, 16)})
         torch.manual_seed(0)
         model = FAMILIES.get(family)(config, data_spec(prepared, transforms=True))
         stage = model.stages()["voxels"]

@@ -29,6 +29,8 @@ from caloforge.preprocessing.prepare import prepare
 from caloforge.preprocessing.prepared import open_split
 from caloforge.showers import Conditions, Showers, open_showers, write_showers
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_family_without_a_likelihood_says_so(family_bundles, small_showers, tmp_path):
     with pytest.raises(InputError, match="family 'vae' has no likelihood of showers; the family tree has"):

@@ -15,6 +15,8 @@ from caloforge.models.export import export
 from caloforge.models.registries import ENGINES
 from caloforge.showers import Conditions
 
+pytestmark = pytest.mark.slow
+
 FEW = Conditions(np.geomspace(2e3, 5e4, 5))
 ONNX = Variant(name="graph", engine="onnxruntime", graph="generator.onnx", threads=1)
 

@@ -16,6 +16,8 @@ from caloforge.pipelines.compile import compile_pipeline
 from caloforge.pipelines.settings import STEPS, PipelineSettings
 from caloforge.pods import Pod
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden.yaml"
 SETTINGS = Path(__file__).parent / "golden_settings.yaml"
 

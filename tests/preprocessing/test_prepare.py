@@ -17,6 +17,8 @@ from caloforge.preprocessing.prepared import load_prepared, open_split
 from caloforge.showers import open_showers
 from caloforge.source import Source
 
+pytestmark = pytest.mark.slow
+
 
 def damaged(source: Path, path: Path) -> Path:
     path.write_bytes(source.read_bytes())

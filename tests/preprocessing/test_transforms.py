@@ -14,6 +14,8 @@ from caloforge.preprocessing.transforms import VOXEL_SCALINGS, Transforms, resto
 from caloforge.preprocessing.voxel_steps import LayerSums
 from caloforge.showers import open_showers
 
+pytestmark = pytest.mark.slow
+
 THRESHOLD = 0.5
 
 

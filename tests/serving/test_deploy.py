@@ -20,6 +20,8 @@ from caloforge.models.agreement import TOLERANCE
 from caloforge.serving.deploy import AUTHORIZATION, deploy
 from caloforge.serving.inference_service import ServiceSettings
 
+pytestmark = pytest.mark.slow
+
 SECRET = "Bearer planted-2b1f"
 
 

@@ -24,6 +24,8 @@ from caloforge.serving.inference_service import ServiceSettings, inference_servi
 from caloforge.serving.rollout import DeployFailed, Rollout, replacing
 from caloforge.serving.smoke import Reference, WrongShowers, reference_showers
 
+pytestmark = pytest.mark.slow
+
 OLD = {"predictor": {"minReplicas": 2, "labels": {"who": "a colleague"}, "model": {"storageUri": "s3://bucket/old"}}}
 
 

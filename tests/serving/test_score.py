@@ -26,6 +26,8 @@ from caloforge.serving.client import ask
 from caloforge.serving.local import free_port, running_server
 from caloforge.showers import Conditions, open_showers
 
+pytestmark = pytest.mark.slow
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of fastapi and protobuf, while kserve is imported
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb

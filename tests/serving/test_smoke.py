@@ -10,6 +10,8 @@ from caloforge.models.bundle import load_bundle
 from caloforge.serving.errors import ServingError
 from caloforge.serving.smoke import check_onnx, smoke_test
 
+pytestmark = pytest.mark.slow
+
 
 def test_energies_are_spread_over_the_trained_range(tiny_bundle: Path) -> None:
     generator = load_bundle(tiny_bundle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from caloforge.models.configuration import TrainingConfig
-from caloforge.models.registries import FAMILIES
+from caloforge.models.registries import FAMILIES, NETWORKS
 from caloforge.models.voxel_family import VoxelFamily
 
 VOXEL_FAMILIES = sorted(name for name in FAMILIES if issubclass(FAMILIES.get(name), VoxelFamily))
@@ -19,3 +19,10 @@ def quick(name: str, *, steps: int = 4) -> dict[str, Any]:
     if name == "tree":
         return {"model": {"layer_width": 16, "ring_width": 16, "cell_width": 16}, **stages}
     return {"model": {"network": {"width": 16, "blocks": 1}}, **stages}
+
+
+def small_network(name: str, width: int) -> dict[str, Any]:
+    """Return a family's ``model`` with one plain block: an MLP, or what takes its place where that does not fit."""
+    needs = FAMILIES.get(name).architecture.needs
+    backbone = next(plain for plain in ("mlp", "masked_mlp") if needs in NETWORKS.get(plain).kinds)
+    return {"network": {"backbone": backbone, "width": width, "blocks": 1}}

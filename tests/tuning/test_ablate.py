@@ -42,7 +42,7 @@ def test_own_values_are_no_choices_of_their_own() -> None:
         "preprocessing.voxel_scaling=logit",
     )  # fmt: skip
     assert found.own_values == {"training.weight_decay": "0.0001", "preprocessing.voxel_scaling": "quantile"}
-    assert choices("training.steps=5,6", overrides={"training": {"batch_size": 8}}).own.label == "training.steps=900"
+    assert choices("training.steps=5,6", overrides={"training": {"batch_size": 8}}).own.label == "training.steps=750"
     # What the own value is cannot be said as a word: another setting stands for it.
     assert choices("preprocessing.threshold=1,2").own.path != "preprocessing.threshold"
 

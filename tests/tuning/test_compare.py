@@ -33,6 +33,8 @@ from caloforge.validation.observables.summary import summarise
 from caloforge.validation.registries import FEATURE_METRICS
 from caloforge.validation.validate import headline_figures
 
+pytestmark = pytest.mark.slow
+
 
 def trial(family: str, budget: str, seed: int, fpd: float, ms: float = 1.0, **more: Any) -> Trial:
     metrics = dict.fromkeys(HEADLINES, fpd / 10) | {f"{name}_error": 0.25 for name in HEADLINES}

@@ -22,6 +22,8 @@ from caloforge.tuning.result import Tuning, tuning_markdown
 from caloforge.tuning.study import distributions, open_storage, open_study, sampler
 from caloforge.tuning.write import write_tuning
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., dict[str, Any]]
 
 

@@ -26,6 +26,8 @@ from caloforge.tuning.optimization_job import assigned, build_optimization_job, 
 from caloforge.tuning.space import load_space, parse_space
 from caloforge.tuning.trainer import run_on_trainer, tell_trainer
 
+pytestmark = pytest.mark.slow
+
 RANGES = {
     "training.learning_rate": {"type": "double", "min": 1e-5, "max": 1e-2, "log": True},
     "training.batch_size": {"type": "int", "min": 16, "max": 64, "step": 16},

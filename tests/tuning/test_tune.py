@@ -19,6 +19,8 @@ from caloforge.tuning.rules import check_experiment
 from caloforge.tuning.trial import run_trial
 from caloforge.tuning.tune import tune
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["training.steps=4", "energies.steps=4", "model.network.width=16", "model.network.blocks=1"]
 
 

@@ -11,6 +11,8 @@ from caloforge.validation.observables.summary import summarise
 from caloforge.validation.registries import OBSERVABLES, SAMPLE_METRICS
 from caloforge.validation.validate import validate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["response", "centre_r", "longitudinal_first_moment"])
 @pytest.mark.parametrize("n", [400, 1600])

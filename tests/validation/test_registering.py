@@ -11,6 +11,8 @@ from caloforge.geometry import load_geometry
 from caloforge.validation.registries import FEATURE_METRICS, OBSERVABLES
 from caloforge.validation.validate import validate
 
+pytestmark = pytest.mark.slow
+
 MODULE = """
 import numpy as np
 from caloforge.validation.metrics.metric import FeatureMetric

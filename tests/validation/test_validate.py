@@ -13,6 +13,8 @@ from caloforge.validation.registries import OBSERVABLES
 from caloforge.validation.report.leaderboard import leaderboard
 from caloforge.validation.validate import validate
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(content):
     if isinstance(content, dict):

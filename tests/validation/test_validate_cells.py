@@ -14,6 +14,8 @@ from caloforge.validation.plots.events import front_view, points, side_view, y_e
 from caloforge.validation.registries import OBSERVABLES
 from caloforge.validation.validate import validate
 
+pytestmark = pytest.mark.slow
+
 
 def showers(geometry: CellGeometry, n: int, *, seed: int, at: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Return energies and voxels of showers that fall off from (at, 0) mm."""

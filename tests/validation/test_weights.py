@@ -13,6 +13,8 @@ from caloforge.showers import open_showers
 from caloforge.validation.refinement import weights_sentence
 from caloforge.validation.weights import LARGEST, Weights, classifier_weights, density_ratio, write_weights
 
+pytestmark = pytest.mark.slow
+
 
 def weights_of(values: list[float], clipped: int = 0) -> Weights:
     n = len(values)

@@ -15,6 +15,8 @@ from caloforge.models.bundle import load_bundle
 from caloforge.models.export import export, run_onnx
 from caloforge.showers import Conditions, open_showers
 
+pytestmark = pytest.mark.slow
+
 ENERGIES = Conditions(np.geomspace(2000.0, 90000.0, 12))
 
 

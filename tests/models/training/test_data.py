@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from small_families import small_network
 
 from caloforge.draws import Draws
 from caloforge.geometry import CylindricalGeometry, Layer
@@ -147,8 +148,9 @@ def test_families_learn_their_voxels_from_turned_showers(
     name: str, prepared: tuple[Path, Prepared], tmp_path: Path
 ) -> None:
     data = data_of(prepared, tmp_path, symmetric=True)
-    size = {"network": {"backbone": "mlp", "width": 8, "blocks": 1}}
-    family = FAMILIES.get(name)(resolve(name, "demo", {"model": size}), data_spec(prepared[1], transforms=True))
+    family = FAMILIES.get(name)(
+        resolve(name, "demo", {"model": small_network(name, 8)}), data_spec(prepared[1], transforms=True)
+    )
     batch = family.stages()["voxels"].batch(data, 1, SIZE, draws())
     plain = data.batch(1, SIZE, draws())
     assert energies([batch]) == energies([plain])

@@ -18,6 +18,8 @@ from caloforge.models.tree.axis import ExpectedAxis
 from caloforge.models.tree.spectrum import sharpest_bends
 from caloforge.preprocessing.prepared import open_split
 
+pytestmark = pytest.mark.slow
+
 
 def test_peaks_of_single_particles_are_found_in_a_broad_spectrum() -> None:
     rng = np.random.default_rng(0)

@@ -21,6 +21,8 @@ from caloforge.models.tree.rows import Rows, SplitNetworks
 from caloforge.models.tree.totals import Totals
 from caloforge.models.tree.trend import Trend
 
+pytestmark = pytest.mark.slow
+
 THRESHOLD = 0.5
 DOMAINS: Domains = {
     "incident_energy": Domain(low=10.0, high=1000.0),

@@ -28,6 +28,8 @@ from caloforge.pipelines.doctor.image import parse_image
 from caloforge.pipelines.kubeflow.client import TOKEN
 from caloforge.pipelines.settings import PipelineSettings
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_healthy_cluster(api: KubernetesApi, kfp: KfpApi, settings: PipelineSettings) -> None:
     found = examine(settings=settings, host=kfp.url)

@@ -21,6 +21,8 @@ from caloforge.pipelines.kubeflow.artifacts import Fetched, fetch_artifacts
 from caloforge.pipelines.kubeflow.client import Kubeflow, connect
 from caloforge.pipelines.layout import RECORD
 
+pytestmark = pytest.mark.slow
+
 RECORDED = Path(__file__).parents[2] / "data" / "kubeflow"
 RUN_ID = "7e2cc56d-6ed7-4762-951c-4471b507d278"
 ROOT = "mlpipeline/v2/artifacts"

@@ -16,6 +16,8 @@ from caloforge.pipelines.kubeflow.show import status_lines
 from caloforge.pipelines.kubeflow.status import Status, status
 from caloforge.pipelines.kubeflow.watch import end_line
 
+pytestmark = pytest.mark.slow
+
 KUBECONFIG = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
 FAMILIES = {
     "run_five_families_tasks_stale": ["vae", "wgan", "coupling_flow", "calodit", "tree"],

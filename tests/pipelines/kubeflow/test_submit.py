@@ -10,6 +10,8 @@ from caloforge.errors import InputError
 from caloforge.pipelines.kubeflow.client import Kubeflow, KubeflowError, Refused, connect
 from caloforge.pipelines.kubeflow.submit import submit
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[1] / "golden.yaml"
 DATA = {"data": "s3://bucket/showers.hdf5"}
 

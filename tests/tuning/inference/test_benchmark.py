@@ -30,6 +30,8 @@ from caloforge.tuning.inference.record import Timing
 from caloforge.tuning.inference.stopwatch import cpu_seconds, peak_megabytes
 from caloforge.tuning.inference.ways import Way
 
+pytestmark = pytest.mark.slow
+
 NO_PROVIDER = "this ONNX Runtime has no DnnlExecutionProvider"
 
 

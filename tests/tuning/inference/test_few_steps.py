@@ -23,6 +23,8 @@ from caloforge.models.training.train import train
 from caloforge.showers import Conditions
 from caloforge.tuning.inference.few_steps import FewSteps
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = DistillSettings.parse({"steps": 2, "training": {"steps": 3, "batch_size": 16}}, where="test")
 ENERGIES = Conditions(np.geomspace(2e3, 5e4, 5))
 

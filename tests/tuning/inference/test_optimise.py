@@ -23,6 +23,8 @@ from caloforge.tuning.inference.optimise import optimise, two_samples
 from caloforge.tuning.inference.record import Optimisation, OptimiseSettings
 from caloforge.tuning.inference.stopwatch import running
 
+pytestmark = pytest.mark.slow
+
 FEW = Conditions(np.geomspace(2e3, 5e4, 5))
 
 

@@ -14,6 +14,8 @@ from caloforge.validation.figures.likelihood import Scorer, Scores, likelihood_r
 from caloforge.validation.judgement import Judgement
 from caloforge.validation.validate import validate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tree(small_showers, small_prepared, tmp_path_factory):

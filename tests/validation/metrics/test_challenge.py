@@ -16,6 +16,8 @@ from caloforge.validation.observables.summary import summarise
 from caloforge.validation.registries import PROTOCOLS
 from caloforge.validation.validate import validate
 
+pytestmark = pytest.mark.slow
+
 N = 150
 
 

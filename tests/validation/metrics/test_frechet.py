@@ -4,6 +4,8 @@ from scipy.linalg import sqrtm
 
 from caloforge.validation.metrics.frechet import challenge_fpd, fpd, frechet_distance
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("shift", [0.0, 0.1])
 def test_the_challenge_fpd_agrees_with_the_scheme_draw_for_draw(shift, oracle):

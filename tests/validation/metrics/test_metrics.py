@@ -11,6 +11,8 @@ from caloforge.validation.observables.summary import summarise, summarise_voxels
 from caloforge.validation.registries import DISTRIBUTION_METRICS, OBSERVABLES
 from caloforge.validation.significance import worst_of
 
+pytestmark = pytest.mark.slow
+
 N = 1500
 
 

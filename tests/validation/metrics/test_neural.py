@@ -20,6 +20,8 @@ from caloforge.validation.metrics.training import Training
 from caloforge.validation.observables.features import high_level_features
 from caloforge.validation.observables.summary import summarise
 
+pytestmark = pytest.mark.slow
+
 SMALL = Training(epochs=8, batch_size=100, learning_rate=2e-3)
 CPU = torch.device("cpu")
 

@@ -20,6 +20,8 @@ from caloforge.validation.observables.summary import summarise_voxels
 from caloforge.validation.plots.condition_plots import key_figure
 from caloforge.validation.plots.panels import Samples
 
+pytestmark = pytest.mark.slow
+
 N = 900
 CODES = np.array([-211, 11, 22])
 

@@ -22,6 +22,8 @@ from caloforge.validation.plots.profile_plots import (
 from caloforge.validation.plots.shower_plots import event_display
 from caloforge.validation.plots.style import save, style
 
+pytestmark = pytest.mark.slow
+
 
 def key_figures_against_energy(samples):
     edges = present(samples.reference, list(samples.generated.values()))["energy"]

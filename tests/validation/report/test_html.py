@@ -6,6 +6,8 @@ import re
 import pytest
 from pages import CHROMIUM, Elements, open_in_browser
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def text(judged):

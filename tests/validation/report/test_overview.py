@@ -9,6 +9,8 @@ from caloforge.index import Artifact, Failure, Index, Source
 from caloforge.validation.report.leaderboard import leaderboard
 from caloforge.validation.report.overview import sentence, write_overview
 
+pytestmark = pytest.mark.slow
+
 PLACE = "minio://mlpipeline/v2/artifacts/caloforge/1"
 BAD = "</script><b>$bad"
 

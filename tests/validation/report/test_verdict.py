@@ -11,6 +11,8 @@ from caloforge.validation.registries import FEATURE_METRICS, SAMPLE_METRICS
 from caloforge.validation.report.verdict import RULE, verdict
 from caloforge.validation.validate import validate
 
+pytestmark = pytest.mark.slow
+
 N = 1600
 
 
