@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from caloforge.errors import InputError
 from caloforge.fetch import is_remote, paths_of
 from caloforge.files import write_json
-from caloforge.outputs import own_folder, put_files, refuse_changed
+from caloforge.outputs import outside, own_folder, put_files, refuse_changed
 from caloforge.place import place
 from caloforge.preprocessing.prepare import PrepareSettings
 from caloforge.preprocessing.prepared import load_prepared
@@ -100,9 +100,7 @@ def ablate(
     space = SearchSpace(
         family, preset, {"choice": Categorical(values=choices.labels), "seed": Int(min=seed, max=seed + seeds - 1)}
     )
-    inputs = [
-        path for path in paths_of(showers, prepared, geometry) if not path.resolve().is_relative_to(output.resolve())
-    ]
+    inputs = outside(output, paths_of(showers, prepared, geometry))
     with step(f"ablate {family}"), own_folder(output, ABLATION, inputs=inputs, overwrite=overwrite):
         refuse_changed(output, FILES)
         # -P: a folder called caloforge in the current directory is not the package.

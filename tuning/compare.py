@@ -14,7 +14,7 @@ from caloforge.fetch import paths_of
 from caloforge.files import write_json
 from caloforge.models.presets import check_names, endless, resolve
 from caloforge.models.registries import FAMILIES
-from caloforge.outputs import own_folder, put_files, refuse_changed
+from caloforge.outputs import outside, own_folder, put_files, refuse_changed
 from caloforge.place import place
 from caloforge.result_kinds import COMPARISON
 from caloforge.steps import step
@@ -95,9 +95,7 @@ def compare_families(
     varied = {family: vary for family in families if vary and _can_vary(family, vary, preset, overrides or {})}
     if vary and not varied:
         raise InputError(f"--vary {vary[0]}: none of {', '.join(families)} has such a setting")
-    inputs = [
-        path for path in paths_of(showers, prepared, geometry) if not path.resolve().is_relative_to(output.resolve())
-    ]
+    inputs = outside(output, paths_of(showers, prepared, geometry))
     with step("compare families"), own_folder(output, COMPARISON, inputs=inputs, overwrite=overwrite):
         refuse_changed(output, FILES)
         given: Mapping[str, Any] = {"data": showers, "prepared": prepared, "geometry": geometry, "particle": particle}

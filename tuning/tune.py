@@ -14,7 +14,7 @@ from caloforge.fetch import local_copy, paths_of
 from caloforge.files import write_json
 from caloforge.models.presets import energies_training, resolve
 from caloforge.models.registries import FAMILIES
-from caloforge.outputs import own_folder, refuse_changed
+from caloforge.outputs import outside, own_folder, refuse_changed
 from caloforge.place import TUNE_BACKENDS, TuneBackend, place
 from caloforge.pods import digest_of
 from caloforge.preprocessing.prepare import PrepareSettings, prepare
@@ -114,11 +114,7 @@ def tune(
     if early_stopping and backend == "optimizationjob":
         raise InputError("an OptimizationJob stops no trials early; use the backend katib or local")
     pod = pod or TrialPod()
-    inputs = [
-        path
-        for path in paths_of(showers, prepared, energies, geometry)
-        if not path.resolve().is_relative_to(output.resolve())
-    ]
+    inputs = outside(output, paths_of(showers, prepared, energies, geometry))
     inputs += [space] if isinstance(space, Path) else []
     with step(f"tune {family}"), own_folder(output, TUNING, inputs=inputs, overwrite=overwrite):
         refuse_changed(output, FILES)

@@ -178,6 +178,11 @@ def result_folder(
                 _pour(temporary, target, kind, fresh)
 
 
+def outside(folder: Path, paths: Iterable[Path]) -> list[Path]:
+    """Return those of some paths that are not in a folder: a work may stand on what it has put there itself."""
+    return [path for path in paths if not path.resolve().is_relative_to(folder.resolve())]
+
+
 @contextmanager
 def own_folder(path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), overwrite: bool = False) -> Iterator[Path]:
     """Yield a folder that a work goes on in when it is called again, marked as that work's.

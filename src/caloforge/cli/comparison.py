@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from caloforge.cli.group import main
-from caloforge.cli.inputs import read_settings, stop_on_sigterm, trials_address
+from caloforge.cli.inputs import read_settings, trials_address
 from caloforge.cli.options import (
     PATH,
     backend_option,
@@ -81,7 +81,6 @@ def compare_families(
     from caloforge.tuning.comparison import comparison_markdown
     from caloforge.tuning.experiment import TrialPod
 
-    stop_on_sigterm()
     address = trials_address(
         data,
         test,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from caloforge.cli.group import main
-from caloforge.cli.inputs import shower_input, stop_on_sigterm
+from caloforge.cli.inputs import shower_input
 from caloforge.cli.options import (
     PATH,
     Finite,
@@ -26,27 +27,36 @@ from caloforge.errors import InputError
 from caloforge.outputs import check_folder
 
 
-def _sizes(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
-    """Return the numbers of a list."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 100_000 for part in parts):
-        raise InputError(f"--sizes {text!r}: expected numbers of showers from 1 to 100000, such as 1,10,100")
-    return tuple(sorted({int(part) for part in parts}))
+def _numbers(what: str, *, most: int, example: str) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
+    """Return what reads a list of whole numbers from 1 on, each once and in order."""
+
+    def read(_: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
+        parts = [part.strip() for part in text.split(",")]
+        if not all(part.isascii() and part.isdigit() and 0 < int(part) <= most for part in parts):
+            raise InputError(
+                f"{option.opts[0]} {text!r}: expected numbers of {what} from 1 to {most}, such as {example}"
+            )
+        return tuple(sorted({int(part) for part in parts}))
+
+    return read
 
 
 sizes_option = click.option(
-    "--sizes", default="1,10,100,1000", show_default=True, callback=_sizes, help="Showers asked for at once."
-)
+    "--sizes", default="1,10,100,1000", show_default=True, help="Showers asked for at once.",
+    callback=_numbers("showers", most=100_000, example="1,10,100"),
+)  # fmt: skip
+
+judges_option = click.option(
+    "--prepared", type=PATH, help="Folder that `caloforge preprocess` wrote: its validation split judges; without it "
+    "half of the file does, which the generator must not have been trained on.",
+)  # fmt: skip
 
 
 @main.command(example="caloforge optimise --bundle bundle --data showers.hdf5 --prepared prepared -o optimised")
 @bundle_option
 @data_option
 @geometry_option
-@click.option(
-    "--prepared", type=PATH, help="Folder that `caloforge preprocess` wrote: its validation split judges; without it "
-    "half of the file does, which the generator must not have been trained on.",
-)  # fmt: skip
+@judges_option
 @sizes_option
 @click.option(
     "--tolerance", type=Finite(min=0), default=2, show_default=True,
@@ -77,7 +87,6 @@ def optimise(
     from caloforge.tuning.inference.record import OptimiseSettings
     from caloforge.tuning.inference.report import table
 
-    stop_on_sigterm()
     settings = OptimiseSettings(sizes=sizes, tolerance=tolerance, compiled=compiled)
     reference, other = two_samples(shower_input(*data).path, prepared, geometry=geometry, seed=seed)
     found = optimise_bundle(bundle, reference, other, output, settings=settings, seed=seed, overwrite=overwrite)
@@ -109,18 +118,9 @@ def benchmark(
     from caloforge.tuning.inference.benchmark import benchmark as benchmark_bundle
     from caloforge.tuning.inference.benchmark_report import table
 
-    stop_on_sigterm()
     showers = open_showers(shower_input(*data).path, geometry) if data else None
     found = benchmark_bundle(bundle, output, showers=showers, sizes=sizes, seed=seed, overwrite=overwrite)
     click.echo(table(found))
-
-
-def _numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
-    """Return the numbers of steps of a list."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 10_000 for part in parts):
-        raise InputError(f"--steps {text!r}: expected numbers of steps from 1 to 10000, such as 5,10,25,100")
-    return tuple(sorted({int(part) for part in parts}))
 
 
 @main.command(
@@ -130,15 +130,15 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...
 @bundle_option
 @data_option
 @geometry_option
-@click.option(
-    "--prepared", type=PATH, help="Folder that `caloforge preprocess` wrote: its validation split judges; without it "
-    "half of the file does, which the generator must not have been trained on.",
-)  # fmt: skip
+@judges_option
 @click.option(
     "--sampler", "samplers", multiple=True, required=True, metavar="NAME|{name: NAME, ...}",
     help="A sampler to compare, maybe with settings; may be repeated.",
 )  # fmt: skip
-@click.option("--steps", default="5,10,25,100", show_default=True, callback=_numbers, help="Numbers of steps.")
+@click.option(
+    "--steps", default="5,10,25,100", show_default=True, help="Numbers of steps.",
+    callback=_numbers("steps", most=10_000, example="5,10,25,100"),
+)  # fmt: skip
 @seed_option
 @output_option("Folder")
 @overwrite_option
@@ -161,7 +161,6 @@ def steps(
     from caloforge.tuning.inference.few_steps import compare_steps, table
     from caloforge.tuning.inference.optimise import two_samples
 
-    stop_on_sigterm()
     reference, other = two_samples(shower_input(*data).path, prepared, geometry=geometry, seed=seed)
     found = compare_steps(bundle, chosen, steps, reference, other, output, seed=seed, overwrite=overwrite)
     click.echo(table(found))
@@ -206,7 +205,6 @@ def distill(
     from caloforge.tuning.inference.few_steps import table
     from caloforge.yaml_file import read_yaml
 
-    stop_on_sigterm()
     values: dict[str, Any] = {"steps": steps}
     if training is not None:
         values["training"] = {**DistillSettings().training.model_dump(), **(read_yaml(training) or {})}

@@ -91,7 +91,6 @@ def _scratch() -> Path:
     """Return a folder of this command."""
     from caloforge.temporary import scratch_folder
 
-    stop_on_sigterm()  # leaves the folder's with-block
     return click.get_current_context().with_resource(scratch_folder())
 
 

@@ -12,7 +12,7 @@ import click
 
 from caloforge.cli.figures import say
 from caloforge.cli.group import main
-from caloforge.cli.inputs import read_settings, stop_on_sigterm
+from caloforge.cli.inputs import read_settings
 from caloforge.cli.options import PATH, kubeflow_options, output_option
 from caloforge.outputs import check_file
 from caloforge.secrets import masked
@@ -101,7 +101,6 @@ def _wait(kubeflow: Kubeflow, run_id: str, *, token_file: Path | None, cookies_f
     from caloforge.pipelines.kubeflow.watch import wait
 
     console = Console()
-    stop_on_sigterm()
     try:
         with live_table(console) if console.is_terminal else nullcontext() as show:
             done = wait(kubeflow, run_id, show=show)

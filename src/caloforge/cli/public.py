@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from caloforge.cli.group import main
-from caloforge.cli.inputs import stop_on_sigterm
 from caloforge.cli.options import PATH, ca_cert_option
 
 
@@ -27,7 +26,6 @@ def fetch(names: tuple[str, ...], listing: bool, output: Path) -> None:
         click.echo(f"{name:<20}{one.about} ({number}, doi:{one.doi})")
     for name in names:
         find_set(name)
-    stop_on_sigterm()
     for name in names:
         for path in fetch_set(name, output):
             click.echo(path)

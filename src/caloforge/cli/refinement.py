@@ -8,7 +8,7 @@ import click
 
 from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
-from caloforge.cli.inputs import read_settings, shower_input, stop_on_sigterm
+from caloforge.cli.inputs import read_settings, shower_input
 from caloforge.cli.options import (
     PATH,
     data_option,
@@ -63,7 +63,6 @@ def refine(
         raise click.UsageError("--steps goes with --refiner; with --full it is sampler.steps of the --overrides")
     from caloforge.showers import open_showers
 
-    stop_on_sigterm()
     if refiner is not None:
         check_file(output, inputs=paths_of(refiner, *data, geometry))
         from caloforge.models.refine import refine as refine_showers

@@ -9,7 +9,7 @@ import click
 
 from caloforge.cli.figures import print_figures, say
 from caloforge.cli.group import main
-from caloforge.cli.inputs import at_energy, read_headers, stop_on_sigterm
+from caloforge.cli.inputs import at_energy, read_headers
 from caloforge.cli.options import (
     MEV,
     PATH,
@@ -121,7 +121,6 @@ def deploy(
     from caloforge.serving.deploy import deploy as deploy_bundle
     from caloforge.serving.inference_service import ServiceSettings
 
-    stop_on_sigterm()
     if backend == "kserve" and not name:
         raise click.UsageError("--backend kserve needs --name")
     settings = ServiceSettings.from_yaml(settings_file) if settings_file else ServiceSettings()

@@ -10,7 +10,6 @@ import click
 
 from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
-from caloforge.cli.inputs import stop_on_sigterm
 from caloforge.cli.options import output_option, seed_option
 
 
@@ -79,7 +78,6 @@ def simulate(
 
     beam = Beam.parse({"particles": particles, "energy": energy, "theta": theta, "phi": phi}, where="simulate")
     values = {"detector": load_detector(detector), "beam": beam, "physics": physics, "seed": seed, "n": count}
-    stop_on_sigterm()
     simulation = Simulation.parse(values, where="simulate")
     name = Path(detector).stem
     print_figures(simulate_showers(simulation, output, processes=processes, name=name), beside=output)

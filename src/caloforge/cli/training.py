@@ -10,7 +10,7 @@ import click
 
 from caloforge.cli.figures import print_figures, print_figures_with_time
 from caloforge.cli.group import main
-from caloforge.cli.inputs import read_settings, shower_address, shower_input, stop_on_sigterm, trials_address
+from caloforge.cli.inputs import read_settings, shower_address, shower_input, trials_address
 from caloforge.cli.options import (
     MINUTES,
     PATH,
@@ -78,7 +78,6 @@ def train(
     from caloforge.models.training.distributed import train_distributed
     from caloforge.models.training.pod import TrainingPod
 
-    stop_on_sigterm()
     request = TrainingRequest(
         showers=shower_address(data, test), prepared=prepared, output=output, family=family, preset=preset,
         overrides=read_settings(overrides) if overrides else {}, seed=seed, max_minutes=max_minutes or None,
@@ -117,7 +116,6 @@ def train_energies_(
     check_folder(output, ENERGIES, inputs=paths_of(*data, *test, prepared, overrides), overwrite=overwrite)
     from caloforge.models.training.energies import train_energies
 
-    stop_on_sigterm()
     figures = train_energies(
         shower_input(*data, test=test).path, prepared, output, preset=preset, overrides=read_settings(overrides) if overrides else None,
         seed=seed, max_minutes=max_minutes or None, overwrite=overwrite,
@@ -176,7 +174,6 @@ def tune(
     from caloforge.tuning.result import tuning_markdown
     from caloforge.tuning.tune import tune as tune_family
 
-    stop_on_sigterm()
     address = trials_address(
         data, test, cluster=place(backend, TUNE_BACKENDS) == "cluster", output=output, kind=TUNING, overwrite=overwrite
     )

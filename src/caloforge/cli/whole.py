@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from caloforge.cli.group import main
-from caloforge.cli.inputs import stop_on_sigterm
 from caloforge.cli.options import (
     PATH,
     data_option,
@@ -37,7 +36,6 @@ def demo(output: Path, seed: int) -> None:
     from caloforge.pipelines.local.run import run_local
     from caloforge.pipelines.settings import PipelineSettings
 
-    stop_on_sigterm()
     with as_file(files("caloforge") / "data" / "demo_showers.hdf5") as data:
         # The preset's steps take less than this on two slow cores; a slower machine stops at the limit.
         _summarise(run_local(data, output, settings=PipelineSettings(seed=seed, max_minutes=5, optimise=None)))
@@ -95,7 +93,6 @@ def run(
     }
     given = {name: value for name, value in options.items() if value is not None}
     settings = PipelineSettings.parse({**settings.model_dump(), **given}, where="options")
-    stop_on_sigterm()
     test = test or settings.test
     inputs = paths_of(*data, *test, geometry, settings_file)
     simulates = settings.simulate is not None and not data
