@@ -1,4 +1,4 @@
-"""Conditional denoising diffusion: trained as DDPM, sampled with DDIM."""
+"""Conditional denoising diffusion: trained as DDPM, sampled with DPM-Solver++."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class DiffusionConfig(FieldFamilyConfig):
     """Defaults of the diffusion model; see the base."""
 
     objective: ObjectiveChoice = by_default(name="denoising")
-    sampler: SamplerChoice = by_default(name="ddim", steps=25)
+    sampler: SamplerChoice = by_default(name="dpm_solver", steps=10)
 
 
 class Diffusion(FieldFamily):
