@@ -26,7 +26,7 @@ from caloforge.serving.inference_service import ServiceSettings
             {"distill": {}, "families": ["vae"]},
             r"here: distill: none of the families takes steps \(vae\); leave it out",
         ),
-        ({"distill": {"steps": 40}, "families": ["diffusion"]}, "distill: diffusion: .*the teacher takes 25; give the"),
+        ({"distill": {"steps": 40}, "families": ["diffusion"]}, "distill: diffusion: .*the teacher takes 10; give the"),
         ({"tuning": {"trials": 3, "algorithm": "nonsense"}}, r"here: unknown algorithm 'nonsense'"),
         ({"tuning": {"trials": 3, "objective": "fdp"}}, r"here: unknown objective 'fdp'; did you mean 'fpd'"),
         (
