@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks
 from torch import Tensor, nn
 
 QUANTILES = (0.01, 0.03, 0.07, 0.10, 0.25)
@@ -53,6 +51,9 @@ def sharpest_bends(hits: NDArray[np.float32], n: int) -> list[float]:
 
     Where a spectrum has fewer bends, the last is repeated; where it has none, its median serves.
     """
+    from scipy.ndimage import gaussian_filter1d  # with find_peaks two seconds to import, for a training alone
+    from scipy.signal import find_peaks
+
     log_energy = np.log10(hits)
     edges = np.arange(log_energy.min() - 5 * BIN, log_energy.max() + 6 * BIN, BIN)
     counts, edges = np.histogram(log_energy, bins=edges)
