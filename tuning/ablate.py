@@ -21,11 +21,11 @@ from caloforge.tuning.ablation import Ablation, ablation_markdown
 from caloforge.tuning.ablation_plot import draw
 from caloforge.tuning.choices import load_choices
 from caloforge.tuning.experiment import SCRATCH, TrialPod, build_experiment
-from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import TrialFailed, floor_name, objective_names
 from caloforge.tuning.plots import DPI
-from caloforge.tuning.space import Categorical, Int, SearchSpace, flatten, format_value
-from caloforge.tuning.tune import local_data, on_katib
+from caloforge.tuning.space import Categorical, Int, SearchSpace, flatten
+from caloforge.tuning.trial_data import local_data
+from caloforge.tuning.trials import run_trials, trial_command
 
 logger = logging.getLogger(__name__)
 
@@ -103,15 +103,13 @@ def ablate(
     inputs = outside(output, paths_of(showers, prepared, geometry))
     with step(f"ablate {family}"), own_folder(output, ABLATION, inputs=inputs, overwrite=overwrite):
         refuse_changed(output, FILES)
-        # -P: a folder called caloforge in the current directory is not the package.
-        command = ["python", "-P", "-m", "caloforge", "trial", f"--family={family}", f"--preset={preset}", "--floors"]
-        command += [f"--split-seed={seed}"]
-        command += [f"--set={path}={format_value(value)}" for path, value in flatten(overrides or {}).items()]
-        command += [] if max_minutes is None else [f"--max-minutes={max_minutes:g}"]
         given: Mapping[str, Any] = {"data": showers, "prepared": prepared, "geometry": geometry, "particle": particle}
         if not cluster:
             given = local_data(showers, prepared, output, geometry=geometry, particle=particle, seed=seed)
-        command += [f"--{name}={value}" for name, value in given.items() if value is not None]
+        options: dict[str, Any] = {"family": family, "floors": True, "split-seed": seed, **given}
+        if max_minutes is not None:
+            options["max-minutes"] = f"{max_minutes:g}"
+        command = trial_command(preset, options, fixed=flatten(overrides or {}))
         n = len(choices.labels) * seeds
         figures = [name for name in objective_names() if name != OBJECTIVE]
         build = partial(
@@ -129,10 +127,7 @@ def ablate(
             words=["--set=${trialParameters.choice}", "--seed=${trialParameters.seed}"],
         )
         name, pod = f"ablate-{family.replace('_', '-')}", pod or TrialPod()
-        if cluster:
-            found = on_katib(build, name, pod, output, timeout=None)
-        else:
-            found = run_experiment(build(name=name, pod=pod), output)
+        found = run_trials(build, name, pod, output, cluster=cluster)
         ablation = Ablation.of(found.trials, choices, family=family, seeds=seeds, ended=found.ended)
         with put_files(output, ABLATION) as folder:
             write_json(folder / "ablation.json", ablation.as_dict())

@@ -23,12 +23,12 @@ from caloforge.tuning.choices import load_choices
 from caloforge.tuning.comparison import OTHER, FamilyComparison, budget_text, comparison_markdown
 from caloforge.tuning.comparison_plot import comparison_html, draw
 from caloforge.tuning.experiment import SCRATCH, TrialPod, build_experiment
-from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import TrialFailed, floor_name
 from caloforge.tuning.plots import DPI
-from caloforge.tuning.space import Categorical, Parameter, SearchSpace, Value, flatten, format_value
+from caloforge.tuning.space import Categorical, Parameter, SearchSpace, Value, flatten
 from caloforge.tuning.trial import HEADLINES
-from caloforge.tuning.tune import local_data, on_katib
+from caloforge.tuning.trial_data import local_data
+from caloforge.tuning.trials import run_trials, trial_command
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +106,14 @@ def compare_families(
             "budget": [budget_text(minutes) for minutes in budgets],
             "seed": list(range(seed, seed + seeds)),
         }
-        # -P: a folder called caloforge in the current directory is not the package.
-        command = ["python", "-P", "-m", "caloforge", "trial", f"--preset={preset}", f"--split-seed={seed}"]
-        command += [f"--{name}={value}" for name, value in given.items() if value is not None]
-        command += [
-            f"--set={family}:{path}={format_value(value)}"
-            for family, changes in (overrides or {}).items()
-            for path, value in flatten(changes).items()
-        ]
         # What has one value alone is no parameter.
-        command += [f"--{name}={values[0]}" for name, values in axes.items() if len(values) == 1]
+        alone = {name: values[0] for name, values in axes.items() if len(values) == 1}
+        changed = {
+            f"{family}:{path}": value
+            for family in families
+            for path, value in flatten((overrides or {}).get(family, {})).items()
+        }
+        command = trial_command(preset, {"split-seed": seed, **given}, alone, fixed=changed)
         searched: dict[str, Parameter] = {
             name: Categorical(values=tuple(values)) for name, values in axes.items() if len(values) > 1
         }
@@ -135,12 +133,8 @@ def compare_families(
             words=[f"--{name}=${{trialParameters.{name}}}" for name in searched],
         )
         name, pod = "compare-families", pod or TrialPod()
-        if cluster:
-            found = on_katib(build, name, pod, output, timeout=None)
-        else:
-            found = run_experiment(build(name=name, pod=pod), output)
-        fixed = {name: values[0] for name, values in axes.items() if len(values) == 1}
-        done = [replace(trial, parameters={**fixed, **trial.parameters}) for trial in found.trials]
+        found = run_trials(build, name, pod, output, cluster=cluster)
+        done = [replace(trial, parameters={**alone, **trial.parameters}) for trial in found.trials]
         comparison = FamilyComparison.of(done, families, budgets, seeds=seeds, ended=found.ended)
         ablations = {}
         for family, settings in varied.items():

@@ -17,17 +17,15 @@ from caloforge.models.registries import FAMILIES
 from caloforge.outputs import outside, own_folder, refuse_changed
 from caloforge.place import TUNE_BACKENDS, TuneBackend, place
 from caloforge.pods import digest_of
-from caloforge.preprocessing.prepare import PrepareSettings, prepare
-from caloforge.preprocessing.prepared import load_prepared
 from caloforge.result_kinds import TUNING
-from caloforge.showers import open_showers
 from caloforge.steps import step
 from caloforge.tuning.algorithms import check_algorithm
 from caloforge.tuning.experiment import LOOKS, SCRATCH, TrialPod, build_experiment
-from caloforge.tuning.local import run_experiment
 from caloforge.tuning.objective import TrialFailed, check_objective, objective_names
 from caloforge.tuning.result import Tuning
-from caloforge.tuning.space import SearchSpace, Value, flatten, format_value, load_space, nest
+from caloforge.tuning.space import SearchSpace, Value, flatten, load_space, nest
+from caloforge.tuning.trial_data import local_data
+from caloforge.tuning.trials import run_trials, trial_command
 from caloforge.tuning.write import FILES, write_tuning
 
 logger = logging.getLogger(__name__)
@@ -118,30 +116,22 @@ def tune(
     inputs += [space] if isinstance(space, Path) else []
     with step(f"tune {family}"), own_folder(output, TUNING, inputs=inputs, overwrite=overwrite):
         refuse_changed(output, FILES)
-        # -P: a folder called caloforge in the current directory is not the package.
-        command = ["python", "-P", "-m", "caloforge", "trial", f"--family={family}", f"--preset={preset}"]
-        command += [f"--seed={seed}", *(f"--set={path}={format_value(value)}" for path, value in fixed.items())]
-        if max_minutes is not None:
-            command.append(f"--max-minutes={max_minutes:g}")
-        if early_stopping:
-            command += [f"--objective={objective}", f"--looks={LOOKS}"]
         if any(map(_of_energies, (*searched.parameters, *fixed))):
             energies = None
+        data: dict[str, Any] = {"data": showers, "prepared": prepared, "geometry": geometry, "particle": particle}
         if not cluster:
             data = local_data(showers, prepared, output, geometry=geometry, particle=particle, seed=seed)
             if energies is not None:
-                data["energies"] = local_copy(str(energies), output / "data").absolute()
+                energies = local_copy(str(energies), output / "data").absolute()
             elif _alike(family, preset, searched, nest(fixed)):
-                changes, folder = nest(fixed).get(ENERGIES), output / ENERGIES
-                energies_once(data, folder, preset=preset, overrides=changes, seed=seed, max_minutes=max_minutes)
-                data["energies"] = folder.absolute()
-            command += [f"--{name}={path}" for name, path in data.items()]
-        else:
-            command += [f"--data={showers}"]
-            command += [f"--prepared={prepared}"] if prepared is not None else []
-            command += [f"--energies={energies}"] if energies is not None else []
-            command += [f"--geometry={geometry}"] if geometry is not None else []
-            command += [f"--particle={particle}"] if particle is not None else []
+                changes, energies = nest(fixed).get(ENERGIES), (output / ENERGIES).absolute()
+                energies_once(data, energies, preset=preset, overrides=changes, seed=seed, max_minutes=max_minutes)
+        options: dict[str, Any] = {"family": family, "seed": seed, **data, "energies": energies}
+        if max_minutes is not None:
+            options["max-minutes"] = f"{max_minutes:g}"
+        if early_stopping:
+            options |= {"objective": objective, "looks": LOOKS}
+        command = trial_command(preset, options, fixed=fixed)
         search: dict[str, Any] = {
             "objective": objective, "algorithm": algorithm, "seed": seed, "trials": trials, "parallel": parallel,
         }  # fmt: skip
@@ -160,10 +150,7 @@ def tune(
                 output=SCRATCH if cluster else str(output.absolute() / "trials"),
                 early_stopping=early_stopping,
             )
-            if cluster:
-                result = on_katib(build, name, pod, output, timeout=timeout)
-            else:
-                result = run_experiment(build(name=name, pod=pod), output, timeout=timeout)
+            result = run_trials(build, name, pod, output, cluster=cluster, timeout=timeout)
         result = replace(result, fixed=fixed)
         write_tuning(result, output)
         if result.best is None and required:
@@ -171,37 +158,6 @@ def tune(
         log = logger.info if result.best else logger.warning
         log("tune %s: %s", family, result.summary())
     return result
-
-
-def prepare_once(
-    showers: Path, prepared: Path, *, geometry: str | None, seed: int, particle: str | None = None
-) -> Path:
-    """Prepare a shower file unless that was done in an earlier run, and return the folder."""
-    if not prepared.exists():
-        prepare(open_showers(showers, geometry, particle=particle), prepared, seed=seed)
-    load_prepared(prepared)
-    return prepared
-
-
-def prepare_changed(showers: Path, prepared: Path, output: Path, *, changes: Mapping[str, Any]) -> Path:
-    """Prepare a shower file with other settings, unless that was done in an earlier run, and return the folder.
-
-    It is that of the prepared data where nothing is changed. The same showers are held out, so that what is trained on either is judged alike.
-
-    Args:
-        showers: the file.
-        prepared: folder of the prepared data whose settings are changed.
-        output: folder to write.
-        changes: settings of :class:`caloforge.preprocessing.prepare.PrepareSettings`.
-    """
-    held_out = load_prepared(prepared)
-    settings = PrepareSettings.parse({**held_out.record["settings"], **changes}, where="preprocessing")
-    if settings.model_dump() == held_out.record["settings"]:
-        return prepared
-    if not output.exists():
-        seed = held_out.record["provenance"]["seed"] or 0
-        prepare(open_showers(showers, held_out.geometry), output, settings=settings, seed=seed, held_out=held_out)
-    return output
 
 
 def energies_once(data: Mapping[str, Path], energies: Path, *, max_minutes: float | None, **options: Any) -> None:
@@ -245,45 +201,6 @@ def _reason(result: Tuning) -> str:
     """Return why a search found nothing."""
     causes = [trial.cause for trial in result.trials if trial.cause]
     return result.ended or next(iter(causes), "see the logs of its trials")
-
-
-def local_data(
-    showers: str | Path,
-    prepared: str | Path | None,
-    output: Path,
-    *,
-    geometry: str | None,
-    particle: str | None,
-    seed: int,
-) -> dict[str, Path]:
-    """Fetch and prepare the showers once for all trials, and return the options of a trial that name them."""
-    data = local_copy(str(showers), output / "data")
-    if prepared is None:
-        folder = prepare_once(data, output / "prepared", geometry=geometry, particle=particle, seed=seed)
-    else:
-        folder = local_copy(str(prepared), output / "data")
-    return {"data": data.absolute(), "prepared": folder.absolute()}
-
-
-def on_katib(build: Any, name: str, pod: TrialPod, output: Path, *, timeout: float | None) -> Tuning:
-    """Run an experiment on the cluster and return its trials.
-
-    Args:
-        build: takes ``name`` and ``pod`` to the experiment.
-        name: what its name begins with.
-        pod: what a trial gets.
-        output: folder for ``experiment.json``.
-        timeout: seconds to wait in all.
-    """
-    from caloforge.cluster import connect
-    from caloforge.tuning.katib import run_on_katib
-
-    cluster = connect(pod.namespace or None)
-    pod = pod.model_copy(update={"namespace": cluster.namespace})
-    # Other tunings of the family may run beside this one; a second attempt finds its first one's.
-    experiment = build(name=f"{name}-{digest_of(build(name=name, pod=pod))[:8]}", pod=pod)
-    write_json(output / "experiment.json", experiment)
-    return run_on_katib(experiment, cluster, timeout=timeout)
 
 
 def _on_trainer(

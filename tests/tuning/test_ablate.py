@@ -18,7 +18,6 @@ from caloforge.files import read_json
 from caloforge.preprocessing.prepare import PrepareSettings, prepare
 from caloforge.preprocessing.prepared import load_prepared
 from caloforge.showers import open_showers
-from caloforge.tuning import ablate as module
 from caloforge.tuning.ablate import ablate
 from caloforge.tuning.ablation import OWN, Ablation, ablation_markdown
 from caloforge.tuning.ablation_plot import draw
@@ -127,14 +126,14 @@ def test_the_backend_gets_all_choices_with_all_seeds(
 ) -> None:
     given = []
 
-    def run(experiment: dict[str, Any], _: Path) -> Tuning:
+    def run(experiment: dict[str, Any], _: Path, *, timeout: float | None) -> Tuning:
         given.append(experiment)
         names, seeds = (one["feasibleSpace"] for one in experiment["spec"]["parameters"])
         assert (seeds["min"], seeds["max"]) == ("4", "5")
         trials = [trial(name, seed, 1.0) for name in names["list"] for seed in (4, 5)]
         return Tuning("fpd", False, trials[2:] if len(given) > 1 else trials)
 
-    monkeypatch.setattr(module, "run_experiment", run)
+    monkeypatch.setattr("caloforge.tuning.trials.run_experiment", run)
     options: dict[str, Any] = {"family": "vae", "vary": [DECAY, VOXELS], "seeds": 2, "seed": 4}
     ablation = ablate(small_showers, tmp_path / "out", **options, overrides={"training": {"steps": 9}}, max_minutes=2)
     (experiment,) = given

@@ -146,11 +146,11 @@ def test_the_backend_gets_all_families_budgets_and_seeds(
 ) -> None:
     given = []
 
-    def run(experiment: dict[str, Any], _: Path) -> Tuning:
+    def run(experiment: dict[str, Any], _: Path, *, timeout: float | None) -> Tuning:
         given.append(experiment)
         return Tuning("fpd", False, [trial(f, "1m", n, 1.0) for f in ("vae", "tree") for n in (4, 5)])
 
-    monkeypatch.setattr(module, "run_experiment", run)
+    monkeypatch.setattr("caloforge.tuning.trials.run_experiment", run)
     options: dict[str, Any] = {
         "families": ["vae", "tree"], "seeds": 2, "seed": 4, "prepared": small_prepared,
         "overrides": {"vae": {"training": {"batch_size": 9}}},
@@ -169,7 +169,7 @@ def test_the_backend_gets_all_families_budgets_and_seeds(
         assert word in words
     assert [line.trials for line in found.lines] == [2, 2]
     assert read_json(tmp_path / "out" / "comparison.json")["families"][0]["figures"]["fpd"] == [1.0, 1.0]
-    monkeypatch.setattr(module, "run_experiment", lambda *_: Tuning("fpd", False, []))
+    monkeypatch.setattr("caloforge.tuning.trials.run_experiment", lambda *_, **__: Tuning("fpd", False, []))
     with pytest.raises(TrialFailed, match="nothing to compare"):
         module.compare_families(small_showers, tmp_path / "none", budgets=[1, 2], **options)
     assert (tmp_path / "none" / "comparison.md").is_file()
@@ -200,7 +200,9 @@ def test_ablations_are_of_the_families_that_have_the_setting(
         asked.append((family, more["max_minutes"]))
         raise TrialFailed("far enough")
 
-    monkeypatch.setattr(module, "run_experiment", lambda *_: Tuning("fpd", False, [trial("vae", "1m", 0, 1.0)]))
+    monkeypatch.setattr(
+        "caloforge.tuning.trials.run_experiment", lambda *_, **__: Tuning("fpd", False, [trial("vae", "1m", 0, 1.0)])
+    )
     monkeypatch.setattr(module, "ablate", ablate)
     with pytest.raises(TrialFailed, match="far enough"):
         module.compare_families(

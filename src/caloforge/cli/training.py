@@ -248,7 +248,7 @@ def trial(
     from caloforge.tuning.optimization_job import assigned
     from caloforge.tuning.space import nest, of_family, parse_value
     from caloforge.tuning.trial import run_trial, use_one_thread
-    from caloforge.tuning.tune import prepare_changed, prepare_once
+    from caloforge.tuning.trial_data import prepare_changed, prepare_once
 
     end_with_runner()
     pairs = [setting.partition("=") for setting in of_family(settings, family)]
