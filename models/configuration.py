@@ -56,10 +56,12 @@ class DistillSettings(Config):
 
     Attributes:
         steps: of the student's sampler.
+        method: by which it learns; empty for the first that fits what the teacher gives.
         training: of each round.
     """
 
-    steps: int = Field(default=4, gt=0)
+    steps: int = Field(default=1, gt=0)
+    method: str = ""
     training: TrainingConfig = TrainingConfig(steps=400, ema=0.99)
 
 

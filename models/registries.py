@@ -103,6 +103,7 @@ DISTILLATIONS: Registry[type[Distillation]] = Registry(
     "distillation",
     {
         "progressive": "caloforge.models.few_steps.progressive:Progressive",
+        "progressive_flow": "caloforge.models.few_steps.progressive_flow:ProgressiveFlow",
         "reflow": "caloforge.models.few_steps.reflow:Reflow",
     },
     group="caloforge.distillations",

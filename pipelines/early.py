@@ -68,4 +68,4 @@ def check_distillation(
     if not stepped:
         raise InputError(f"distill: none of the families takes steps ({', '.join(families)}); leave it out")
     for name, config in stepped.items():
-        plan(config, settings.steps, where=f"distill: {name}")
+        plan(config, settings, where=f"distill: {name}")

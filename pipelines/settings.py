@@ -140,7 +140,7 @@ class PipelineSettings(Config):
         checkpoints: folder on one of the claims, from which a training whose pod was lost goes on; empty: none.
         prepare: settings of the preprocessing.
         tuning: search for each family's parameters before its training, e.g. ``{trials: 20}``; none without it.
-        distill: students with few sampling steps in place of the generators that take many, e.g. ``{steps: 4}``; none without it.
+        distill: students with few sampling steps in place of the generators that take many, e.g. ``{steps: 1}``; none without it.
         pod: what every step gets on the cluster.
         resources: what single steps get on top of ``pod``, with the same keys, e.g. ``{train: {gpus: 1}}``;
             maps (``env``, ``claims``, ...) are merged, everything else is replaced.

@@ -61,6 +61,19 @@ class Distillation(TrainableModel, ABC):
         """Return the loss of a batch."""
 
 
+def halved_steps(teacher_steps: int, steps: int) -> tuple[int, ...]:
+    """Return the wanted steps times 2^k ... 4, 2, 1: the first round's teacher takes at least its own number.
+
+    Raises:
+        InputError: the student takes as many steps as its teacher.
+    """
+    refuse_more_steps(teacher_steps, steps)
+    found = [steps]
+    while 2 * found[0] < teacher_steps:
+        found.insert(0, 2 * found[0])
+    return tuple(found)
+
+
 def refuse_more_steps(teacher_steps: int, steps: int) -> None:
     """Refuse a student with as many steps as its teacher.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from caloforge.errors import InputError
-from caloforge.models.configuration import FamilyConfig
+from caloforge.models.configuration import DistillSettings, FamilyConfig
 from caloforge.models.registries import DISTILLATIONS, OBJECTIVES
 
 
@@ -15,16 +15,16 @@ def steps_of(config: FamilyConfig) -> int | None:
     return found
 
 
-def plan(config: Any, steps: int, *, where: str) -> tuple[str, tuple[int, ...]]:
+def plan(config: Any, settings: DistillSettings, *, where: str) -> tuple[str, tuple[int, ...]]:
     """Return how a generator is distilled, by name, and the student's steps in each round.
 
     Args:
         config: of the teacher.
-        steps: of the student.
+        settings: of the student.
         where: the teacher, for messages.
 
     Raises:
-        InputError: it takes no steps, too few, or cannot be distilled.
+        InputError: it takes no steps, too few, or cannot be distilled, at all or by the method that is asked for.
     """
     teacher_steps = steps_of(config)
     if teacher_steps is None:
@@ -33,9 +33,15 @@ def plan(config: Any, steps: int, *, where: str) -> tuple[str, tuple[int, ...]]:
     names = [name for name in DISTILLATIONS if DISTILLATIONS.get(name).takes == objective.gives]
     if not names:
         raise InputError(f"{where}: nothing distils a {objective.gives}, which {config.objective.name} trains")
-    method = DISTILLATIONS.get(names[0])
+    name = settings.method or names[0]
+    method = DISTILLATIONS.get(name)
+    if name not in names:
+        raise InputError(
+            f"{where}: {name!r} distils a {method.takes}, but {config.objective.name} trains a {objective.gives}; "
+            f"choose {' or '.join(names)}"
+        )
     try:
         method.check(objective)
-        return names[0], method.rounds(teacher_steps, steps)
+        return name, method.rounds(teacher_steps, settings.steps)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None

@@ -11,7 +11,7 @@ from torch import Tensor
 from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.models.batch import Batch
-from caloforge.models.few_steps.distillation import Distillation, refuse_more_steps
+from caloforge.models.few_steps.distillation import Distillation, halved_steps
 from caloforge.models.objectives.objective import Meaning, Objective
 from caloforge.models.voxel_family import VoxelModel
 
@@ -42,12 +42,8 @@ class Progressive(Distillation):
 
     @classmethod
     def rounds(cls, teacher_steps: int, steps: int) -> tuple[int, ...]:
-        """Return the wanted steps times 2^k ... 4, 2, 1: the first round's teacher takes at least its own number."""
-        refuse_more_steps(teacher_steps, steps)
-        found = [steps]
-        while 2 * found[0] < teacher_steps:
-            found.insert(0, 2 * found[0])
-        return tuple(found)
+        """Return numbers of steps that are halved from round to round."""
+        return halved_steps(teacher_steps, steps)
 
     def forward(self, part: str, batch: Batch, draws: Draws) -> Tensor:
         """Return the loss of a batch."""

@@ -15,7 +15,7 @@ from caloforge.models.objectives.flow_matching import FlowMatching
 from caloforge.models.objectives.objective import Meaning, Objective
 
 TIMES = 4
-"""Times at which each pair is used: the teacher's showers take most of a training step."""
+"""Most times at which a pair is used: the teacher's showers take most of a training step."""
 
 
 class Reflow(Distillation):
@@ -49,8 +49,11 @@ class Reflow(Distillation):
         noise = draws.normal(len(batch), self.teacher.network.noise_features)
         with torch.no_grad():
             x = self.teacher.decode(noise, batch.condition, None)
-        t = draws.integers(0, self.steps, TIMES * len(batch), 1) / self.steps
-        noise, x, condition = (rows.repeat(TIMES, 1) for rows in (noise, x, batch.condition))
+        n = min(TIMES, self.steps)
+        first = torch.arange(n, device=x.device).repeat_interleave(len(batch))[:, None]
+        # All the student's times where it has so few, each as often; otherwise some of them.
+        t = (first if n == self.steps else draws.integers(0, self.steps, n * len(batch), 1)) / self.steps
+        noise, x, condition = (rows.repeat(n, 1) for rows in (noise, x, batch.condition))
         between = (1 - t) * noise + t * x
         velocity: Tensor = self.student.objective.view(self.student.network)(between, t, condition)
         return (velocity - (x - noise)).square().mean()

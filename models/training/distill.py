@@ -45,7 +45,7 @@ def train_student(
 ) -> dict[str, float]:
     """Distil a teacher; a killed distillation goes on when it is called again.
 
-    A denoiser is distilled progressively, a velocity field by reflow; the layer energies are the teacher's.
+    Progressively, or a velocity field by reflow where ``settings.method`` says so; the layer energies are the teacher's.
 
     Args:
         teacher: bundle of a family that takes steps.
@@ -71,7 +71,7 @@ def train_student(
     teacher = bundle_folder(teacher)
     output = check_folder(output, BUNDLE, inputs=[teacher, showers, prepared], overwrite=overwrite)
     generator = load_bundle(teacher, variant=False)
-    name, rounds = plan(generator.network.config, settings.steps, where=str(teacher))
+    name, rounds = plan(generator.network.config, settings, where=str(teacher))
     method = DISTILLATIONS.get(name)
     found = load_prepared(prepared)
     _check_data(teacher, found)

@@ -10,7 +10,9 @@ from exact_gaussian import MEAN, STD, coded_batch, gaussian_target, gaussian_vel
 from torch import Tensor, nn
 
 from caloforge.errors import InputError
+from caloforge.models.few_steps.distillation import Distillation
 from caloforge.models.few_steps.progressive import Progressive, shower_between
+from caloforge.models.few_steps.progressive_flow import ProgressiveFlow
 from caloforge.models.few_steps.reflow import Reflow
 from caloforge.models.objectives.denoising import Denoising, DenoisingConfig
 from caloforge.models.objectives.flow_matching import normal_velocity
@@ -40,7 +42,7 @@ def teacher_of(family: str, exact: Any) -> VoxelModel:
     return VoxelModel(OfAGaussian(exact), resolve(family, "demo"))  # type: ignore[arg-type]
 
 
-def learn(round_: Progressive | Reflow) -> None:
+def learn(round_: Distillation) -> None:
     """Find the least loss of a fixed batch: it is quadratic in what the student may change."""
     x = MEAN + STD * seeded(0).normal(2000, 1, dtype=torch.float64)
     optimiser = torch.optim.LBFGS(round_.student.network.parameters(), max_iter=50, line_search_fn="strong_wolfe")
@@ -73,6 +75,15 @@ def test_a_progressive_student_ends_where_the_teacher_ends_with_twice_the_steps(
     assert torch.equal(teacher.network.change, torch.zeros_like(teacher.network.change))
 
 
+def test_a_progressive_flow_ends_where_the_teacher_ends_with_twice_the_steps() -> None:
+    teacher = teacher_of("flow_matching", lambda x, t: gaussian_velocity(x, t) - normal_velocity(x, t))
+    round_ = ProgressiveFlow(teacher, STEPS)
+    before, wanted = ends(round_.student, "euler", STEPS), ends(teacher, "euler", 2 * STEPS)
+    learn(round_)
+    assert not torch.allclose(before, wanted, atol=0.1)
+    assert torch.allclose(ends(round_.student, "euler", STEPS), wanted, atol=1e-4)
+
+
 def test_a_reflown_student_ends_where_its_teacher_ends() -> None:
     teacher = teacher_of("flow_matching", lambda x, t: gaussian_velocity(x, t) - normal_velocity(x, t))
     round_ = Reflow(teacher, STEPS)
@@ -102,6 +113,7 @@ def test_rounds_halve_the_steps() -> None:
     assert Progressive.rounds(25, 2) == (16, 8, 4, 2)
     assert Progressive.rounds(8, 4) == (4,)
     assert Progressive.rounds(9, 4) == (8, 4)
+    assert ProgressiveFlow.rounds(12, 1) == (8, 4, 2, 1)
     assert Reflow.rounds(12, 2) == (2,)
     with pytest.raises(InputError, match="distillation to 4 steps: the teacher takes 4; give the student fewer"):
         Progressive.rounds(4, 4)

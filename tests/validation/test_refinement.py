@@ -19,8 +19,8 @@ SMALL = {
     "network": {"backbone": "mlp", "width": 16, "blocks": 1},
     "layer_network": {"width": 16, "blocks": 1},
     "sampler": {"name": "heun", "steps": 2},
-    "layers": {"steps": 200, "batch_size": 128},
-    "voxels": {"steps": 150, "batch_size": 128},
+    "layers": {"steps": 200, "batch_size": 128, "learning_rate": 1e-2, "ema": 0.99},
+    "voxels": {"steps": 30, "batch_size": 128},
 }
 
 
@@ -61,12 +61,18 @@ def test_the_command_refines_and_goes_on(small_showers: Path, tmp_path: Path) ->
         float((one.read().sum(1) / one.conditions.incident_energy).mean())
         for one in (full, open_showers(fast), refined)
     ]
-    assert abs(response[2] - response[0]) < 0.5 * abs(response[1] - response[0])  # most of the lost energy is back
+    # A corrector that does nothing leaves all of it: of 0.4, 0.06 were left.
+    assert abs(response[2] - response[0]) < 0.3 * abs(response[1] - response[0])
     with h5py.File(out / "weights.hdf5") as file:
         assert len(file["weights"]) == len(full)
-        assert file.attrs["auc"] > 0.8
-    content = read_json(out / "refinement.json")
-    assert content["metrics"]["mean_wasserstein"]["refined"] < content["metrics"]["mean_wasserstein"]["fast"]
+        assert (
+            file.attrs["auc"] > 0.85
+        )  # all energies are too low, but between 1 and 100 GeV that is seen in some features only
+        effective = file["weights"][:].sum() ** 2 / np.square(file["weights"][:]).sum()
+        assert effective == pytest.approx(file.attrs["effective"])
+        assert effective < 0.5 * len(full)  # equal weights would count as all
+    metrics = read_json(out / "refinement.json")["metrics"]
+    assert metrics["mean_wasserstein"]["refined"] < 0.7 * metrics["mean_wasserstein"]["fast"]
     assert (out / "report" / "report.html").is_file()
     trained = (out / "refiner" / "weights.safetensors").stat().st_mtime_ns
     assert invoke(*command).exit_code == 0

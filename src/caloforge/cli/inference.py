@@ -167,7 +167,7 @@ def steps(
 
 
 @main.command(
-    example="caloforge distill --bundle diffusion --data showers.hdf5 --prepared prepared --steps 4 -o student"
+    example="caloforge distill --bundle diffusion --data showers.hdf5 --prepared prepared --steps 1 -o student"
 )
 @bundle_option
 @data_option
@@ -176,8 +176,12 @@ def steps(
     "judges the student.",
 )  # fmt: skip
 @click.option(
-    "--steps", type=click.IntRange(min=1), default=4, show_default=True, help="Sampling steps of the student."
+    "--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Sampling steps of the student."
 )
+@click.option(
+    "--method", default="", help="How it learns: progressive or progressive_flow, which is found by itself, or reflow, for "
+    "velocity fields.",
+)  # fmt: skip
 @click.option("--training", type=PATH, help="YAML of how each round is trained: steps, batch_size, learning_rate, ...")
 @minutes_option
 @click.option("--checkpoints", type=PATH, help="Folder from which a stopped distillation goes on.")
@@ -189,6 +193,7 @@ def distill(
     data: tuple[str, ...],
     prepared: Path,
     steps: int,
+    method: str,
     training: Path | None,
     max_minutes: float | None,
     checkpoints: Path | None,
@@ -205,7 +210,7 @@ def distill(
     from caloforge.tuning.inference.few_steps import table
     from caloforge.yaml_file import read_yaml
 
-    values: dict[str, Any] = {"steps": steps}
+    values: dict[str, Any] = {"steps": steps, "method": method}
     if training is not None:
         values["training"] = {**DistillSettings().training.model_dump(), **(read_yaml(training) or {})}
     found = distill_bundle(

@@ -45,7 +45,7 @@ def teachers(small_showers: Path, small_prepared: Path, tmp_path_factory: pytest
 @pytest.mark.parametrize(
     ("family", "sampler", "method", "rounds"),
     [
-        pytest.param("diffusion", "ddim", "progressive", [4, 2], marks=pytest.mark.slow),
+        ("diffusion", "ddim", "progressive", [4, 2]),
         ("flow_matching", "euler", "reflow", [2]),
     ],
 )
@@ -66,6 +66,7 @@ def test_a_student_is_a_bundle_that_names_its_teacher(
         small_prepared,
         "--steps",
         2,
+        *(["--method", method] if method == "reflow" else []),
     ]
     result = CliRunner().invoke(main, list(map(str, [*words, "--training", overrides, "-o", student])))
     assert result.exit_code == 0, result.output
@@ -127,6 +128,16 @@ def test_what_cannot_be_distilled_is_one_line(
             small_prepared,
             tmp_path / "student",
             settings=DistillSettings(steps=6),
+        )
+    with pytest.raises(
+        InputError, match="'reflow' distils a velocity, but denoising trains a denoiser; choose progressive$"
+    ):
+        train_student(
+            teachers["diffusion"],
+            small_showers,
+            small_prepared,
+            tmp_path / "student",
+            settings=DistillSettings(method="reflow"),
         )
     assert not (tmp_path / "student").exists()
 
