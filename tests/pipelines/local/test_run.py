@@ -32,7 +32,7 @@ SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUI
 
 def _wait_for_checkpoints(output: Path, process: subprocess.Popen[bytes]) -> None:
     """Wait until the trainings have made their folders, whose place must be the same in the next run."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(list(output.glob("checkpoints/*/*/*"))) < len(FAMILIES):
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -130,7 +130,7 @@ def test_what_cannot_be_distilled_is_one_line(
             settings=DistillSettings(steps=6),
         )
     with pytest.raises(
-        InputError, match="'reflow' distils a velocity, but denoising trains a denoiser; choose progressive$"
+        InputError, match=r"'reflow' distils a velocity, but denoising trains a denoiser; choose progressive$"
     ):
         train_student(
             teachers["diffusion"],
