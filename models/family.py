@@ -122,8 +122,7 @@ class Family(nn.Module, ABC):
         default_steps: steps of the sampler, None where sampling takes one pass.
         has_likelihood: whether :meth:`log_prob` says how likely a shower is. A density of coded voxels is none: the
             coding fills zeros with noise.
-        note: what the leaderboard says beside its figures, empty for most: that it needs more than a laptop has, how much,
-            and what was published.
+        note: what the leaderboard says beside an AUC near 1: how much it needs, and what was published; empty for none.
         flipped_share: share of showers in which another library's rounding may turn a discrete choice; an
             exported file must agree in all others.
         exact_rows: whether one thread of a CPU draws a shower to the bit the same whatever is drawn beside it; other

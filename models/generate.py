@@ -64,6 +64,8 @@ def generate(
             attributes["layer_energies"] = energies["sha256"]  # by this validation knows what generators share
         if generator.network.note:
             attributes["family_note"] = generator.network.note
+        if generator.config.get("distilled"):
+            attributes["distilled"] = generator.config["distilled"]
         if generator.default_steps is not None:
             attributes["sampler"] = generator.config["settings"]["sampler"]["name"]
             attributes["sampler_steps"] = steps or generator.default_steps

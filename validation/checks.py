@@ -26,6 +26,8 @@ MOST_COPIES = 0.01
 """Share of the reference's showers that may be in the training sample by chance, empty ones for example."""
 
 
+NEAR_ONE = 0.9
+"""From this AUC on it is said what a family needs: nearly all of its showers are recognised."""
 DIFFERENT = 1e-4
 """Conditions of two samples differ if so different ones are less probable between equal samples."""
 
@@ -233,8 +235,17 @@ def shared_energies(samples: Mapping[str, Showers]) -> tuple[str, ...]:
     )
 
 
-def family_notes(samples: Mapping[str, Showers]) -> tuple[str, ...]:
-    """Return what families say of themselves beside their figures, see :attr:`caloforge.models.family.Family.note`."""
+def family_notes(samples: Mapping[str, Showers], auc: Mapping[str, float]) -> tuple[str, ...]:
+    """Return what families say beside an AUC near 1, see :attr:`caloforge.models.family.Family.note`."""
     return tuple(
-        f"{name}: {note}" for name, showers in samples.items() if (note := showers.attributes.get("family_note"))
+        f"{name}: {note}"
+        for name, showers in samples.items()
+        if (note := showers.attributes.get("family_note")) and auc.get(name, 0.0) >= NEAR_ONE
+    )
+
+
+def student_notes(samples: Mapping[str, Showers]) -> tuple[str, ...]:
+    """Return how generators that were distilled compare with their teachers."""
+    return tuple(
+        f"{name}: {note}" for name, showers in samples.items() if (note := showers.attributes.get("distilled"))
     )

@@ -32,6 +32,7 @@ from caloforge.validation.checks import (
     impossible_warnings,
     overlap_warnings,
     shared_energies,
+    student_notes,
 )
 from caloforge.validation.figures.key_figures import in_bins
 from caloforge.validation.figures.memorisation import memorisation
@@ -53,7 +54,7 @@ from caloforge.validation.report.leaderboard import ranked
 from caloforge.validation.report.power import with_detectable
 from caloforge.validation.report.tables import summary_markdown, tables_csv
 from caloforge.validation.report.verdict import NOTABLE, overall, verdict
-from caloforge.validation.row import Row
+from caloforge.validation.row import HEADLINE, Row
 
 if TYPE_CHECKING:
     from caloforge.validation.figures.likelihood import Scorer
@@ -173,6 +174,7 @@ def validate(
         if source is not None and not source.sha256:  # of a path: it was summed just now
             source = replace(source, sha256=made["inputs"]["reference"]["sha256"])
         n = len(truth.summary)
+        aucs = {row.generator: row.value for row in rows if (row.kind, row.name) == (HEADLINE, "auc") and row.value}
         speeds = {name: timings.get(name) for name in comparisons}
         verdicts = {name: verdict(name, [row for row in rows if row.generator == name], n) for name in comparisons}
         metrics = Judgement(
@@ -192,7 +194,7 @@ def validate(
             threshold_mev=threshold,
             source=source,
             warnings=tuple(warnings),
-            notes=(*shared_energies(generated), *family_notes(generated)),
+            notes=(*shared_energies(generated), *student_notes(generated), *family_notes(generated, aucs)),
             failed=dict(failed or {}),
             generators={
                 name: Generator(

@@ -6,7 +6,14 @@ import pytest
 
 from caloforge.errors import InputError
 from caloforge.showers import open_showers, write_showers
-from caloforge.validation.checks import check_twice, check_values, copy_warnings, family_notes, shared_energies
+from caloforge.validation.checks import (
+    check_twice,
+    check_values,
+    copy_warnings,
+    family_notes,
+    shared_energies,
+    student_notes,
+)
 from caloforge.validation.observables.summary import summarise
 
 
@@ -21,12 +28,18 @@ def test_generators_that_stand_on_the_same_layer_energies_are_named():
     assert shared_energies({name: samples[name] for name in ("vae", "wgan", "tree")}) == ()
 
 
-def test_what_a_family_says_of_itself_is_a_note():
+def test_what_a_family_says_of_itself_is_a_note_where_it_is_bad():
     said = "needs about 20 GPU-hours"
+    noted = {"vae": {}, "b": {"family_note": said}, "c": {"family_note": said}}
+    samples = {name: SimpleNamespace(attributes=found) for name, found in noted.items()}
+    assert family_notes(samples, {"vae": 1.0, "b": 0.97, "c": 0.7}) == (f"b: {said}",)
+
+
+def test_a_student_is_told_beside_its_teacher():
     samples = {
-        name: SimpleNamespace(attributes=found) for name, found in {"vae": {}, "b": {"family_note": said}}.items()
+        name: SimpleNamespace(attributes=found) for name, found in {"a": {}, "b": {"distilled": "5 times"}}.items()
     }
-    assert family_notes(samples) == (f"b: {said}",)
+    assert student_notes(samples) == ("b: 5 times",)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])

@@ -14,7 +14,7 @@ from caloforge.outputs import check_folder, result_folder
 from caloforge.preprocessing.prepared import open_split
 from caloforge.result_kinds import BUNDLE
 from caloforge.temporary import scratch_folder
-from caloforge.tuning.inference.few_steps import FewSteps, Way, judge_ways, table
+from caloforge.tuning.inference.few_steps import FewSteps, Way, judge_ways, sentence, table
 
 
 def distill(
@@ -75,7 +75,8 @@ def distill(
                 shutil.copyfile(student / name, folder / name)
             write_json(folder / "distillation.json", found.model_dump(mode="json"))
             (folder / "distillation.md").write_text(table(found), encoding="utf-8")
-            seal_bundle(folder, {key: value for key, value in config.items() if key != "files"})
+            content = {key: value for key, value in config.items() if key != "files"}
+            seal_bundle(folder, {**content, "distilled": sentence(found)})
     return found
 
 

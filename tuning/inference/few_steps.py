@@ -215,6 +215,23 @@ def table(found: FewSteps) -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def sentence(found: FewSteps) -> str:
+    """Return how the second way, a student, compares with the first, its teacher."""
+    teacher, student = found.ways[:2]
+    fpd, auc = (
+        f"{name} {_told(ours)} for {_told(theirs)}"
+        for name, ours, theirs in (
+            ("FPD", student.fidelity.fpd, teacher.fidelity.fpd),
+            ("AUC", student.fidelity.auc, teacher.fidelity.auc),
+        )
+    )
+    return (
+        f"a student of {student.steps} step{'s' * (student.steps > 1)} ({student.sampler}) in place of a teacher of {teacher.steps} "
+        f"({teacher.sampler}): {teacher.ms / student.ms:.2g} times as fast, {fpd}, {auc} ({found.showers} showers of the "
+        "validation split)"
+    )
+
+
 def _told(value: Value) -> str:
     return f"{value.value:.3g} ± {value.error:.1g}"
 

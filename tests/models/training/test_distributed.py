@@ -39,7 +39,15 @@ TREE: dict[str, Any] = {
     "model": {"layer_width": 16, "ring_width": 16, "cell_width": 16},
     **{stage: {"steps": 6, "batch_size": 21, "ema": 0.5} for stage in ("totals", "layers", "rings", "cells", "early")},
 }
-OVERRIDES_OF = {"wgan": OVERRIDES, "vae": OVERRIDES, "tree": TREE}
+FEW = {"steps": 4, "batch_size": 21, "ema": 0.5}
+OVERRIDES_OF = {
+    "wgan": OVERRIDES,
+    "vae": OVERRIDES,
+    "tree": TREE,
+    # Stages that learn from a network that was trained before.
+    "autoregressive_flow": OVERRIDES | {"training": FEW, "distillation": FEW},
+    "bib_ae": OVERRIDES | {"training": FEW, "post_processing": FEW},
+}
 
 SCRIPT = """
     import json, sys

@@ -65,6 +65,7 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     assert winner in FAMILIES
     assert Leaderboard.read(output / "leaderboard.json") == result.leaderboard
     assert set(result.metrics.generators) == set(FAMILIES)
+    assert any(note.startswith("flow_matching: a student of 2 steps") for note in result.leaderboard.notes)
     assert (output / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
     assert list((output / "plots").glob("*.png"))
     assert winner in (output / "overview.html").read_text()

@@ -16,11 +16,12 @@ from caloforge.errors import InputError
 from caloforge.files import sha256
 from caloforge.models.bundle import load_bundle
 from caloforge.models.configuration import DistillSettings, TrainingRequest
+from caloforge.models.generate import generate
 from caloforge.models.training import distill as student_training
 from caloforge.models.training.distill import train_student
 from caloforge.models.training.loop import TrainingInterrupted
 from caloforge.models.training.train import train
-from caloforge.showers import Conditions
+from caloforge.showers import Conditions, open_showers
 from caloforge.tuning.inference.few_steps import FewSteps
 
 pytestmark = pytest.mark.slow
@@ -87,6 +88,9 @@ def test_a_student_is_a_bundle_that_names_its_teacher(
     assert all(way.fidelity.fpd.value >= 0 and way.ms > 0 for way in found.ways)
     assert (student / "distillation.md").read_text().strip() in result.output
     assert not list(tmp_path.glob(".student*"))
+    generate(student, ENERGIES, tmp_path / "drawn.hdf5", seed=1)
+    said = open_showers(tmp_path / "drawn.hdf5").attributes["distilled"]
+    assert said.startswith(f"a student of 2 steps ({sampler}) in place of a teacher of 6 (")
 
 
 def test_a_stopped_distillation_goes_on_to_the_same_student(
