@@ -36,6 +36,21 @@ ONNX Runtime reads 17 from 1.12 on and 20 from 1.17 on; the exporter writes no n
 """
 
 
+def needs_gpu(hours: int, published: str) -> str:
+    """Return a :attr:`Family.note`.
+
+    Args:
+        hours: of a GPU for the preset ``full`` at 6,480 voxels: the operations of its voxels' training (PyTorch's counter, one
+            step on the mesh of dataset 2, times steps and batch) at 5e13 a second, rounded up. It does not count second derivatives:
+            GAN and WGAN are taken to need up to three times what the SAGAN does.
+        published: what a generator of this kind has reached, and where that stands.
+    """
+    return (
+        f"needs more than minutes of a CPU: about {hours} GPU-hour{'s' * (hours > 1)} (preset full at 6,480 voxels, from the number "
+        f"of its operations; not run here); published: {published}"
+    )
+
+
 class TrainableModel(nn.Module, ABC):
     """Something the training loop can fit.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from caloforge.draws import Draws
 from caloforge.models.batch import Batch
 from caloforge.models.configuration import TrainingConfig, by_default
-from caloforge.models.family import DataSpec, Stage
+from caloforge.models.family import DataSpec, Stage, needs_gpu
 from caloforge.models.networks.adversarial_autoencoder import BottleneckAutoencoder
 from caloforge.models.networks.autoencoder import AutoencoderConfig
 from caloforge.models.networks.backbone import NetworkChoice
@@ -50,6 +50,7 @@ class BIBAE(VoxelFamily):
 
     Config = BIBAEConfig
     architecture = BottleneckAutoencoder
+    note = needs_gpu(3, "no figures of this kind on CaloChallenge's showers")
     space: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "training.learning_rate": {"type": "double", "min": 0.0005, "max": 0.01, "log": True},
         "training.batch_size": {"type": "categorical", "values": [32, 64, 128]},

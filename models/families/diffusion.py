@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from caloforge.models.configuration import by_default
+from caloforge.models.family import needs_gpu
 from caloforge.models.field_family import FieldFamily, FieldFamilyConfig
 from caloforge.models.objectives.objective import ObjectiveChoice
 from caloforge.models.samplers.sampler import SamplerChoice
@@ -19,3 +20,4 @@ class Diffusion(FieldFamily):
     """A network that takes noise away; see :mod:`caloforge.models.objectives.denoising`."""
 
     Config = DiffusionConfig
+    note = needs_gpu(3, "CaloDiffusion, AUC 0.577 on dataset 2 (arXiv:2410.21611)")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from caloforge.models.configuration import by_default
+from caloforge.models.family import needs_gpu
 from caloforge.models.networks.adversaries import Adversaries, AdversariesConfig
 from caloforge.models.networks.layers import LayersConfig
 from caloforge.models.objectives.objective import ObjectiveChoice
@@ -26,6 +27,7 @@ class SAGAN(VoxelFamily):
 
     Config = SAGANConfig
     architecture = Adversaries
+    note = needs_gpu(1, "no figures of this kind on CaloChallenge's showers")
     space: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "training.learning_rate": {"type": "double", "min": 0.0001, "max": 0.005, "log": True},
         "training.batch_size": {"type": "categorical", "values": [64, 128, 256]},

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from caloforge.models.configuration import by_default
+from caloforge.models.family import needs_gpu
 from caloforge.models.networks.adversarial_autoencoder import AdversarialAutoencoder
 from caloforge.models.networks.autoencoder import AutoencoderConfig
 from caloforge.models.objectives.objective import ObjectiveChoice
@@ -26,6 +27,7 @@ class VAEGAN(VoxelFamily):
 
     Config = VAEGANConfig
     architecture = AdversarialAutoencoder
+    note = needs_gpu(2, "no figures of this kind on CaloChallenge's showers")
     space: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "training.learning_rate": {"type": "double", "min": 0.0005, "max": 0.01, "log": True},
         "training.batch_size": {"type": "categorical", "values": [32, 64, 128]},

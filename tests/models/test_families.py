@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,12 @@ def test_decoding_is_a_function_of_the_noise(name: str, backbone: str) -> None:
     assert first.shape == (5, SMALL.n_voxels)
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_families_that_need_more_than_a_laptop_say_so(name: str) -> None:
+    note = FAMILIES.get(name).note
+    assert bool(re.search(r"about \d GPU-hours? .*; published: ", note)) == (name != "tree")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
