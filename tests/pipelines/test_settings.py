@@ -27,6 +27,10 @@ from caloforge.serving.inference_service import ServiceSettings
             r"here: distill: none of the families takes steps \(vae\); leave it out",
         ),
         ({"distill": {"steps": 40}, "families": ["diffusion"]}, "distill: diffusion: .*the teacher takes 10; give the"),
+        (
+            {"distill": {"method": "reflow"}, "families": ["diffusion"]},
+            "distill: diffusion: 'reflow' distils a velocity",
+        ),
         ({"tuning": {"trials": 3, "algorithm": "nonsense"}}, r"here: unknown algorithm 'nonsense'"),
         ({"tuning": {"trials": 3, "objective": "fdp"}}, r"here: unknown objective 'fdp'; did you mean 'fpd'"),
         (

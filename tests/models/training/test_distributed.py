@@ -98,16 +98,19 @@ def test_two_processes_train_what_one_does(small_showers: Path, small_prepared: 
         )
         one, two, other = (tmp_path / name / family for name in ("one", "two", "other"))
         # Sums of float32 in another order; Adam makes much of gradients that are 0 but for rounding.
-        assert difference(one, two) < 1e-4
+        # The BIB-AE's discrepancies compare the rows that a process has with each other.
+        assert difference(one, two) < (5e-3 if family == "bib_ae" else 1e-4)
         assert difference(one, other) > 0.1
         records = [read_json(folder / "training.json") for folder in (one, two)]
         assert [record["processes"] for record in records] == [1, 2]
+        assert not list((tmp_path / "two").glob(".*")), "no checkpoints stay"
         for stage in records[0]["stages"]:
             a, b = (record["stages"][stage]["losses"] for record in records)
             assert a.keys() == b.keys()
+            if family == "bib_ae" and stage != "layer energies":
+                continue
             for part in a:
                 assert b[part] == [[step, pytest.approx(loss, rel=1e-3, abs=1e-4)] for step, loss in a[part]]
-        assert not list((tmp_path / "two").glob(".*")), "no checkpoints stay"
 
 
 def kill_a_worker(checkpoints: Path) -> None:
