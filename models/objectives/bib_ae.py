@@ -64,6 +64,7 @@ def mmd(a: Tensor, b: Tensor) -> Tensor:
 
     The kernel is the sum of inverse multiquadratics s / (s + |a - b|^2), s from 0.2 D to 20 D: Tolstikhin et al., Wasserstein
     auto-encoders, arXiv:1711.01558, section 4 and algorithm 2.
+    Of several processes each takes that of its own rows.
     """
     n, scales = len(a), [2 * a.shape[1] * factor for factor in (0.1, 0.5, 1.0, 2.0, 10.0)]
 
