@@ -11,7 +11,6 @@ from another import taken_by_another
 
 from caloforge.errors import InputError
 from caloforge.files import read_json
-from caloforge.models.bundle import load_bundle
 from caloforge.pipelines.local.run import StepError, claim, run_local
 from caloforge.pipelines.settings import PipelineSettings
 from caloforge.showers import open_showers
@@ -20,7 +19,7 @@ from caloforge.webhook import WEBHOOK
 
 pytestmark = pytest.mark.slow
 
-FAMILIES = ("vae", "flow_matching")
+FAMILIES = ("vae", "wgan")
 QUICK = {
     "training": {"steps": 20, "batch_size": 32},
     "energies": {"steps": 20, "batch_size": 32},
@@ -32,7 +31,7 @@ SETTINGS = {"families": list(FAMILIES), "overrides": dict.fromkeys(FAMILIES, QUI
 
 def _wait_for_checkpoints(output: Path, process: subprocess.Popen[bytes]) -> None:
     """Wait until the trainings have made their folders, whose place must be the same in the next run."""
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 120
     while len(list(output.glob("checkpoints/*/*/*"))) < len(FAMILIES):
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -45,8 +44,7 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:1/{SECRET}")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     output, settings = tmp_path / "run", tmp_path / "settings.yaml"
-    distill = {"steps": 2, "training": {"steps": 3, "batch_size": 16}}
-    values = {**SETTINGS, "optimise": {"sizes": [1, 10]}, "distill": distill}
+    values = {**SETTINGS, "optimise": {"sizes": [1, 10]}}
     settings.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-P", "-m", "caloforge", "run", "--data", small_showers, "-o", output]
     # A folder called caloforge in the current directory must not be taken for the package.
@@ -65,25 +63,16 @@ def test_a_killed_run_goes_on_and_leaves_everything(
     assert winner in FAMILIES
     assert Leaderboard.read(output / "leaderboard.json") == result.leaderboard
     assert set(result.metrics.generators) == set(FAMILIES)
-    assert any(note.startswith("flow_matching: a student of 2 steps") for note in result.leaderboard.notes)
     assert (output / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
     assert list((output / "plots").glob("*.png"))
     assert winner in (output / "overview.html").read_text()
     assert read_json(output / "bundle" / "config.json")["family"] == winner
-    weights = [output / folder / "weights.safetensors" for folder in ("bundle", f"students/{winner}")]
-    assert weights[0].read_bytes() == weights[1].read_bytes(), "what is exported was judged"
     assert (output / "bundle" / "generator.onnx").is_file()
     assert read_json(output / "optimised" / "optimisation.json")["family"] == winner
     for family in FAMILIES:
         assert read_json(output / "bundles" / family / "config.json")["family"] == family
         generated = open_showers(output / "generated" / f"{family}.hdf5")
         assert generated.attributes["generator"] == family
-        # What takes steps is judged as its student, what takes none as it is.
-        bundle, student = (load_bundle(output / folder / family) for folder in ("bundles", "students"))
-        assert (student.default_steps, generated.attributes.get("sampler_steps")) == (
-            (None, None) if bundle.default_steps is None else (2, 2)
-        )
-        assert (output / "students" / family / "distillation.md").exists() == (family == "flow_matching")
     assert "deploymentSpec" in next(yaml.safe_load_all((output / "pipeline.yaml").read_text()))
     steps = read_json(output / "timings.json")["steps"]
     assert steps["preprocess"]["kept_from_earlier_run"]
