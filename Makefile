@@ -67,11 +67,12 @@ image-check: $(VENV)/ready
 	$(BIN)/python -m pip --python $(IMAGE_ENVIRONMENT) install --quiet --constraint constraints.txt --no-deps kfp
 	$(BIN)/python -m pip --python $(IMAGE_ENVIRONMENT) install --quiet --no-deps .
 	sh docker/prune.sh $(IMAGE_ENVIRONMENT)
-	OMP_NUM_THREADS=1 $(BIN)/python docker/check.py $(IMAGE_ENVIRONMENT)
+	$(BIN)/caloforge compile --output $(IMAGE_ENVIRONMENT)/pipeline.yaml
+	OMP_NUM_THREADS=1 $(BIN)/python docker/check.py $(IMAGE_ENVIRONMENT)/pipeline.yaml $(IMAGE_ENVIRONMENT)/bin
 
 # The image itself, built and run without docker; skipped where the tools for it are not there.
-image-test:
-	sh docker/image-test.sh
+image-test: $(VENV)/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh docker/image-test.sh
 
 # Without local tags: torch==2.13.0 fits the CPU and the CUDA builds.
 constraints: $(VENV)/ready

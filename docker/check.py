@@ -1,7 +1,7 @@
-"""Run what a cluster runs in an environment that was installed as the image is: `make image-check`.
+"""Run what a cluster runs in the image, or in an environment that was installed as it is: check.py PIPELINE BINARIES.
 
 Two steps of the compiled pipeline through kfp's executor, with the very command of the compiled YAML,
-then a trial, and the server with a query. No docker is needed.
+then a trial, and the server with a query. `make image-check` does so without docker, `make image-test` in the image.
 """
 
 # ruff: noqa: T201
@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from caloforge.pipelines.compile import compile_pipeline
-from caloforge.pipelines.settings import PipelineSettings
 
 OVERRIDES = {
     "training": {"steps": 10},
@@ -64,9 +61,9 @@ def _step(
     print(f"step {name}: done")
 
 
-def main(environment_folder: Path) -> None:
-    """Check the environment at a path."""
-    binaries = environment_folder.resolve() / "bin"
+def main(compiled: Path, binaries: Path) -> None:
+    """Check the environment whose commands lie in a folder with a pipeline that was compiled elsewhere."""
+    binaries = binaries.resolve()
     showers = Path(str(files("caloforge") / "data" / "demo_showers.hdf5"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -75,8 +72,7 @@ def main(environment_folder: Path) -> None:
             "PATH": f"{binaries}:{os.defpath}", "HOME": scratch, "TMPDIR": scratch, "MPLCONFIGDIR": scratch,
             "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        compile_pipeline(PipelineSettings(), folder / "pipeline.yaml")
-        pipeline = next(yaml.safe_load_all((folder / "pipeline.yaml").read_text(encoding="utf-8")))
+        pipeline = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
         _step(pipeline, "preprocess", folder, inputs={"showers": showers}, environment=environment)
         prepared = folder / "preprocess" / "prepared"
         _step(
@@ -113,4 +109,4 @@ def _serve(bundle: Path, folder: Path, environment: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

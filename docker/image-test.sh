@@ -32,23 +32,32 @@ fi
 buildah build --isolation chroot --file docker/Dockerfile --tag "$image" --build-arg "BASE=$BASE" \
     --build-arg "TORCH_INDEX=${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" ${BUILD_OPTIONS:-} .
 
+caloforge compile --output "$scratch/pipeline.yaml"
+cp docker/check.py "$scratch/"
+chmod 755 "$scratch"
 cat > "$scratch/inside.sh" << 'INSIDE'
 set -eu
 cd /tmp
+fail() { echo "image-test: $1" >&2; exit 1; }
+! touch /opt/caloforge/x 2> /dev/null || fail "the root file system can be written"
+grep -q '^CapEff:[[:space:]]*0*$' /proc/self/status || fail "there are capabilities"
+for tool in pip c++ g++ cc; do ! command -v "$tool" || fail "$tool is there"; done
+python /check/check.py /check/pipeline.yaml /opt/caloforge/bin
 data=$(python -c 'from importlib.resources import files; print(files("caloforge") / "data" / "demo_showers.hdf5")')
-printf 'training: {steps: 5}\nenergies: {steps: 5}\n' > overrides.yaml
 caloforge preprocess --data "$data" -o prepared
-caloforge train --data "$data" --prepared prepared --family vae --overrides overrides.yaml -o bundle
-caloforge serve --bundle bundle &
-for _ in $(seq 60); do
-    sleep 2
-    if caloforge query --url http://127.0.0.1:8080 --energy 20000 --n 3 -o showers.hdf5; then
-        echo "image-test: built, trained, served and answered, read-only, as user $(id -u)"
-        exit 0
-    fi
-done
-exit 1
+printf 'training: {steps: 5}\n' > overrides.yaml
+caloforge train --data "$data" --prepared prepared --family tree --overrides overrides.yaml -o bundle
+python - << 'SAMPLER'
+from pathlib import Path
+from caloforge.domain import spread_over
+from caloforge.models.bundle import load_bundle
+from caloforge.models.engines.variant import Variant
+generator, folder = load_bundle(Path("bundle")), Path("bundle")
+generator.run_as(Variant(name="C++", engine="cpp", threads=1), folder)  # compares showers with PyTorch's
+print("C++:", generator.sample(spread_over(generator.domains, 100), seed=1).shape, "showers, without a compiler")
+SAMPLER
+echo "image-test: built; two steps, a trial, the server and the sampler in C++ work, read-only, as user $(id -u)"
 INSIDE
 podman --runtime runc run --rm --network none --read-only --tmpfs /tmp --cap-drop all --user 123456:0 \
-    --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 --volume "$scratch/inside.sh:/inside.sh:ro" \
-    --env OMP_NUM_THREADS=1 "$image" sh /inside.sh
+    --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 --volume "$scratch:/check:ro" \
+    --env OMP_NUM_THREADS=1 "$image" sh /check/inside.sh

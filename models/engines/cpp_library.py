@@ -1,4 +1,4 @@
-"""The shared library of the C++ sampler: found in the user's cache, or built from the sources that came along."""
+"""The shared library of the C++ sampler: found beside its sources or in the user's cache, or built from the sources."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def library() -> ctypes.CDLL:
         EngineUnavailable: it is not there, and there is no compiler, or it fails.
     """
     digest = _digest()
+    if (found := _opened(_SOURCES / _name(digest), digest)) is not None:
+        return found
     folder = _folder()
     if folder is not None and (found := _opened(folder / _name(digest), digest)) is not None:
         return found
@@ -54,6 +56,17 @@ def library() -> ctypes.CDLL:
             "the C++ sampler was built, but cannot be loaded; is the folder of temporary files noexec?"
         )
     return found
+
+
+def build_beside_sources() -> Path:
+    """Build the library into the package itself, for all who use it; how an image has it without a compiler.
+
+    Raises:
+        EngineUnavailable: there is no compiler, or it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="caloforge-cpp-") as scratch:
+        built = _built(Path(scratch), _digest())
+        return Path(shutil.copyfile(built, _SOURCES / built.name))
 
 
 def _digest() -> str:
