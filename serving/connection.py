@@ -7,6 +7,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from caloforge.serving.limits import MAX_CONNECTIONS
+
 RECEIVE_SECONDS = 20.0
 """From the first byte of a request, or the beginning of a connection, to its last byte."""
 
@@ -21,19 +23,41 @@ _FRAMING = 8
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """Adds what uvicorn has no settings for; it closes only connections that are idle between two requests."""
+    """Adds what uvicorn has no settings for.
+
+    It closes only connections that are idle between two requests, and answers 503 to all, a cluster's probes too, when
+    there are too many of them: then whoever opens many would have the server restarted. Here the one that has kept us
+    waiting longest makes room for a new one.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """See uvicorn."""
         super().__init__(*args, **kwargs)
         self._receiving: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
+        self._since = 0.0
         self._bytes = self._body_bytes = self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin."""
         super().connection_made(transport)
+        self._make_room()
+        self._since = self.loop.time()
         self._receiving = self.loop.call_later(RECEIVE_SECONDS, transport.abort)
+
+    def _make_room(self) -> None:
+        held = [one for one in self.connections if isinstance(one, BoundedConnection)]
+        held = [one for one in held if not one.transport.is_closing()]
+        if len(held) > MAX_CONNECTIONS:
+            others = [one for one in held if one is not self]
+            slow = [one for one in others if one._asks_slowly] or [one for one in others if one.flow.write_paused]
+            min(slow, key=lambda one: one._since, default=self).transport.abort()
+
+    @property
+    def _asks_slowly(self) -> bool:
+        """Whether we wait for a request, or for its end."""
+        answered = self.cycle is None or self.cycle.response_complete
+        return self._receiving is not None or (answered and not self.flow.write_paused)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -44,6 +68,7 @@ class BoundedConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read a part of a request."""
         if self._receiving is None:
+            self._since = self.loop.time()
             self._receiving = self.loop.call_later(RECEIVE_SECONDS, self.transport.abort)
         self._bytes += len(data)
         super().data_received(data)
@@ -91,6 +116,7 @@ class BoundedConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client falls behind."""
         if self._sending is None:
+            self._since = self.loop.time()
             self._sending = self.loop.call_later(SEND_SECONDS, self.transport.abort)
         super().pause_writing()
 
@@ -106,6 +132,7 @@ class BoundedConnection(HttpToolsProtocol):
         if not self.flow.write_paused:
             _stop(self._sending)
             self._sending = None
+        self._since = self.loop.time()
         super().on_response_complete()
 
     def timeout_keep_alive_handler(self) -> None:

@@ -27,6 +27,12 @@ VOXELS_TOGETHER = 500_000
 MAX_CONNECTIONS = 512
 """Over REST; a container may have no more than 1024 open files."""
 
+MAX_GRPC_CONNECTIONS = 256
+"""Without a bound they would take the open files of REST, and with them the cluster's probes."""
+
+MAX_GRPC_STREAMS = 64
+"""Requests under way on one connection of gRPC; further ones wait in the client, which fills the queue for nobody else."""
+
 STEPS_FACTOR = 4
 """So many times the generator's own number of steps a request may ask for, where nothing else is said."""
 

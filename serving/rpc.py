@@ -18,7 +18,7 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from caloforge.errors import InputError
 from caloforge.serving.answers import grpc_body
 from caloforge.serving.errors import RefusedError
-from caloforge.serving.limits import MAX_BODY_BYTES, MAX_WAITING
+from caloforge.serving.limits import MAX_BODY_BYTES, MAX_GRPC_CONNECTIONS, MAX_GRPC_STREAMS, MAX_WAITING
 from caloforge.serving.model import OneModel
 from caloforge.serving.requests import read_grpc
 
@@ -31,6 +31,9 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),  # the number of showers is bounded
     ("grpc.so_reuseport", 0),
     ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.max_allowed_incoming_connections", MAX_GRPC_CONNECTIONS),
+    ("grpc.max_concurrent_streams", MAX_GRPC_STREAMS),
+    ("grpc.max_connection_idle_ms", 60_000),
     # Nobody holds a connection for ever: a client that does not read keeps its answer in our memory.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 120_000),

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -14,12 +14,14 @@ import uvicorn
 from caloforge.serving import connection
 from caloforge.serving.connection import BoundedConnection
 
+WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LARGE_ANSWER = WHOLE.replace(b"/", b"/large", 1)
 LARGE = 64 * 2**20
 SECONDS = 20
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Read the body, and answer with its length, or with much at /large."""
+    """Read the body, and answer with its length, later at /wait, or with much at /large."""
     if scope["type"] != "http":
         return
     n, more = 0, True
@@ -28,6 +30,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         if message["type"] == "http.disconnect":
             return
         n, more = n + len(message.get("body", b"")), message.get("more_body", False)
+    if scope["path"] == "/wait":
+        await asyncio.sleep(0.5)
     body = bytes(LARGE) if scope["path"] == "/large" else str(n).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
@@ -89,11 +93,10 @@ def test_half_a_request_is_not_waited_for(beginning: bytes, monkeypatch: pytest.
 
 def test_half_a_second_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "RECEIVE_SECONDS", 0.2)
-    whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    with serving() as server, connected(server, whole) as client:
+    with serving() as server, connected(server, WHOLE) as client:
         assert answered(client, b"0")
         time.sleep(0.4)  # between two requests there is time
-        client.sendall(whole)
+        client.sendall(WHOLE)
         assert answered(client, b"0")
         client.sendall(b"GET / HTT")
         assert is_closed(client)
@@ -142,6 +145,28 @@ def test_who_has_not_asked_does_not_keep_a_server_from_stopping() -> None:
         time.sleep(0.2)
         server.should_exit = True
         assert is_closed(client)
+
+
+@pytest.mark.parametrize(
+    "idle", [b"", b"POST / HTT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc", WHOLE, LARGE_ANSWER]
+)
+def test_who_holds_many_connections_keeps_nobody_out(idle: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 4)
+    monkeypatch.setitem(globals(), "LARGE", 8 * 2**20)
+    with serving() as server, ExitStack() as stack:
+        working = stack.enter_context(connected(server, WHOLE.replace(b"/", b"/wait", 1)))
+        held = []
+        for _ in range(6):
+            held.append(stack.enter_context(connected(server, idle)))
+            time.sleep(0.03)
+        with connected(server, WHOLE) as client:
+            assert answered(client, b"0")
+        assert answered(working, b"0")
+        assert is_closed(held[0]) or idle in (WHOLE, LARGE_ANSWER)  # they have answers to read first
+        deadline = time.monotonic() + SECONDS
+        while len(server.server_state.connections) > 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(server.server_state.connections) <= 4
 
 
 def heads(size: int) -> dict[str, bytes]:
