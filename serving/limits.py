@@ -27,6 +27,9 @@ VOXELS_TOGETHER = 500_000
 MAX_CONNECTIONS = 512
 """Over REST; a container may have no more than 1024 open files."""
 
+BACKLOG = 128
+"""So many connections asyncio takes at once over REST, before one of them can be closed to make room."""
+
 MAX_GRPC_CONNECTIONS = 256
 """Without a bound they would take the open files of REST, and with them the cluster's probes."""
 

@@ -22,7 +22,7 @@ from caloforge.errors import InputError
 from caloforge.serving.answers import v1_body, v2_body
 from caloforge.serving.connection import BoundedConnection
 from caloforge.serving.errors import BusyError, ForbiddenError, NotHereError, RefusedError, TooLargeError
-from caloforge.serving.limits import MAX_BODY_BYTES
+from caloforge.serving.limits import BACKLOG, MAX_BODY_BYTES
 from caloforge.serving.model import OneModel
 from caloforge.serving.queue import Order
 from caloforge.serving.requests import read_v1, read_v2, shown
@@ -197,6 +197,7 @@ class RestServer(RESTServer):
         self._worker = worker
         self.config.http = BoundedConnection
         self.config.ws = "none"
+        self.config.backlog = BACKLOG
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are of what clients do wrong
         logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
         logging.getLogger("uvicorn.access").propagate = False  # uvicorn writes a line for each request otherwise

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -18,10 +18,11 @@ WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LARGE_ANSWER = WHOLE.replace(b"/", b"/large", 1)
 LARGE = 64 * 2**20
 SECONDS = 20
+ENOUGH = threading.Event()
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Read the body, and answer with its length, later at /wait, or with much at /large."""
+    """Read the body, and answer with its length, late at /wait, or with much at /large."""
     if scope["type"] != "http":
         return
     n, more = 0, True
@@ -30,8 +31,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         if message["type"] == "http.disconnect":
             return
         n, more = n + len(message.get("body", b"")), message.get("more_body", False)
-    if scope["path"] == "/wait":
-        await asyncio.sleep(0.5)
+    while scope["path"] == "/wait" and not ENOUGH.is_set():
+        await asyncio.sleep(0.01)
     body = bytes(LARGE) if scope["path"] == "/large" else str(n).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
@@ -59,6 +60,13 @@ def connected(server: Any, *parts: bytes) -> Iterator[socket.socket]:
         for part in parts:
             client.sendall(part)
         yield client
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def is_closed(client: socket.socket) -> bool:
@@ -151,22 +159,23 @@ def test_who_has_not_asked_does_not_keep_a_server_from_stopping() -> None:
     "idle", [b"", b"POST / HTT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc", WHOLE, LARGE_ANSWER]
 )
 def test_who_holds_many_connections_keeps_nobody_out(idle: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    ENOUGH.clear()
     monkeypatch.setattr(connection, "MAX_CONNECTIONS", 4)
     monkeypatch.setitem(globals(), "LARGE", 8 * 2**20)
     with serving() as server, ExitStack() as stack:
         working = stack.enter_context(connected(server, WHOLE.replace(b"/", b"/wait", 1)))
+        stack.callback(ENOUGH.set)
+        until(lambda: server.server_state.tasks)
         held = []
         for _ in range(6):
             held.append(stack.enter_context(connected(server, idle)))
             time.sleep(0.03)
         with connected(server, WHOLE) as client:
             assert answered(client, b"0")
+        ENOUGH.set()
         assert answered(working, b"0")
         assert is_closed(held[0]) or idle in (WHOLE, LARGE_ANSWER)  # they have answers to read first
-        deadline = time.monotonic() + SECONDS
-        while len(server.server_state.connections) > 4 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(server.server_state.connections) <= 4
+        until(lambda: len(server.server_state.connections) <= 4)
 
 
 def heads(size: int) -> dict[str, bytes]:
