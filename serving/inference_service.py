@@ -158,6 +158,7 @@ def serving_runtime(name: str, settings: ServiceSettings) -> dict[str, Any]:
         "kind": "ServingRuntime",
         "metadata": {"name": name, "labels": dict(LABELS)},
         "spec": {
+            "labels": dict(LABELS),  # of the pods: by them the policies know which servers they are for
             "annotations": {"prometheus.kserve.io/port": "8080", "prometheus.kserve.io/path": "/metrics"},
             "supportedModelFormats": [{"name": MODEL_FORMAT, "version": "1", "autoSelect": True}],
             "protocolVersions": ["v1", "v2", "grpc-v2"],

@@ -31,6 +31,12 @@ _CONTENTS = {"FP32": "fp32_contents", "FP64": "fp64_contents", "INT32": "int_con
 _PARAMETERS = ("seed", "steps", "geometry", "score", "binary_data_output")
 _SHOWN_LENGTH = 60
 
+# What REST knows of a request; kserve's client says the model's name, too. A misspelt key would be left out quietly.
+_V1_KEYS = ("instances", "parameters")
+_V2_KEYS = ("id", "inputs", "model_name", "outputs", "parameters")
+_INPUT_KEYS = ("data", "datatype", "name", "parameters", "shape")
+_OUTPUT_KEYS = ("name", "parameters")
+
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN_LENGTH - 10
 
@@ -70,6 +76,7 @@ def read_v1(body: bytes, names: tuple[ConditionName, ...], limits: Limits) -> Qu
         InputError: an instance or parameter is missing, unknown or wrong, or too much is asked for.
     """
     content = _json(body)
+    _check_keys("key", content, _V1_KEYS)
     instances = content.get("instances")
     if not isinstance(instances, list) or not all(isinstance(instance, dict) for instance in instances):
         raise InputError('expected {"instances": [{"incident_energy": MEV}, ...]}')
@@ -94,6 +101,7 @@ def read_v2(body: bytes, json_length: str | None, names: tuple[ConditionName, ..
     """
     length = _json_length(json_length, len(body))
     content, data = _json(body[:length]), memoryview(body)[length:]
+    _check_keys("key", content, _V2_KEYS)
     inputs = content.get("inputs")
     if not isinstance(inputs, list) or not all(isinstance(tensor, dict) for tensor in inputs):
         raise InputError('expected {"inputs": [{"name": ..., "shape": [n], "datatype": "FP64", "data": [...]}, ...]}')
@@ -184,6 +192,12 @@ def _mapping(what: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def _check_keys(kind: str, given: Iterable[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise unknown_name(kind, _short(name), known)
+
+
 def _known(parameters: Mapping[str, Any]) -> list[str]:
     """Return the outputs that a request may name."""
     return [OUTPUT, LOG_LIKELIHOOD] if _flag(parameters, "score") else [OUTPUT]
@@ -198,7 +212,10 @@ def _outputs(value: Any, known: Sequence[str]) -> Iterable[dict[str, Any]]:
     for output in value:
         name = output.get("name")
         _check_output(name, known)
-        yield _mapping(f"parameters of output {name!r}", output.get("parameters"))
+        _check_keys(f"key of output {name!r}", output, _OUTPUT_KEYS)
+        parameters = _mapping(f"parameters of output {name!r}", output.get("parameters"))
+        _check_keys(f"parameter of output {name!r}", parameters, ("binary_data",))
+        yield parameters
 
 
 def _check_output(name: Any, known: Sequence[str]) -> None:
@@ -237,9 +254,11 @@ def _short(name: Any) -> str:
 def _column(tensor: dict[str, Any], data: memoryview) -> tuple[NDArray[np.float64], memoryview]:
     """Return an input's (n,) numbers, and the bytes after the body's JSON that belong to the inputs after it."""
     name = tensor["name"]
+    _check_keys(f"key of input {name!r}", tensor, _INPUT_KEYS)
     dtype = _dtype(name, tensor.get("datatype"))
     n = _rows(name, tensor.get("shape"))
     parameters = _mapping(f"parameters of input {name!r}", tensor.get("parameters"))
+    _check_keys(f"parameter of input {name!r}", parameters, ("binary_data_size",))
     size = parameters.get("binary_data_size")
     values = tensor.get("data")
     if size is None:
@@ -320,9 +339,7 @@ def _query(
     form: Form,
     identity: str,
 ) -> Query:
-    for name in parameters:
-        if name not in _PARAMETERS:
-            raise unknown_name("parameter", _short(name), _PARAMETERS)
+    _check_keys("parameter", parameters, _PARAMETERS)
     seed, steps = _integer(parameters, "seed") or 0, _integer(parameters, "steps")
     geometry, score = _flag(parameters, "geometry"), _flag(parameters, "score")
     _flag(parameters, "binary_data_output")

@@ -17,9 +17,9 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 
 from caloforge.errors import InputError
 from caloforge.serving.answers import grpc_body
-from caloforge.serving.errors import RefusedError
+from caloforge.serving.errors import NotHereError, RefusedError
 from caloforge.serving.limits import MAX_BODY_BYTES, MAX_GRPC_CONNECTIONS, MAX_GRPC_STREAMS, MAX_WAITING
-from caloforge.serving.model import OneModel
+from caloforge.serving.model import GeneratorModel, OneModel
 from caloforge.serving.requests import read_grpc
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Service(InferenceServicer):
 
     async def ModelInfer(self, request: Any, context: Any) -> bytes:
         """Answer a request for showers."""
-        model = await self._plane.model(request.model_name)
+        model = await self._model(request.model_name, request.model_version)
         names, limits = model.generator.condition_names, model.limits
         query = await self._apart(model.metrics.timed("decode")(lambda: read_grpc(request, names, limits)))
         order = (await self._plane.infer(model.name, query))[0]
@@ -64,13 +64,18 @@ class Service(InferenceServicer):
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
         """Say whether a model answers."""
-        await self._plane.model(request.name)
+        await self._model(request.name, request.version)
         return await super().ModelReady(request, context)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:
         """Say what a model takes and gives."""
-        await self._plane.model(request.name)
+        await self._model(request.name, request.version)
         return await super().ModelMetadata(request, context)
+
+    async def _model(self, name: str, version: str) -> GeneratorModel:
+        if version:
+            raise NotHereError("this server has one version of one model; leave the version out")
+        return await self._plane.model(name)
 
     async def _apart(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)

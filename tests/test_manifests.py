@@ -167,6 +167,17 @@ def test_each_product_is_left_out_by_itself(part: str, left_out: set[str], tmp_p
     assert {kind for folder in folders for kind in kinds(tmp_path / folder)} == there - left_out
 
 
+def test_the_policies_are_for_all_servers() -> None:
+    runtime = yaml.safe_load(WRITTEN["components/runtime/servingruntime.yaml"])
+    service = yaml.safe_load(WRITTEN["examples/inferenceservice.yaml"])
+    network = yaml.safe_load(WRITTEN["components/kserve/networkpolicy.yaml"])["spec"]["podSelector"]
+    mesh = yaml.safe_load(WRITTEN["components/istio/authorizationpolicy.yaml"])["spec"]["selector"]
+    for labels in (runtime["spec"]["labels"], service["spec"]["predictor"]["labels"]):
+        for selector in (network, mesh):
+            assert selector.keys() == {"matchLabels"}
+            assert selector["matchLabels"].items() <= labels.items()
+
+
 def test_the_role_has_no_verbs_for_what_is_left_out() -> None:
     def groups(*without: str) -> set[str]:
         role = manifests(PipelineSettings(), without=without)["rbac/role.yaml"]  # type: ignore[arg-type]

@@ -125,6 +125,28 @@ def test_parameters_have_types(fields: dict[str, Any], message: str) -> None:
         v2(**fields)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"paramters": {"seed": 3}}, "unknown key 'paramters'; did you mean 'parameters'"),
+        ({"model_version": "9"}, "unknown key 'model_version'"),
+        ({"outputs": [{"name": "showers", "parametres": {}}]}, "unknown key of output 'showers' 'parametres'"),
+        ({"outputs": [{"name": "showers", "parameters": {"binary": True}}]}, "unknown parameter of output 'showers'"),
+        ({"inputs": [tensor(Data=[1]), tensor("theta", 1, 2)]}, "unknown key of input 'incident_energy' 'Data'"),
+        (
+            {"inputs": [tensor(parameters={"binary_size": 16}), tensor("theta", 1, 2)]},
+            "unknown parameter of input 'incident_energy' 'binary_size'; did you mean 'binary_data_size'",
+        ),
+    ],
+)
+def test_a_misspelt_key_is_not_left_out(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        v2(**fields)
+    with pytest.raises(InputError, match="unknown key 'seed'"):
+        read_v1(json.dumps({"instances": [], "seed": 1}).encode(), NAMES, LIMITS)
+    assert v2(model_name="caloforge").seed == 0  # kserve's client says it
+
+
 @pytest.mark.parametrize("size", [-16, 17, 15, 10**6, True, "16", 16.0])
 def test_a_size_that_lies_is_refused(size: Any) -> None:
     inputs = [binary("incident_energy", [1, 2], parameters={"binary_data_size": size}), tensor("theta", 1, 2)]

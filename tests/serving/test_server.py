@@ -132,6 +132,19 @@ def test_large_answers_come_over_grpc(stub: GRPCInferenceServiceStub, generator:
     assert response.outputs[0].shape == [n, generator.geometry.n_voxels]
 
 
+def test_there_is_no_other_version_over_grpc(stub: GRPCInferenceServiceStub, conditions: Conditions) -> None:
+    showers = grpc_request(conditions, seed=7)
+    showers.model_version = "9"
+    for method, request in (
+        (stub.ModelInfer, showers),
+        (stub.ModelReady, pb.ModelReadyRequest(name="caloforge", version="9")),
+        (stub.ModelMetadata, pb.ModelMetadataRequest(name="caloforge", version="9")),
+    ):
+        with pytest.raises(grpc.RpcError, match="one version of one model") as caught:
+            method(request)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
 def test_grpc_says_what_is_wrong(stub: GRPCInferenceServiceStub) -> None:
     with pytest.raises(grpc.RpcError, match="input 'incident_energy' is missing") as caught:
         stub.ModelInfer(pb.ModelInferRequest(model_name="caloforge"))
