@@ -7,22 +7,24 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from safetensors.torch import save_file
 
 from caloforge.arrays import fill, read_weights
 from caloforge.conditions import ConditionName
 from caloforge.config import Config
-from caloforge.domain import DomainTable, Extrapolation, as_dict, check_inside
+from caloforge.domain import DomainTable, Extrapolation, as_dict, check_inside, spread_over
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.geometry import GEOMETRY_FILES, Geometry, stored_geometry, write_geometry
 from caloforge.markdown import code, plain
+from caloforge.models.agreement import TOLERANCE, relative_difference
 from caloforge.models.configuration import FamilyConfig
 from caloforge.models.engines.variant import PLAIN, VARIANT_FILE, Draw, EngineUnavailable, Variant
 from caloforge.models.family import DataSpec, Family
@@ -46,12 +48,18 @@ LIKELIHOOD = "likelihood.json"
 MOST_NOISE = 100_000_000
 """Numbers of noise in a network pass where the caller sets no batch size: samplers that add noise in each step need many."""
 
+_TRIED = 8
+"""Showers by which a generator is tried out."""
+_MOST_RESPONSE = 100.0
+"""A shower of more than so many times its incident energy is no shower, however a detector is calibrated."""
+_LONGEST_NAME = 200
+
 KNOWN_FILES = tuple(name for name in BUNDLE.files if name != "config.json")
 """All that a bundle may hold beside ``config.json``; others are not read and not copied."""
 
 
 class GeneratorFailed(RuntimeError):
-    """A generator makes showers that are not finite, or holds weights that are not."""
+    """A generator makes no showers, or holds weights that are not finite."""
 
 
 class Generator:
@@ -90,7 +98,10 @@ class Generator:
 
         Raises:
             EngineUnavailable: this machine cannot run it.
+            InputError: it takes steps, and the generator none.
         """
+        if variant.steps is not None and self.network.default_steps is None:
+            raise InputError(f"{variant.name}: takes {variant.steps} steps, but {self.family} takes none")
         self._draw, self.variant = self._engine(variant, folder), variant
         self.default_steps = variant.steps or self.network.default_steps
 
@@ -138,6 +149,34 @@ class Generator:
         """
         check_inside(conditions, self.domains, extrapolation=self.extrapolation)
 
+    def try_out(self) -> None:
+        """Draw a few showers over all that it was trained on, before others wait for them.
+
+        Raises:
+            GeneratorFailed: it draws none, only empty ones or impossible ones, or, in the precision of PyTorch, others
+                than PyTorch.
+        """
+        conditions = spread_over(self.domains, _TRIED)
+        columns = condition_columns(conditions, self.condition_names)
+        noise = NoiseStream(0, self.network.noise_for(self.default_steps)).take(_TRIED)
+        showers = self._draw_showers(self._drawing(None), columns, noise, 0)
+        response = showers.sum(axis=1, dtype=np.float64) / conditions.incident_energy
+        if not response.any() or response.max() > _MOST_RESPONSE:
+            raise GeneratorFailed(
+                f"{self.family}: of {_TRIED} showers the energies are {response.min():.3g} to {response.max():.3g} times the "
+                "incident energies; its weights and settings do not belong together: copy it again, or train it again"
+            )
+        if self.variant.engine == "pytorch" or self.variant.precision != "fp32":
+            return
+        steps = PLAIN.model_copy(update={"steps": self.default_steps})
+        expected = self._draw_showers(self._engine(steps, Path()), columns, noise, 0)
+        differing = int((relative_difference(showers, expected, self.threshold) > TOLERANCE).sum())
+        if differing > _TRIED // 2:
+            raise GeneratorFailed(
+                f"{self.family}: {self.variant.name}: {differing} of {_TRIED} showers differ from PyTorch's; the variant is of "
+                "another generator: optimise it again"
+            )
+
     def sample(
         self, conditions: Conditions, *, seed: int, steps: int | None = None, batch_size: int | None = None
     ) -> NDArray[np.float32]:
@@ -174,8 +213,7 @@ class Generator:
         for start in range(0, len(conditions), batch_size):
             began = time.perf_counter()
             batch = columns[start : start + batch_size]
-            showers = draw(batch, noise.take(len(batch)))
-            self._check_showers(showers, start, len(batch))
+            showers = self._draw_showers(draw, batch, noise.take(len(batch)), start)
             yield start, showers, time.perf_counter() - began
 
     def sample_together(
@@ -198,9 +236,23 @@ class Generator:
         columns = [condition_columns(conditions, self.condition_names) for conditions, _ in queries]
         n_noise = self.network.noise_for(steps or self.default_steps)
         noise = [NoiseStream(seed, n_noise).take(len(conditions)) for conditions, seed in queries]
-        showers = self._drawing(steps, exact=True)(np.concatenate(columns), Noise.joined(noise))
-        self._check_showers(showers, 0, sum(map(len, columns)))
+        draw = self._drawing(steps, exact=True)
+        showers = self._draw_showers(draw, np.concatenate(columns), Noise.joined(noise), 0)
         return np.split(showers, np.cumsum([len(rows) for rows in columns])[:-1])
+
+    def _draw_showers(self, draw: Draw, columns: NDArray[np.float32], noise: Noise, start: int) -> NDArray[np.float32]:
+        """Draw the showers of a batch whose first row is ``start``."""
+        try:
+            showers = draw(columns, noise)
+        except InputError:
+            raise
+        except (IndexError, TypeError, ValueError) as error:  # of numbers that no training leaves behind
+            raise GeneratorFailed(
+                f"{self.family}: {self.variant.name} cannot draw showers ({type(error).__name__}: "
+                f"{str(error).splitlines()[0]}); its weights and settings do not belong together: copy it again, or train it again"
+            ) from error
+        self._check_showers(showers, start, len(columns))
+        return showers
 
     def _check_showers(self, showers: NDArray[np.float32], start: int, n: int) -> None:
         if showers.shape != (n, self.geometry.n_voxels) or showers.dtype != np.float32:
@@ -350,6 +402,16 @@ def read_bundle_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def _on_one_line(name: str) -> str:
+    if not name.isprintable() or len(name) > _LONGEST_NAME:
+        text = "expected a name of at most {most} characters on one line"
+        raise PydanticCustomError("name", text, {"most": _LONGEST_NAME})
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_on_one_line)]
+
+
 class _StandsOn(Config, extra="allow"):
     """The layer energies of a generator."""
 
@@ -360,12 +422,12 @@ class _Content(Config, extra="allow"):
     """What is read of ``config.json``, whatever else it says."""
 
     family: str
-    preset: str
+    preset: _Name
     settings: dict[str, Any]
-    geometry: str
+    geometry: _Name
     conditions: DomainTable
     extrapolation: Extrapolation
-    threshold: float = Field(gt=0, lt=1e15)
+    threshold: float = Field(gt=0, lt=1e15, strict=True)
     energies: _StandsOn | dict[None, None]
     voxel_scaling: str = ""
     files: dict[str, str]
@@ -403,10 +465,12 @@ def load_bundle(
             cannot, or the device is not the one it is for, PyTorch runs it in float32, and one line says so.
 
     Raises:
-        InputError: see :func:`read_bundle_config`; or its family is not known here, or the sampler does not fit it.
+        InputError: see :func:`read_bundle_config`; or its family is not known here, the sampler does not fit it, or its
+            files were changed meanwhile.
         GeneratorFailed: a weight is not finite.
     """
     path = bundle_folder(Path(path))
+    before = _versions(path)
     config = read_bundle_config(path)
     geometry = stored_geometry(path, name=config["geometry"])
     family = FAMILIES.get(config["family"])
@@ -432,7 +496,16 @@ def load_bundle(
     generator = Generator(network.to(device), config, geometry)
     if variant and sampler is None and VARIANT_FILE in config["files"]:
         _run_as_chosen(generator, path)
+    if _versions(path) != before:
+        raise InputError(f"{path}: was changed while it was read; read it again when it is whole")
     return generator
+
+
+def _versions(path: Path) -> list[tuple[int, ...]]:
+    """Return what changes when a file of a bundle does, or another one takes its place."""
+    there = [path / name for name in ("config.json", *KNOWN_FILES) if (path / name).exists()]
+    found = [file.stat() for file in there]
+    return [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found]
 
 
 def _run_as_chosen(generator: Generator, path: Path) -> None:

@@ -42,10 +42,12 @@ def serve(
 
     Raises:
         InputError: the bundle cannot be loaded, or a port is taken.
+        GeneratorFailed: the generator draws no showers, or impossible ones.
     """
     _check_port(http_port)
     _check_port(grpc_port)
     generator = load_bundle(bundle, device=best_device())
+    generator.try_out()
     limits = Limits.within(
         memory_limit(), n_voxels=generator.geometry.n_voxels, default_steps=generator.default_steps,
         max_steps=max_steps, seconds=request_seconds, has_likelihood=generator.network.has_likelihood,

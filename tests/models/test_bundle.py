@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
+from caloforge.cli import main
 from caloforge.domain import Domain
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
 from caloforge.models.bundle import GeneratorFailed, load_bundle, read_bundle_config
+from caloforge.models.engines.variant import Variant
 from caloforge.models.export import export
 from caloforge.models.generate import generate
 from caloforge.showers import Conditions
@@ -163,3 +167,75 @@ def test_networks_of_absurd_sizes_are_refused(key: str, bundle: Path) -> None:
     write_json(bundle / "config.json", config)
     with pytest.raises(InputError, match=r"config\.json: model\..*less than or equal to"):
         load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"geometry": "a\n\x1b[31mERROR"},
+            r"config\.json: geometry: expected a name of at most 200 characters on one line",
+        ),
+        ({"preset": "x" * 201}, r"config\.json: preset: expected a name"),
+        ({"threshold": "0.01"}, r"config\.json: threshold: Input should be a valid number"),
+    ],
+)
+def test_what_config_says_is_of_its_kind(bundle: Path, changes: dict[str, object], message: str) -> None:
+    _rewrite(bundle, **changes)
+    with pytest.raises(InputError, match=message):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "config.json"])
+def test_a_bundle_that_is_changed_while_it_is_read_is_refused(
+    bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = bundle.parent / "other"
+    shutil.copy(bundle / name, other)
+
+    def read_and_replace(path: Path) -> dict[str, torch.Tensor]:
+        state = load_file(path)
+        other.replace(bundle / name)
+        return state
+
+    monkeypatch.setattr("caloforge.models.bundle.read_weights", read_and_replace)
+    with pytest.raises(InputError, match="was changed while it was read"):
+        load_bundle(bundle)
+
+
+def test_a_good_generator_is_tried_out(bundle: Path) -> None:
+    load_bundle(bundle).try_out()
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda showers: showers * 0, "the energies are 0 to 0 times the incident energies"),
+        (lambda showers: showers * 1e6, r"the energies are .* times the incident energies; its weights and settings"),
+        (lambda showers: showers[:, :0].argmax(1), r"cannot draw showers \(ValueError: attempt to get argmax"),
+        (lambda showers: showers * 1.01, "'fast': 8 of 8 showers differ from PyTorch's"),
+    ],
+)
+def test_a_generator_of_parts_that_do_not_fit_is_refused(
+    bundle: Path, made: Callable[[np.ndarray], np.ndarray], message: str
+) -> None:
+    generator = load_bundle(bundle)
+    plain = generator._draw
+    generator._draw = lambda columns, noise: made(plain(columns, noise))
+    generator.variant = Variant(name="'fast'", engine="onnx")
+    with pytest.raises(GeneratorFailed, match=message) as caught:
+        generator.try_out()
+    assert "\n" not in str(caught.value)
+
+
+def test_such_a_generator_is_not_served(bundle: Path) -> None:
+    _rewrite(bundle, threshold=1e14)
+    result = CliRunner().invoke(main, ["serve", "--bundle", str(bundle), "--http-port", "0", "--grpc-port", "0"])
+    assert result.exit_code == 1
+    assert "times the incident energies" in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_a_variant_takes_no_steps_where_there_are_none(bundle: Path) -> None:
+    with pytest.raises(InputError, match="'few': takes 4 steps, but vae takes none"):
+        load_bundle(bundle).run_as(Variant(name="'few'", steps=4), bundle)
