@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import h5py
 import pytest
 from click.testing import CliRunner
@@ -17,6 +18,8 @@ from kfp_api import KfpApi, running
 from object_store import ObjectStore, serving
 
 from caloforge import cli
+from caloforge.cli.options import PATH
+from caloforge.secrets import masked
 
 PLANT = "Pl4nted"
 """Part of every secret."""
@@ -135,6 +138,24 @@ def test_data(said: Said, store: ObjectStore, tmp_path: Path, monkeypatch: pytes
             assert said.run(verb, "--data", address, "-o", tmp_path / "out").startswith("2 "), address
         validate = ("validate", "--reference", address, "--generated", address, "-o", tmp_path / "judged")
         assert said.run(*validate).startswith("2 ")
+    said.check()
+
+
+def test_an_address_is_no_path(said: Said) -> None:
+    """As a path it has one slash, and looks like no address."""
+    context = click.Context(cli.main)
+    tried = 0
+    for verb in cli.main.list_commands(context):
+        command = cli.main.get_command(context, verb)
+        assert command is not None
+        for option in command.params:
+            if option.type is PATH:
+                for address in (f"http://me:{NEW}@host/x?sig={NEW}", f"s3:/KEY:{NEW}/+x@bucket/a"):
+                    word = [option.opts[-1]] if isinstance(option, click.Option) else []
+                    assert " is an address; expected a path of this machine" in said.run(verb, *word, address)
+                    tried += 1
+    assert tried > 100
+    assert masked(f"{Path('http://me:word@host/x')}: no such file") == "http:/***@host/x: no such file"
     said.check()
 
 

@@ -262,8 +262,8 @@ _SAYS = frozenset(
 
 _ESCAPED = re.compile(r'\\{1,4}"(?P<name>[\w./-]+)\\{1,4}"(?P<is>\s*:\s*)(?P<value>\\{1,4}"[^"\\]*\\{1,4}")')
 _NAMED = (_QUOTED, _ESCAPED, _ENTRY, _ASSIGNED, _LONG_OPTION)
-_ADDRESS = re.compile(r":(?:\\{0,4}+/){2}")
-"""Also as JSON may have it."""
+_ADDRESS = re.compile(r":(?:\\{0,4}+/){2}|(?<=[a-zA-Z0-9+.-]):/(?=[^\s/:@]*:[^\s/@]+@)")
+"""Also as JSON may have it, and as a path, which has one slash."""
 
 _SHORTEST = 6
 """Of a value that is masked wherever it stands: shorter ones are words."""

@@ -11,7 +11,24 @@ from typing import Any
 
 import click
 
-PATH = click.Path(path_type=Path)
+from caloforge.secrets import without_secrets
+
+
+class _LocalPath(click.Path):
+    """A path of this machine; of an address, which people may give, too, a path would keep all but one slash."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if (
+            isinstance(value, str)
+            and re.match(r"[a-z][a-z0-9+.-]*:/", value, re.IGNORECASE)
+            and not Path(value).exists()
+        ):
+            text = without_secrets(re.sub(":/+", "://", value, count=1))
+            self.fail(f"{text} is an address; expected a path of this machine", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _LocalPath(path_type=Path)
 
 
 def output_option(kind: str) -> Callable[[Any], Any]:
