@@ -7,18 +7,17 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 from safetensors.torch import save_file
 
 from caloforge.arrays import fill, read_weights
 from caloforge.conditions import ConditionName
-from caloforge.config import Config
+from caloforge.config import Config, OneLine
 from caloforge.domain import DomainTable, Extrapolation, as_dict, check_inside, spread_over
 from caloforge.errors import InputError
 from caloforge.files import read_json, sha256, write_json
@@ -52,7 +51,6 @@ _TRIED = 8
 """Showers by which a generator is tried out."""
 _MOST_RESPONSE = 100.0
 """A shower of more than so many times its incident energy is no shower, however a detector is calibrated."""
-_LONGEST_NAME = 200
 
 KNOWN_FILES = tuple(name for name in BUNDLE.files if name != "config.json")
 """All that a bundle may hold beside ``config.json``; others are not read and not copied."""
@@ -402,16 +400,6 @@ def read_bundle_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _on_one_line(name: str) -> str:
-    if not name.isprintable() or len(name) > _LONGEST_NAME:
-        text = "expected a name of at most {most} characters on one line"
-        raise PydanticCustomError("name", text, {"most": _LONGEST_NAME})
-    return name
-
-
-_Name = Annotated[str, AfterValidator(_on_one_line)]
-
-
 class _StandsOn(Config, extra="allow"):
     """The layer energies of a generator."""
 
@@ -422,9 +410,9 @@ class _Content(Config, extra="allow"):
     """What is read of ``config.json``, whatever else it says."""
 
     family: str
-    preset: _Name
+    preset: OneLine
     settings: dict[str, Any]
-    geometry: _Name
+    geometry: OneLine
     conditions: DomainTable
     extrapolation: Extrapolation
     threshold: float = Field(gt=0, lt=1e15, strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from caloforge.config import Config
+from caloforge.config import Config, OneLine
 from caloforge.models.noise import Noise
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Variant(Config):
         compiled: whether PyTorch compiles the network at its first pass.
     """
 
-    name: str
+    name: OneLine
     engine: str = "pytorch"
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Precision = "fp32"

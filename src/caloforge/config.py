@@ -7,11 +7,24 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Self, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from caloforge.errors import InputError, unknown_name
 from caloforge.yaml_file import read_yaml
+
+_LONGEST_NAME = 200
+
+
+def _on_one_line(name: str) -> str:
+    if not name.isprintable() or len(name) > _LONGEST_NAME:
+        text = "expected a name of at most {most} characters on one line"
+        raise PydanticCustomError("name", text, {"most": _LONGEST_NAME})
+    return name
+
+
+OneLine = Annotated[str, AfterValidator(_on_one_line)]
+"""A name that logs, labels and tables repeat as it is."""
 
 
 class Config(BaseModel):

@@ -236,6 +236,11 @@ def test_such_a_generator_is_not_served(bundle: Path) -> None:
     assert result.output.count("\n") == 1
 
 
+def test_a_variant_has_a_name_on_one_line() -> None:
+    with pytest.raises(InputError, match="variant: name: expected a name of at most 200 characters on one line"):
+        Variant.parse({"name": "a\n\x1b[31mERROR"}, where="variant")
+
+
 def test_a_variant_takes_no_steps_where_there_are_none(bundle: Path) -> None:
     with pytest.raises(InputError, match="'few': takes 4 steps, but vae takes none"):
         load_bundle(bundle).run_as(Variant(name="'few'", steps=4), bundle)
