@@ -41,7 +41,7 @@ cd /tmp
 fail() { echo "image-test: $1" >&2; exit 1; }
 ! touch /opt/caloforge/x 2> /dev/null || fail "the root file system can be written"
 grep -q '^CapEff:[[:space:]]*0*$' /proc/self/status || fail "there are capabilities"
-for tool in pip c++ g++ cc; do ! command -v "$tool" || fail "$tool is there"; done
+for tool in c++ g++ cc; do ! command -v "$tool" || fail "$tool is there"; done
 python /check/check.py /check/pipeline.yaml /opt/caloforge/bin
 data=$(python -c 'from importlib.resources import files; print(files("caloforge") / "data" / "demo_showers.hdf5")')
 caloforge preprocess --data "$data" -o prepared

@@ -43,7 +43,7 @@ def write_picture(mean: FloatArray, geometry: Geometry, path: Path, *, title: st
     by_layer = np.bincount(geometry.layer_of_voxel, weights=mean).astype(np.float64)
     several = geometry.n_layers > 1
     figure = Figure(figsize=(9.5 if several else 5.2, 4.2), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)  # names of files, dollars too
     *left, right = figure.subplots(1, 1 + several, squeeze=False)[0]
     for axes in left:
         axes.stairs(by_layer, np.arange(len(by_layer) + 1) - 0.5, color="#0072B2", fill=True, alpha=0.3)

@@ -28,7 +28,7 @@ def test_cells_are_drawn_as_they_are(
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), Path(path).touch()))
     geometry = load_geometry(name)
     mean = np.where(geometry.layer_of_voxel == min(1, geometry.n_layers - 1), 7.0, 0.0)
-    write_picture(mean, geometry, tmp_path / "mean.png", title="Mean")
+    write_picture(mean, geometry, tmp_path / "mean.png", title="of a$b_{$c.hdf5")
     right = drawn[0].axes[1 if geometry.n_layers > 1 else 0]
     (polygons,) = (one for one in right.collections if isinstance(one, PolyCollection))
     paths = polygons.get_paths()

@@ -14,7 +14,7 @@ from caloforge.markdown import plain
 from caloforge.tuning.inference.benchmark_record import Benchmark, Used
 from caloforge.tuning.inference.report import told
 from caloforge.tuning.plots import pictures_html
-from caloforge.validation.plots.style import BAND, COLOURS, head, number_decades, style
+from caloforge.validation.plots.style import BAND, COLOURS, escaped, head, number_decades, style
 
 _MARKERS = "osD^vP*X"
 
@@ -96,7 +96,7 @@ def _note(found: Benchmark) -> str:
         if found.geant4
         else ""
     )
-    compiler = f" C++: {found.compiler}." if found.compiler else ""
+    compiler = f" C++: {plain(found.compiler)}." if found.compiler else ""
     return (
         f"Showers of {found.energy / 1000:.3g} GeV in the mean. Medians of {found.rounds} interleaved rounds, in brackets the "
         f"least and the most; speed: how many times faster than PyTorch with as many threads, the geometric mean over the "
@@ -142,7 +142,9 @@ def draw(found: Benchmark, path: Path | io.BytesIO) -> None:
         for axis in (last.xaxis, last.yaxis):
             number_decades(axis)
         head(last, "open: all threads" if len(threads) > 1 else "", package="")
-        handles = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in looks.items()]
+        handles = [
+            Line2D([], [], color=colour, marker=marker, label=escaped(name)) for name, (colour, marker) in looks.items()
+        ]
         if found.geant4:
             handles.append(Line2D([], [], color=BAND, ls="--", label="Geant4, CPU time of the same showers"))
         figure.legend(handles=handles, loc="outside lower center", ncols=3)

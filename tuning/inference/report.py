@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from caloforge.markdown import plain
 from caloforge.tuning.inference.record import Measured, Optimisation, Value
 from caloforge.tuning.plots import pictures_html
-from caloforge.validation.plots.style import BAND, COLOURS, LINE, head, number_decades, style
+from caloforge.validation.plots.style import BAND, COLOURS, LINE, escaped, head, number_decades, style
 
 _TIMED = ("torch", "onnxruntime")
 """Libraries that times depend on."""
@@ -94,7 +94,7 @@ def draw(found: Optimisation, path: Path | io.BytesIO) -> None:
                     [[time.median - time.least], [time.most - time.median]], color=colour, capsize=2,
                     marker="osD^vP*X"[number % 8], mfc=colour if not one.refused else "w",
                     ms=10 if one.variant.name == found.chosen else 6,
-                    label=one.variant.name + (" (chosen)" if one.variant.name == found.chosen else ""),
+                    label=escaped(one.variant.name) + (" (chosen)" if one.variant.name == found.chosen else ""),
                 )  # fmt: skip
             if found.floor is not None:
                 axes.axhline(found.floor.fpd.value, color=BAND, ls="--")
