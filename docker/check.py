@@ -73,18 +73,20 @@ def main(compiled: Path, binaries: Path) -> None:
             "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         pipeline = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
-        _step(pipeline, "preprocess", folder, inputs={"showers": showers}, environment=environment)
-        prepared = folder / "preprocess" / "prepared"
         _step(
-            pipeline, "train", folder, inputs={"showers": showers, "prepared": prepared}, environment=environment,
-            family="vae", overrides=json.dumps({"vae": OVERRIDES}),
+            pipeline, "preprocess", folder, inputs={}, environment=environment, data=str(showers), with_energies=False
+        )
+        made = {name: folder / "preprocess" / name for name in ("prepared", "energies")}
+        _step(
+            pipeline, "train", folder, inputs=made, environment=environment, data=str(showers), family="vae",
+            overrides=json.dumps({"vae": OVERRIDES}),
         )  # fmt: skip
         settings = [
             f"--set={group}.{key}={value}"
             for group, values in (("training", {"steps": 10}), ("energies", {"steps": 10}))
             for key, value in values.items()
         ]
-        trial = ["caloforge", "trial", "--family=vae", f"--data={showers}", f"--prepared={prepared}", *settings]
+        trial = ["caloforge", "trial", "--family=vae", f"--data={showers}", f"--prepared={made['prepared']}", *settings]
         subprocess.run([*trial, f"--output={folder / 'trial'}"], env=environment, cwd=folder, check=True)
         _serve(folder / "train" / "bundle", folder, environment)
 

@@ -146,6 +146,24 @@ def test_without_a_compiler_it_is_said_what_to_install(build: pytest.MonkeyPatch
         cpp_library.library()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("built")
+def test_what_was_built_into_the_package_needs_neither_compiler_nor_cache(
+    build: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = Path(cpp_library.library()._name)
+    sources = tmp_path / "cpp"
+    sources.mkdir()
+    for name in cpp_library._FILES:
+        shutil.copy(cpp_library._SOURCES / name, sources)
+    build.setattr(cpp_library, "_SOURCES", sources)
+    build.setattr(cpp_library, "_built", lambda folder, digest: ours)
+    assert cpp_library.build_beside_sources().parent == sources
+    build.setattr(cpp_library, "_built", lambda *_: pytest.fail("it was built again"))
+    assert Path(cpp_library.library.__wrapped__()._name).parent == sources
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_compiler_that_fails_is_quoted(build: pytest.MonkeyPatch, tmp_path: Path) -> None:
     build.setenv(
         "CXX", _script(tmp_path / "cxx", "echo 'x.hpp:1: fatal error: nlohmann/json.hpp: No such file' >&2; exit 1")
