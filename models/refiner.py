@@ -47,7 +47,7 @@ class RefinerConfig(Config):
     sampler: SamplerChoice = by_default(name="heun", steps=10)
     blur: float = Field(default=0.8, ge=0, le=1)
     layers: TrainingConfig = TrainingConfig(steps=1500, batch_size=256, learning_rate=2e-3, ema=0.99)
-    voxels: TrainingConfig = TrainingConfig(steps=1350, batch_size=64, learning_rate=4e-3, ema=0.99)
+    voxels: TrainingConfig = TrainingConfig(steps=2700, batch_size=64, learning_rate=4e-3, ema=0.99)
 
 
 class Bridge(TrainableModel):
