@@ -10,13 +10,15 @@ FOLDERS := components models pipelines preprocessing serving tuning validation
 demo: $(VENV)/ready
 	$(BIN)/caloforge demo --output $(OUTPUT)
 
-# One thread for each worker: pytest fills the cores already.
+# One thread for each worker: pytest fills the cores already. Each worker begins with a stretch of its own, and does not
+# train what the other's tests share. Hundreds of processes are started, which compile nothing that one has compiled.
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist worksteal
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	$(PYTEST)
 
 # For every day: without the tests that are marked slow.
 test-fast: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # The C++ sampler against showers of the Python one; the second with sanitizers, and 2,000 damaged bundles.
 CPP_BUILD ?= build-cpp

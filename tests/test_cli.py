@@ -406,7 +406,7 @@ def test_compile(tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text("families: [vae, wgan]\n")
     succeeded("compile", "--settings", settings, "-o", tmp_path / "pipeline.yaml")
-    content = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
+    content = next(yaml.load_all((tmp_path / "pipeline.yaml").read_text(), Loader=yaml.CSafeLoader))
     parameters = content["root"]["inputDefinitions"]["parameters"]
     assert parameters["families"]["defaultValue"] == ["vae", "wgan"]
 

@@ -150,7 +150,7 @@ def test_an_emptied_field_is_no_address_either(api: KfpApi) -> None:
 
 def _run(api: KfpApi) -> None:
     """Put a run of the golden pipeline there."""
-    spec = next(iter(yaml.safe_load_all(GOLDEN.read_text())))
+    spec = next(iter(yaml.load_all(GOLDEN.read_text(), Loader=yaml.CSafeLoader)))
     api.add("versions", {"pipeline_id": "p", "pipeline_spec": spec})
     reference = {"pipeline_id": "p", "pipeline_version_id": "versions-1"}
     api.add("runs", {"display_name": "first", "pipeline_version_reference": reference})

@@ -103,7 +103,7 @@ def test_kubeflow_is_told_of_no_empty_field(full: bool, tmp_path: Path) -> None:
     """That is, of pods and containers: kfp itself writes empty maps into a pipeline's specification."""
     path = tmp_path / "pipeline.yaml"
     compile_pipeline(PipelineSettings(pod=Pod.model_validate(FULL if full else MINIMAL)), path)
-    pipeline, platforms = yaml.safe_load_all(path.read_text())
+    pipeline, platforms = yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)
     assert not list(empty_fields(platforms))
     assert not list(empty_fields(pipeline["deploymentSpec"]))
 
@@ -188,7 +188,7 @@ def test_a_step_lacks_what_it_is_told(tmp_path: Path) -> None:
     """Kubeflow Pipelines puts the context that a task is given upon its container ``main``."""
     path = tmp_path / "pipeline.yaml"
     compile_pipeline(PipelineSettings(), path)
-    _, platforms = yaml.safe_load_all(path.read_text())
+    _, platforms = yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)
     told = {json.dumps(task["securityContext"]) for task in
             platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()}  # fmt: skip
     assert told == {'{"runAsNonRoot": true}'}

@@ -19,7 +19,6 @@ def family_bundles(
     for name in FAMILIES:
         overrides = quick(name)
         overrides["model"] |= {"couplings": 2, "bins": 4} if name == "coupling_flow" else {}
-        overrides |= {"sampler": {"steps": 3}} if name in ("diffusion", "flow_matching") else {}
         train(
             TrainingRequest(
                 showers=small_showers,

@@ -20,7 +20,7 @@ from caloforge.geometry import CylindricalGeometry, Geometry, Layer
 from caloforge.models.batch import Batch
 from caloforge.models.bundle import load_bundle
 from caloforge.models.configuration import TrainingRequest
-from caloforge.models.export import export, run_onnx
+from caloforge.models.export import SEEDED_FILE, export, run_onnx
 from caloforge.models.presets import resolve
 from caloforge.models.registries import FAMILIES, NETWORKS, PRESETS
 from caloforge.models.training import fabric
@@ -174,12 +174,13 @@ def test_sampling_leaves_no_circles_in_memory(name: str, family_bundles: dict[st
     assert not kept
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_onnx_agrees_with_pytorch(name: str, family_bundles: dict[str, Path], tmp_path: Path) -> None:
+    """The graph that is given the noise; export itself compares it, and the one with random numbers inside."""
     exported = tmp_path / "exported"
-    figures = export(family_bundles[name], exported)
+    figures = export(family_bundles[name], exported, seeded=True)
     assert figures["max_difference"] < 1e-4
+    assert (exported / SEEDED_FILE).is_file()
     generator = load_bundle(exported)
     ours, theirs = generator.sample(ENERGIES, seed=2), run_onnx(exported, ENERGIES, seed=2, threads=1)
     assert (np.abs(ours - theirs).max(1) / ours.sum(1)).max() < 1e-4

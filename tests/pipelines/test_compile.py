@@ -190,7 +190,7 @@ def test_settings_reach_the_executors(tmp_path: Path) -> None:
         cache=False,
     )
     compile_pipeline(settings, path)
-    content, platforms = yaml.safe_load_all(path.read_text())
+    content, platforms = yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)
     containers = {
         name: executor["container"]
         for name, executor in content["deploymentSpec"]["executors"].items()
@@ -221,7 +221,7 @@ def test_a_step_that_waits_for_a_train_job_needs_no_gpus(tmp_path: Path) -> None
     }
     compile_pipeline(PipelineSettings.parse(settings, where="test"), tmp_path / "pipeline.yaml")
     compiled = (tmp_path / "pipeline.yaml").read_text()
-    pipeline, platform = yaml.safe_load_all(compiled)
+    pipeline, platform = yaml.load_all(compiled, Loader=yaml.CSafeLoader)
     resources = pipeline["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
     assert "accelerator" not in resources
     assert resources["resourceCpuRequest"] == "500m"

@@ -80,7 +80,9 @@ def test_the_table_is_that_of_the_class(cls: type[BaseModel]) -> None:
 
 
 def test_each_parameter_of_the_pipeline_is_named() -> None:
-    parameters = next(yaml.safe_load_all(GOLDEN.read_text()))["root"]["inputDefinitions"]["parameters"]
+    parameters = next(yaml.load_all(GOLDEN.read_text(), Loader=yaml.CSafeLoader))["root"]["inputDefinitions"][
+        "parameters"
+    ]
     assert not [name for name in parameters if f"`{name}`" not in (DOCS / "pipeline.md").read_text()]
 
 

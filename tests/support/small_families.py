@@ -12,13 +12,14 @@ VOXEL_FAMILIES = sorted(name for name in FAMILIES if issubclass(FAMILIES.get(nam
 
 
 def quick(name: str, *, steps: int = 4) -> dict[str, Any]:
-    """Return overrides that make a family small and its training short."""
+    """Return overrides that make a family small, its training short, and its sampler of as few steps as show anything."""
     stage = {"steps": steps, "batch_size": 32}
     fields = FAMILIES.get(name).Config.model_fields
     stages = {key: stage for key, field in fields.items() if isinstance(field.default, TrainingConfig)}
     if name == "tree":
         return {"model": {"layer_width": 16, "ring_width": 16, "cell_width": 16}, **stages}
-    return {"model": {"network": {"width": 16, "blocks": 1}}, **stages}
+    sampler = {"sampler": {"steps": 3}} if name in ("diffusion", "flow_matching") else {}
+    return {"model": {"network": {"width": 16, "blocks": 1}}, **stages, **sampler}
 
 
 def small_network(name: str, width: int) -> dict[str, Any]:

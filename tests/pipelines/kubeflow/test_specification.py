@@ -23,7 +23,7 @@ def end(status: dsl.PipelineTaskFinalStatus) -> None:
 def _compiled(pipeline: object, folder: Path) -> dict[str, object]:
     path = folder / "pipeline.yaml"
     compiler.Compiler().compile(pipeline, str(path))
-    return next(iter(yaml.safe_load_all(path.read_text())))
+    return next(iter(yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)))
 
 
 def test_recorded_pipeline() -> None:
