@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import tempfile
@@ -5,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from object_store import ObjectStore, serving
 from caloforge import cli
 from caloforge.cli.group import Command
 from caloforge.cli.inputs import at_energy
+from caloforge.cli.options import PLACE, Address, InputPath
 from caloforge.conditions import Conditions
 from caloforge.errors import InputError
 from caloforge.files import read_json
@@ -78,6 +81,52 @@ def test_every_help_has_an_example_that_parses(name: str) -> None:
         program, verb, *arguments = example.split()
         assert (program, verb) == ("caloforge", name)
         command.make_context(verb, list(arguments))
+
+
+def reading() -> list[tuple[str, str]]:
+    """Return each option that a command which writes something reads, by name."""
+    of_commands = [(name, command) for name, command in cli.main.commands.items() if isinstance(command, Command)]
+    return [
+        (name, str(option.name))
+        for name, command in of_commands
+        if any(option.name == "output" for option in command.params)
+        for option in command.params
+        if isinstance(option.type, InputPath | Address) and option.expose_value
+    ]
+
+
+@pytest.mark.parametrize(("name", "option"), reading())
+def test_no_output_is_an_input(name: str, option: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("precious", encoding="utf-8")
+    command = cli.main.commands[name]
+    context = click.Context(command)
+    several = next(one for one in command.params if one.name == option)
+    many = getattr(several, "multiple", False) or several.nargs == -1
+    context.params = {"output": mine, option: (str(mine),) if many else mine}
+    with pytest.raises(InputError, match=r"mine\.yaml: is the input .*mine\.yaml; give another output"):
+        command.invoke(context)
+    assert mine.read_text(encoding="utf-8") == "precious"
+
+
+def test_what_names_a_file_is_an_input_or_an_output() -> None:
+    other = [
+        f"{name} {option.opts[0]}"
+        for name, command in cli.main.commands.items()
+        for option in command.params
+        if re.search(r"FILE|FOLDER|URI|YAML|SOURCE", option.metavar or "") or isinstance(option.type, click.Path)
+        if not (isinstance(option.type, InputPath | Address) or option.type is PLACE)
+    ]
+    assert other == []
+
+
+def test_an_input_may_lie_where_a_work_goes_on(small_showers: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    (folder / "space.yaml").write_text("{}", encoding="utf-8")
+    message = refused("tune", "--data", small_showers, "--family", "vae", "--trials", 1, "--space", folder / "space.yaml", "-o", folder)  # fmt: skip
+    assert "space.yaml" in message
+    assert "holds the input" not in message
 
 
 def test_help_does_not_wait_for_heavy_imports() -> None:

@@ -18,7 +18,7 @@ from kfp_api import KfpApi, running
 from object_store import ObjectStore, serving
 
 from caloforge import cli
-from caloforge.cli.options import PATH
+from caloforge.cli.options import PATH, PLACE
 from caloforge.secrets import masked
 
 PLANT = "Pl4nted"
@@ -149,7 +149,7 @@ def test_an_address_is_no_path(said: Said) -> None:
         command = cli.main.get_command(context, verb)
         assert command is not None
         for option in command.params:
-            if option.type is PATH:
+            if option.type in (PATH, PLACE):
                 for address in (f"http://me:{NEW}@host/x?sig={NEW}", f"s3:/KEY:{NEW}/+x@bucket/a"):
                     word = [option.opts[-1]] if isinstance(option, click.Option) else []
                     assert " is an address; expected a path of this machine" in said.run(verb, *word, address)

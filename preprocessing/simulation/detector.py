@@ -251,6 +251,11 @@ class Detector(Config):
         return self.model_dump(mode="json", exclude_none=True)
 
     @property
+    def files(self) -> list[Path]:
+        """What it is made of on this machine: a table of cells."""
+        return [Path(self.cells.geometry)] if self.cells is not None and Path(self.cells.geometry).is_file() else []
+
+    @property
     def volume(self) -> Volume:
         """What it is made of."""
         found: Volume = next(volume for name in _VOLUMES if (volume := getattr(self, name)) is not None)

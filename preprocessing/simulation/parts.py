@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.conditions import Conditions
+from caloforge.errors import InputError
 from caloforge.files import atomic_file
 from caloforge.outputs import RECORD
 
@@ -46,15 +49,35 @@ class Part:
     @property
     def geant4(self) -> str:
         """Version of Geant4."""
-        with np.load(self.path, allow_pickle=False) as found:
+        with self._opened() as found:
             return str(found["geant4"])
 
-    def read(self) -> tuple[Conditions, NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        """Return conditions, voxels (n, V) in MeV as stored, and :data:`EXTRA`."""
-        with np.load(self.path, allow_pickle=False) as found:
+    def read(self, n_voxels: int) -> tuple[Conditions, NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """Return conditions, voxels (n, V) in MeV as stored, and :data:`EXTRA`.
+
+        Args:
+            n_voxels: V.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        with self._opened() as found:
             columns = {name[10:]: found[name] for name in found.files if name.startswith("condition_")}
             extra = {name: found[name] for name in EXTRA}
-            return Conditions.of(columns), found["voxels"], extra
+            voxels = found["voxels"]
+            if voxels.shape != (self.count, n_voxels) or any(len(one) != self.count for one in extra.values()):
+                raise ValueError(f"voxels of shape {voxels.shape}")
+            return Conditions.of(columns), voxels, extra
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """Open the file; what NumPy raises within the block becomes one line."""
+        try:
+            with np.load(self.path, allow_pickle=False) as found:
+                yield found
+        except (ValueError, KeyError, EOFError, AttributeError, BadZipFile, zlib.error) as error:
+            text = "these showers are lost; remove it and give the same command again, which simulates them anew"
+            raise InputError(f"{self.path}: damaged ({error}): {text}") from None
 
 
 def write_part(

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from caloforge.config import Config
 from caloforge.errors import InputError
 from caloforge.geometry import CellGeometry, CylindricalGeometry, Layer, load_geometry
+from caloforge.geometry.base import MOST_VOXELS
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -37,6 +38,13 @@ class Mesh(Config):
     n_alpha: int = Field(ge=1, le=10_000)
     rings: int = Field(ge=1, le=10_000)
     ring_mm: Annotated[float, Field(gt=0, le=1e6)]
+
+    @model_validator(mode="after")
+    def _of_a_shower(self) -> Self:
+        if self.n_voxels > MOST_VOXELS:
+            text = f"{self.n_voxels} voxels (layers x n_alpha x rings); a shower has {MOST_VOXELS} at most"
+            raise PydanticCustomError("voxels", "{text}", {"text": text})
+        return self
 
     @property
     def depth_mm(self) -> float:

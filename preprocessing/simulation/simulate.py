@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -82,6 +83,13 @@ class Simulation(Config):
             self.detector.check_theta(*self.beam.theta)
 
 
+_EXCEPTION = re.compile(r"\*\*\* G4Exception : [^\n]*\n +issued by : [^\n]*\n(.*?)\n\s*\*\*\* Fatal", re.DOTALL)
+"""What Geant4 says when it gives up."""
+
+_OF_DATA = re.compile(r"\bG4[A-Z]*DATA\b")
+"""Environment variables that name its data sets."""
+
+
 class SimulationFailed(RuntimeError):
     """Geant4 failed."""
 
@@ -105,13 +113,13 @@ def simulate(
         Number of showers, CPU seconds of all and for each GeV.
 
     Raises:
-        InputError: Geant4 or one of its data sets is missing, the detector cannot be built or does not hold the showers,
+        InputError: Geant4 or one of its data sets is missing, what was finished before is damaged, the detector cannot be built or does not hold the showers,
             the output cannot be written, or an unfinished simulation of something else is in its place.
         SimulationFailed: Geant4 died.
         SystemExit: this process was told to end; what was finished is kept.
         NoSpace: the disk is full.
     """
-    check_file(output)
+    check_file(output, inputs=simulation.detector.files)
     simulation.check()
     binding = check_binding()
     if parts is None and (is_standard_output(output) or (output.exists() and not output.is_file())):
@@ -198,6 +206,8 @@ def _check_end(child: Child) -> None:
         raise InputError(child.lines()[-1])
     if code == STOPPED:
         sys.exit(code)
+    if (said := _EXCEPTION.search("\n".join(child.lines()))) and _OF_DATA.search(said[1]):
+        raise InputError(f"Geant4 cannot read its data: {' '.join(said[1].split())}")
     raise SimulationFailed(f"Geant4 {how_it_ended(code)}; it ended with:\n{child.tail()}")
 
 
@@ -238,7 +248,7 @@ def _join(simulation: Simulation, folder: Path, output: Path, *, binding: str, n
     with write_showers(output, mesh, attributes=attributes, provenance=origin) as writer:
         left = simulation.n
         for part in parts:
-            conditions, voxels, extra = part.read()
+            conditions, voxels, extra = part.read(mesh.n_voxels)
             take = slice(0, left)
             writer.append(
                 conditions.take(take), voxels[take], beside={f"extra/{key}": extra[key][take] for key in EXTRA}

@@ -131,7 +131,7 @@ def check_folder(path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), o
             holds or lies in an input, or it cannot be written.
     """
     target = _folder(path)
-    _refuse_inputs(path, target, inputs)
+    refuse_inputs(path, inputs)
     if target.is_dir():
         written = Written(target)
         if written.kind not in ("", kind.name) and not overwrite:
@@ -180,7 +180,7 @@ def result_folder(
 
 def outside(folder: Path, paths: Iterable[Path]) -> list[Path]:
     """Return those of some paths that are not in a folder: a work may stand on what it has put there itself."""
-    return [path for path in paths if not path.resolve().is_relative_to(folder.resolve())]
+    return [path for path in paths if folder.resolve() not in path.resolve().parents]
 
 
 @contextmanager
@@ -224,7 +224,7 @@ def claim_folder(path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), o
 def check_claim(path: Path, kind: ResultKind, *, inputs: Iterable[Path] = (), overwrite: bool = False) -> Path:
     """Make sure that a folder may be claimed, and leave it as it is; see :func:`own_folder`."""
     target = _folder(path)
-    _refuse_inputs(path, target, inputs)
+    refuse_inputs(path, inputs)
     written = Written(target)
     if written.kind != kind.name:
         if written.kind and not overwrite:
@@ -293,7 +293,7 @@ def check_file(path: Path, *, inputs: Iterable[Path] = ()) -> None:
     if mode is not None and (stat.S_ISBLK(mode) or stat.S_ISSOCK(mode)):
         raise InputError(f"{path}: is a disk or a socket; give the name of a file")
     target = Path(os.path.realpath(path))
-    _refuse_inputs(path, target, inputs, folder=False)
+    refuse_inputs(path, inputs, folder=False)
     if mode is None or stat.S_ISREG(mode):
         _check_parent(path, target)
 
@@ -438,7 +438,18 @@ def _check_parent(path: Path, target: Path) -> None:
         raise InputError(f"{path}: cannot write here (Permission denied); choose another output folder")
 
 
-def _refuse_inputs(path: Path, target: Path, inputs: Iterable[Path], *, folder: bool = True) -> None:
+def refuse_inputs(path: Path, inputs: Iterable[Path], *, folder: bool = True) -> None:
+    """Refuse an output that is, holds or replaces a part of an input.
+
+    Args:
+        path: the output.
+        inputs: files and folders that it is made of.
+        folder: it is a folder, which may not lie in an input either.
+
+    Raises:
+        InputError: it is one.
+    """
+    target = Path(os.path.realpath(path))
     for one in inputs:
         source = Path(os.path.realpath(one))
         if _same(target, source):

@@ -26,7 +26,8 @@ from caloforge.result_kinds import ABLATION
 
 @main.command(
     example="caloforge ablate --data showers.hdf5 --family vae --vary preprocessing.voxel_scaling=quantile,logit,power "
-    "--vary training.weight_decay=0,1e-4,1e-2 --max-minutes 3 -o ablation"
+    "--vary training.weight_decay=0,1e-4,1e-2 --max-minutes 3 -o ablation",
+    goes_on=True,
 )
 @sample_options
 @prepared_option

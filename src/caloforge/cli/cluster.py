@@ -11,7 +11,7 @@ from caloforge.cli.group import main
 from caloforge.cli.options import PATH, kubeflow_options, output_option
 
 
-@main.command(example="caloforge manifests -o manifests --settings cluster.yaml --without kserve,istio")
+@main.command(example="caloforge manifests -o manifests --settings cluster.yaml --without kserve,istio", goes_on=True)
 @output_option("Folder")
 @click.option("--overlay", metavar="standalone|profile|cern", help="Write only this one, with what it needs.")
 @click.option("--settings", "settings_file", type=PATH, help="YAML of pipeline settings.")

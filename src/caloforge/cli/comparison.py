@@ -28,6 +28,7 @@ from caloforge.result_kinds import COMPARISON
     "compare-families",
     example="caloforge compare-families --data showers.hdf5 --budget 20m --seeds 3 -o comparison\n"
     "caloforge compare-families --data showers.hdf5 --budget 2m,20m --families tree,vae --parallel 2 -o comparison",
+    goes_on=True,
 )
 @sample_options
 @prepared_option

@@ -10,7 +10,9 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,8 +20,11 @@ import click
 
 from caloforge import __version__
 from caloforge.cli.inputs import stop_on_sigterm
+from caloforge.cli.options import Address, InputPath
 from caloforge.errors import InputError
+from caloforge.fetch import paths_of
 from caloforge.logs import configure_logging
+from caloforge.outputs import STANDARD_OUTPUT, outside, refuse_inputs
 from caloforge.secrets import masked
 from caloforge.space import NoScratch, NoSpace, for_want_of_space, lacks_scratch
 
@@ -32,11 +37,35 @@ _ALLOCATION = re.compile(r"can't allocate memory|out of memory|Storage size calc
 
 
 class Command(click.Command):
-    """A command whose help ends with an example."""
+    """A command whose help ends with an example, and whose output is none of its inputs."""
 
-    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, example: str, goes_on: bool = False, **kwargs: Any) -> None:
+        """Make it.
+
+        Args:
+            args: see :class:`click.Command`.
+            example: a line of the shell.
+            goes_on: what is in its output stays there, and so may be an input.
+            kwargs: see :class:`click.Command`.
+        """
         super().__init__(*args, **kwargs)
         self.example = example
+        self.goes_on = goes_on
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, unless its output is, holds or lies in one of its inputs."""
+        output = ctx.params.get("output")
+        if output is not None and output != STANDARD_OUTPUT:
+            inputs = paths_of(*self._inputs(ctx))
+            inputs = outside(output, inputs) if self.goes_on else inputs
+            refuse_inputs(output, inputs, folder="overwrite" in ctx.params)
+        return super().invoke(ctx)
+
+    def _inputs(self, ctx: click.Context) -> Iterator[str | Path]:
+        """Yield what is given for the options that are read."""
+        for parameter in self.params:
+            if isinstance(parameter.type, InputPath | Address) and (given := ctx.params.get(str(parameter.name))):
+                yield from given if isinstance(given, tuple) else (given,)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example."""

@@ -13,6 +13,7 @@ from caloforge.cli.group import main
 from caloforge.cli.inputs import shower_input
 from caloforge.cli.options import (
     PATH,
+    PLACE,
     Finite,
     bundle_option,
     data_option,
@@ -81,7 +82,7 @@ def optimise(
     """Measure what this machine can run a generator as, and keep the fastest that is not worse."""
     from caloforge.result_kinds import BUNDLE
 
-    check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
+    check_folder(output, BUNDLE, overwrite=overwrite)
     from caloforge.tuning.inference.optimise import optimise as optimise_bundle
     from caloforge.tuning.inference.optimise import two_samples
     from caloforge.tuning.inference.record import OptimiseSettings
@@ -113,7 +114,7 @@ def benchmark(
     """Compare all ways to get showers on this machine: Python, ONNX Runtime, C++ and the server."""
     from caloforge.result_kinds import BENCHMARK
 
-    check_folder(output, BENCHMARK, inputs=[bundle], overwrite=overwrite)
+    check_folder(output, BENCHMARK, overwrite=overwrite)
     from caloforge.showers import open_showers
     from caloforge.tuning.inference.benchmark import benchmark as benchmark_bundle
     from caloforge.tuning.inference.benchmark_report import table
@@ -156,7 +157,7 @@ def steps(
     """Judge a generator with fewer and more sampling steps: FPD and AUC beside their floors, and the time."""
     from caloforge.result_kinds import FEW_STEPS
 
-    check_folder(output, FEW_STEPS, inputs=[bundle], overwrite=overwrite)
+    check_folder(output, FEW_STEPS, overwrite=overwrite)
     chosen: list[dict[str, Any]] = [read_sampler(text) for text in samplers]
     from caloforge.tuning.inference.few_steps import compare_steps, table
     from caloforge.tuning.inference.optimise import two_samples
@@ -184,7 +185,7 @@ def steps(
 )  # fmt: skip
 @click.option("--training", type=PATH, help="YAML of how each round is trained: steps, batch_size, learning_rate, ...")
 @minutes_option
-@click.option("--checkpoints", type=PATH, help="Folder from which a stopped distillation goes on.")
+@click.option("--checkpoints", type=PLACE, help="Folder from which a stopped distillation goes on.")
 @seed_option
 @output_option("Bundle")
 @overwrite_option
@@ -204,7 +205,7 @@ def distill(
     """Train a student that needs few sampling steps from a generator that needs many, and judge both."""
     from caloforge.result_kinds import BUNDLE
 
-    check_folder(output, BUNDLE, inputs=[bundle, prepared], overwrite=overwrite)
+    check_folder(output, BUNDLE, overwrite=overwrite)
     from caloforge.models.configuration import DistillSettings
     from caloforge.tuning.inference.distill import distill as distill_bundle
     from caloforge.tuning.inference.few_steps import table

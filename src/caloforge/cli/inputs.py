@@ -71,14 +71,13 @@ def trials_address(
     Raises:
         InputError: several files cannot be given to pods, or the output may not be written.
     """
-    from caloforge.fetch import paths_of
     from caloforge.outputs import claim_folder
     from caloforge.preprocessing.sample import is_one_file, one_file
 
     if not cluster:
         if is_one_file(addresses, test) or _is_one_elsewhere(addresses, test):
             return addresses[0]
-        claim_folder(output, kind, inputs=paths_of(*addresses, *test), overwrite=overwrite)
+        claim_folder(output, kind, overwrite=overwrite)
         return str(one_file(addresses, output / "data", test=test).path)
     if len(addresses) > 1 or test:
         raise InputError(

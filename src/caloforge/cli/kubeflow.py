@@ -29,7 +29,7 @@ def compile_(output: Path, settings_file: Path | None, kubernetes_manifest: bool
     """Write the pipeline as YAML for Kubeflow Pipelines."""
     from caloforge.pipelines.settings import PipelineSettings
 
-    check_file(output, inputs=[settings_file] if settings_file else [])
+    check_file(output)
     settings = PipelineSettings.from_yaml(settings_file) if settings_file else PipelineSettings()
     from caloforge.pipelines.compile import compile_pipeline
 

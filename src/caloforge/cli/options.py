@@ -14,7 +14,7 @@ import click
 from caloforge.secrets import without_secrets
 
 
-class _LocalPath(click.Path):
+class LocalPath(click.Path):
     """A path of this machine; of an address, which people may give, too, a path would keep all but one slash."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -28,12 +28,31 @@ class _LocalPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-PATH = _LocalPath(path_type=Path)
+class InputPath(LocalPath):
+    """A file or folder of this machine that a command reads."""
+
+
+class Address(click.ParamType[str]):
+    """Where something that a command reads is, here or elsewhere, or its name where the package has it."""
+
+    name = "file|uri"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it is."""
+        return str(value)
+
+
+PATH = InputPath(path_type=Path)
+
+PLACE = LocalPath(path_type=Path)
+"""Where a command writes."""
+
+ADDRESS = Address()
 
 
 def output_option(kind: str) -> Callable[[Any], Any]:
     """Add the option that says where the result goes."""
-    return click.option("-o", "--output", type=PATH, required=True, help=f"{kind} to write.")
+    return click.option("-o", "--output", type=PLACE, required=True, help=f"{kind} to write.")
 
 
 overwrite_option = click.option(
@@ -44,11 +63,12 @@ overwrite_option = click.option(
 
 def showers_option(name: str, kind: str, *, required: bool = False, multiple: bool = False) -> Callable[[Any], Any]:
     """Add an option that takes a shower file, here or elsewhere."""
-    return click.option(name, metavar="FILE|URI", required=required, multiple=multiple, help=kind)
+    return click.option(name, type=ADDRESS, metavar="FILE|URI", required=required, multiple=multiple, help=kind)
 
 
 geometry_option = click.option(
     "--geometry",
+    type=ADDRESS,
     metavar="NAME|FILE",
     help="Geometry, by name, as a binning XML or as a CSV of cells; without it the file's own.",
 )
@@ -179,7 +199,10 @@ def sample_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 prepared_option = click.option(
-    "--prepared", metavar="FOLDER|URI", help="Folder that `caloforge preprocess` wrote; without it that is done first."
+    "--prepared",
+    type=ADDRESS,
+    metavar="FOLDER|URI",
+    help="Folder that `caloforge preprocess` wrote; without it that is done first.",
 )
 
 

@@ -21,7 +21,6 @@ from caloforge.cli.options import (
     showers_option,
     steps_option,
 )
-from caloforge.fetch import paths_of
 from caloforge.outputs import check_file
 from caloforge.result_kinds import REFINEMENT
 
@@ -64,7 +63,7 @@ def refine(
     from caloforge.showers import open_showers
 
     if refiner is not None:
-        check_file(output, inputs=paths_of(refiner, *data, geometry))
+        check_file(output)
         from caloforge.models.refine import refine as refine_showers
 
         found = open_showers(
@@ -75,7 +74,7 @@ def refine(
     from caloforge.outputs import check_claim
     from caloforge.validation.refinement import refine_against, refinement_markdown
 
-    check_claim(output, REFINEMENT, inputs=paths_of(full, *data, geometry, overrides), overwrite=overwrite)
+    check_claim(output, REFINEMENT, overwrite=overwrite)
     target, fast = (
         open_showers(shower_input(*given, geometry=geometry, particle=particle).path, geometry, particle=particle)
         for given in ((full,), data)

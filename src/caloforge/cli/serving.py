@@ -51,7 +51,7 @@ def export(
     overwrite: bool,
 ) -> None:
     """Copy a generator and add generator.onnx: conditions and noise in, MeV out."""
-    check_folder(output, BUNDLE, inputs=[bundle], overwrite=overwrite)
+    check_folder(output, BUNDLE, overwrite=overwrite)
     from caloforge.models.export import export as export_bundle
 
     print_figures(

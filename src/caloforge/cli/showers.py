@@ -29,7 +29,6 @@ from caloforge.cli.options import (
     threshold_option,
 )
 from caloforge.errors import InputError
-from caloforge.fetch import paths_of
 from caloforge.outputs import check_file, check_folder
 from caloforge.result_kinds import PREPARED, REPORT
 from caloforge.validation.registries import PROTOCOLS
@@ -60,7 +59,7 @@ def preprocess(
     settings = PrepareSettings.from_yaml(settings_file) if settings_file else PrepareSettings()
     if threshold is not None:
         settings = PrepareSettings.parse({**settings.model_dump(), "threshold": threshold}, where="--threshold")
-    check_folder(output, PREPARED, inputs=paths_of(*data, *test, geometry, settings_file), overwrite=overwrite)
+    check_folder(output, PREPARED, overwrite=overwrite)
     fetched = shower_input(*data, test=test, geometry=geometry, particle=particle)
     prepare(
         open_showers(fetched.path, geometry, particle=particle), output,
@@ -96,7 +95,7 @@ def generate(
     """Draw showers from a generator into a CaloChallenge HDF5 file."""
     if (like is None) == (energy is None) or (energy is None) != (count is None):
         raise click.UsageError("give either --like FILE or both --energy MEV and --n N")
-    check_file(output, inputs=paths_of(bundle, like))
+    check_file(output)
     named = read_conditions(words)
     from caloforge.models.bundle import read_bundle_config
     from caloforge.models.generate import generate as generate_showers
@@ -122,7 +121,7 @@ def generate(
 @output_option("HDF5 file")
 def score(bundle: Path, data: tuple[str, ...], geometry: str | None, particle: str | None, output: Path) -> None:
     """Say how likely each shower is: log p, its parts, and how unusual it is."""
-    check_file(output, inputs=paths_of(bundle, *data, geometry))
+    check_file(output)
     from caloforge.models.likelihood.score import score as score_showers
     from caloforge.showers import open_showers
 
@@ -174,12 +173,7 @@ def validate(
     from caloforge.showers import open_showers
     from caloforge.validation.validate import validate as validate_showers
 
-    check_folder(
-        output,
-        REPORT,
-        inputs=paths_of(reference, *generated, floor, training, likelihood, geometry),
-        overwrite=overwrite,
-    )
+    check_folder(output, REPORT, overwrite=overwrite)
     if twice := [address for place, address in enumerate(generated) if address in generated[:place]]:
         raise InputError(f"--generated {without_secrets(twice[0])}: is given twice")
 

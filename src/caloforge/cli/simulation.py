@@ -10,7 +10,7 @@ import click
 
 from caloforge.cli.figures import print_figures
 from caloforge.cli.group import main
-from caloforge.cli.options import output_option, seed_option
+from caloforge.cli.options import ADDRESS, output_option, seed_option
 
 
 class Limits(click.ParamType[tuple[float, float]]):
@@ -37,7 +37,9 @@ class Limits(click.ParamType[tuple[float, float]]):
         "caloforge simulate --detector siw --particle e- --particle gamma --energy 50000 --theta 0.87:1.57 --n 1000 -o some.hdf5"
     )
 )
-@click.option("--detector", required=True, metavar="NAME|YAML", help="By name, or a file that describes it.")
+@click.option(
+    "--detector", type=ADDRESS, required=True, metavar="NAME|YAML", help="By name, or a file that describes it."
+)
 @click.option(
     "--particle", "particles", multiple=True, default=("e-",), show_default=True, metavar="NAME|PDG",
     help="As Geant4 calls it; may be repeated.",

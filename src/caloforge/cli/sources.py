@@ -10,7 +10,8 @@ from caloforge.cli.figures import print_figures, say
 from caloforge.cli.group import main
 from caloforge.cli.inputs import fetch_input, read_conditions
 from caloforge.cli.options import (
-    PATH,
+    ADDRESS,
+    PLACE,
     ca_cert_option,
     condition_option,
     geometry_option,
@@ -18,11 +19,10 @@ from caloforge.cli.options import (
     particle_option,
     test_option,
 )
-from caloforge.fetch import paths_of
 from caloforge.outputs import check_file
 from caloforge.preprocessing.registries import READERS
 
-sources_argument = click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+sources_argument = click.argument("sources", type=ADDRESS, metavar="SOURCE...", nargs=-1, required=True)
 format_option = click.option(
     "--format", "form", metavar="NAME",
     help=f"One of {', '.join(READERS.names)}; without it the one that the files are recognised as.",
@@ -51,7 +51,7 @@ def convert(
     output: Path,
 ) -> None:
     """Write shower files of any known format, or folders of them, as one CaloChallenge HDF5 file in MeV."""
-    check_file(output, inputs=paths_of(*sources, *test, geometry))
+    check_file(output)
     conditions = read_conditions(words)
     from caloforge.preprocessing.convert import convert as convert_showers
     from caloforge.preprocessing.readers.find import expanded
@@ -69,7 +69,7 @@ def convert(
 @format_option
 @geometry_option
 @particle_option
-@click.option("--picture", type=PATH, metavar="PNG", help="Draw the mean shower into this file.")
+@click.option("--picture", type=PLACE, metavar="PNG", help="Draw the mean shower into this file.")
 @ca_cert_option
 def inspect(
     sources: tuple[str, ...], form: str | None, geometry: str | None, particle: str | None, picture: Path | None

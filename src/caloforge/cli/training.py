@@ -12,8 +12,10 @@ from caloforge.cli.figures import print_figures, print_figures_with_time
 from caloforge.cli.group import main
 from caloforge.cli.inputs import read_settings, shower_address, shower_input, trials_address
 from caloforge.cli.options import (
+    ADDRESS,
     MINUTES,
     PATH,
+    PLACE,
     backend_option,
     budget_minutes,
     data_option,
@@ -26,7 +28,6 @@ from caloforge.cli.options import (
     test_option,
     trial_pod_option,
 )
-from caloforge.fetch import paths_of
 from caloforge.logs import first_process
 from caloforge.outputs import check_folder, claim_folder
 from caloforge.place import TRAIN_BACKENDS, TUNE_BACKENDS, place
@@ -42,7 +43,7 @@ from caloforge.result_kinds import BUNDLE, ENERGIES, TRIAL, TUNING
 @click.option("--overrides", type=PATH, help="YAML of settings on top of the preset.")
 @minutes_option
 @click.option("--energies", type=PATH, help="Folder that `caloforge train-energies` wrote; without it trained within.")
-@click.option("--checkpoints", type=PATH, help="Folder from which a stopped training goes on.")
+@click.option("--checkpoints", type=PLACE, help="Folder from which a stopped training goes on.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each node.")
 @click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Pods of a cluster.")
 @backend_option(TRAIN_BACKENDS, "torchrun, a TrainJob")
@@ -72,8 +73,7 @@ def train(
     from caloforge.models.presets import check_names
 
     check_names(family, preset)  # before the seconds that importing torch takes
-    inputs = paths_of(*data, *test, prepared, energies, overrides, pod_file)
-    check_folder(output, BUNDLE, inputs=inputs, overwrite=overwrite)
+    check_folder(output, BUNDLE, overwrite=overwrite)
     from caloforge.models.configuration import TrainingRequest
     from caloforge.models.training.distributed import train_distributed
     from caloforge.models.training.pod import TrainingPod
@@ -113,7 +113,7 @@ def train_energies_(
     overwrite: bool,
 ) -> None:
     """Train the layer energies once, for all families that draw them first."""
-    check_folder(output, ENERGIES, inputs=paths_of(*data, *test, prepared, overrides), overwrite=overwrite)
+    check_folder(output, ENERGIES, overwrite=overwrite)
     from caloforge.models.training.energies import train_energies
 
     figures = train_energies(
@@ -125,7 +125,8 @@ def train_energies_(
 
 
 @main.command(
-    example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned"
+    example="caloforge tune --data showers.hdf5 --family vae --trials 20 --parallel 2 --max-minutes 3 --seed 1 -o tuned",
+    goes_on=True,
 )
 @sample_options
 @click.option("--family", required=True, help="Generator family.")
@@ -189,12 +190,16 @@ def tune(
 
 
 @main.command(
-    example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial"
+    example="caloforge trial --data showers.hdf5 --prepared prepared --family vae --set training.learning_rate=1e-3 -o trial",
+    goes_on=True,
 )
 @sample_options
 @prepared_option
 @click.option(
-    "--energies", metavar="FOLDER|URI", help="Folder that `caloforge train-energies` wrote; without it trained within."
+    "--energies",
+    type=ADDRESS,
+    metavar="FOLDER|URI",
+    help="Folder that `caloforge train-energies` wrote; without it trained within.",
 )
 @click.option("--family", required=True, help="Generator family.")
 @click.option("--preset", metavar="demo|full", default="demo", show_default=True, help="What the trial starts from.")
@@ -266,10 +271,7 @@ def trial(
         overrides = endless(family, preset, overrides)
         use_one_thread()
     resolve(family, preset, overrides)  # before the showers are read
-    inputs = [
-        path for path in paths_of(*data, *test, prepared, geometry) if output.resolve() not in path.resolve().parents
-    ]
-    claim_folder(output, TRIAL, inputs=inputs, overwrite=overwrite)
+    claim_folder(output, TRIAL, overwrite=overwrite)
     showers = one_file(data, output / "data", test=test, geometry=geometry, particle=particle).path
     if prepared is not None:
         folder = local_copy(prepared, output / "data")

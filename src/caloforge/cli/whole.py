@@ -13,6 +13,7 @@ import click
 from caloforge.cli.group import main
 from caloforge.cli.options import (
     PATH,
+    PLACE,
     data_option,
     geometry_option,
     minutes_option,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @main.command(example="caloforge demo -o my-demo")
-@click.option("-o", "--output", type=PATH, default=Path("caloforge-demo"), show_default=True, help="Folder to write.")
+@click.option("-o", "--output", type=PLACE, default=Path("caloforge-demo"), show_default=True, help="Folder to write.")
 @seed_option
 def demo(output: Path, seed: int) -> None:
     """Run the whole pipeline on the bundled showers. After a stop, run it again to go on."""
@@ -42,7 +43,8 @@ def demo(output: Path, seed: int) -> None:
 
 
 @main.command(
-    example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20"
+    example="caloforge run --data dataset_2_1.hdf5 -o runs/first --families vae,coupling_flow --max-minutes 20",
+    goes_on=True,
 )
 @partial(data_option, required=False)
 @test_option

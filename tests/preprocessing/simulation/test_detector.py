@@ -80,6 +80,10 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(barrel={**SIW["barrel"], "period": [{"material": "W", "mm": 1}]}), r"period.0.material"),
         (changed(barrel={**SIW["barrel"], "half_length_mm": 30}), "the shower would reach z = 41.85 mm"),
         (changed(mesh={**SIW["mesh"], "layers": 46}), "mesh: is 156.4 mm deep, and the calorimeter 153 mm"),
+        (
+            changed(mesh={**SIW["mesh"], "layers": 10_000, "n_alpha": 10_000}),
+            r"d.yaml: mesh: \d+00000000 voxels \(layers x n_alpha x rings\); a shower has 10000000 at most",
+        ),
     ],
 )
 def test_wrong_descriptions(values: dict[str, Any], message: str) -> None:

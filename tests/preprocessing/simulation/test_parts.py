@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import pickle
 import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from caloforge.conditions import Conditions
+from caloforge.errors import InputError
 from caloforge.preprocessing.simulation.parts import (
     EXTRA,
     at_work,
@@ -28,11 +31,35 @@ def part(folder: Path, first: int, count: int) -> None:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     part(tmp_path, 7, 2)
     (found,) = parts_of(tmp_path)
-    conditions, voxels, extra = found.read()
+    conditions, voxels, extra = found.read(3)
     assert (found.first, found.count, found.geant4) == (7, 2, "11.4.1")
     assert list(conditions.incident_energy) == [8, 9]
     assert voxels.tolist() == [[7] * 3] * 2
     assert extra.keys() == set(EXTRA)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "pickle", "other mesh", "no voxels"])
+def test_a_damaged_part_is_one_line(damage: str, tmp_path: Path) -> None:
+    part(tmp_path, 7, 2)
+    (found,) = parts_of(tmp_path)
+    with np.load(found.path) as file:
+        columns = dict(file)
+    if damage == "cut":
+        found.path.write_bytes(found.path.read_bytes()[:700])
+    elif damage == "empty":
+        found.path.write_bytes(b"")
+    elif damage == "pickle":
+        found.path.write_bytes(pickle.dumps(columns))
+    else:
+        columns["voxels"] = columns["voxels"][:, :2]
+        np.savez(
+            found.path,
+            **{name: values for name, values in columns.items() if damage == "other mesh" or name != "voxels"},
+        )
+    with pytest.raises(
+        InputError, match=r"showers-000000007-2.npz: damaged .*remove it and give the same command again"
+    ):
+        found.read(3)
 
 
 def test_the_numbers_that_are_missing(tmp_path: Path) -> None:

@@ -187,6 +187,18 @@ def test_materials_and_lists_that_geant4_does_not_know(thin: Path, tmp_path: Pat
     assert not list(tmp_path.glob("no.hdf5*")), "a simulation without showers leaves nothing"
 
 
+def wrong_table(folder: Path) -> Path:
+    """Return a detector whose cells are a file beside it."""
+    (folder / "cells.csv").write_text("layer,x,y,width,height\n0,0,0,10,10\n")
+    detector = folder / "block.yaml"
+    detector.write_text(
+        "fibres: {length_mm: 300, half_width_mm: 97.5, pitch_mm: 2.5, fill: G4_Fe, rods: "
+        "[{material: G4_POLYSTYRENE, radius_mm: 0.5, sensitive: true}]}\n"
+        f"cells: {{geometry: {folder / 'cells.csv'}}}\n"
+    )
+    return detector
+
+
 def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "no.hdf5"
     assert "did you mean 'siw'" in refused("--detector", "siww", "--n", 1, "-o", output)
@@ -195,6 +207,11 @@ def test_wrong_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "is no file, beside which" in refused("--detector", "siw", "--n", 1, "-o", "-")
     assert "is no file, beside which" in refused("--detector", "siw", "--n", 1, "-o", os.devnull)
     assert "is neither a number nor" in refused("--detector", "siw", "--theta", "a:b", "--n", 1, "-o", output)
+    assert "is the input" in refused("--detector", wrong_table(tmp_path), "--n", 1, "-o", tmp_path / "cells.csv")
+    monkeypatch.setenv("G4LEDATA", str(tmp_path))
+    assert "Geant4 cannot read its data: Bremsstrahlung data file" in refused(
+        "--detector", "siw", "--n", 1, "-o", output
+    )
     for variable in DATA_SETS:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
