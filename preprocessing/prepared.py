@@ -205,6 +205,9 @@ def open_split(showers: Path, prepared: Path, split: str) -> Showers:
             f"{found.record['quality']['showers']}; run preprocess on this file"
         )
         raise InputError(msg)
+    kept = found.conditions_of("test").incident_energy
+    if not np.allclose(opened.select(found.splits["test"]).conditions.incident_energy, kept, rtol=1e-5):
+        raise InputError(f"{showers}: is not the file that {prepared} was made from; run preprocess on this file")
     chosen = opened.select(found.splits[split])
     logger.info("the %s split is %s", split, chosen.share())
     return chosen

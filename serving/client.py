@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import InputError
 from caloforge.geometry import Geometry, geometry_of
-from caloforge.network import lasting_problem, trust
+from caloforge.network import lasting_problem, trust, web_client
 from caloforge.secrets import masked, remember_address, without_secrets
 from caloforge.seeds import check_seed
 from caloforge.serving.errors import ServingError
@@ -158,7 +158,8 @@ def _connection(url: str, timeout: float) -> Iterator[httpx.Client]:
     remember_address(url)
     try:
         address = httpx.URL(url)
-        with httpx.Client(
+        with web_client(
+            url,
             base_url=url.rstrip("/"),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10)),
             trust_env=address.host not in _LOOPBACK,  # a proxy of the environment cannot reach our loopback

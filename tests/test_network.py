@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from caloforge import cli
 from caloforge.cluster import connect as connect_cluster
 from caloforge.errors import InputError
 from caloforge.fetch import fetch, look
+from caloforge.network import proxy_of
 from caloforge.pipelines.kubeflow.client import connect as connect_kubeflow
 from caloforge.serving.client import is_ready
 
@@ -118,10 +120,27 @@ def test_a_proxy(
         with pytest.raises(InputError, match=r"proxy refuses \(407\)") as raised:
             ask()
         assert "wr0ng-word" not in str(raised.value)
-        proxy.asked.clear()
-        monkeypatch.setenv("NO_PROXY", "example.org,127.0.0.1")
-        assert ask()
-        assert proxy.asked == []
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("://", "://me:Pl%2F4nted@"))
+        for direct in ("127.0.0.1", urlsplit(url).netloc, "127.0.0.0/8", "127.0.0.1/31", "*"):
+            proxy.asked.clear()
+            monkeypatch.setenv("NO_PROXY", f"example.org, {direct}" if direct != "*" else "*")
+            assert ask()
+            assert proxy.asked == [], direct
+        for other in ("10.0.0.0/8", "27.0.0.1", "127.0.0.1:1", "127.0.0.0/99", "/8", "::/0", "fd00::/8"):
+            proxy.asked.clear()
+            monkeypatch.setenv("NO_PROXY", other)
+            assert ask()
+            assert set(proxy.asked) == {came}, other
+
+
+def test_networks_of_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,fd00::/8")
+    assert proxy_of("https://10.96.0.1:443/api") is None
+    assert proxy_of("https://[fd00::1]:443/api") is None
+    for other in ("11.0.0.1", "[fe80::1]", "ten.example.org"):
+        assert proxy_of(f"https://{other}:443") == ("http://proxy.example.org:3128", {})
+    assert os.environ["NO_PROXY"] == "10.0.0.0/8,fd00::/8,10.96.0.1,fd00::1,[fd00::1]"
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def ablate(
         overwrite: see :func:`caloforge.outputs.own_folder`.
 
     Raises:
-        InputError: something is wrong with what was given; no trial has started then.
+        InputError: something is wrong with what was given; no trial has started then, or the first ones refused it.
         TrialFailed: no trial of the own settings, or of no choice, gave figures; what there is has been written.
     """
     if seeds < 2:
@@ -128,6 +128,8 @@ def ablate(
         )
         name, pod = f"ablate-{family.replace('_', '-')}", pod or TrialPod()
         found = run_trials(build, name, pod, output, cluster=cluster)
+        if found.wrong_input:
+            raise InputError(found.ended)
         ablation = Ablation.of(found.trials, choices, family=family, seeds=seeds, ended=found.ended)
         with put_files(output, ABLATION) as folder:
             write_json(folder / "ablation.json", ablation.as_dict())

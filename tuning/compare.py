@@ -86,7 +86,7 @@ def compare_families(
         overwrite: see :func:`caloforge.outputs.own_folder`.
 
     Raises:
-        InputError: something is wrong with what was given; no trial has started then.
+        InputError: something is wrong with what was given; no trial has started then, or the first ones refused it.
         TrialFailed: no trial gave figures; what there is has been written.
     """
     families = list(families) or list(FAMILIES)
@@ -134,6 +134,8 @@ def compare_families(
         )
         name, pod = "compare-families", pod or TrialPod()
         found = run_trials(build, name, pod, output, cluster=cluster)
+        if found.wrong_input:
+            raise InputError(found.ended)
         done = [replace(trial, parameters={**alone, **trial.parameters}) for trial in found.trials]
         comparison = FamilyComparison.of(done, families, budgets, seeds=seeds, ended=found.ended)
         ablations = {}

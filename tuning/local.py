@@ -30,6 +30,9 @@ from caloforge.tuning.study import distributions, grid_points, open_storage, ope
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+_WRONG_INPUT, _ERROR = 2, "Error: "
+"""How commands end that refuse what they are given."""
+
 _MAY_DIFFER = ("maxTrialCount", "parallelTrialCount", "maxFailedTrialCount")
 """What a tuning that goes on may have otherwise than before, as on a cluster."""
 
@@ -46,8 +49,8 @@ def run_experiment(experiment: dict[str, Any], output: Path, *, timeout: float |
             those that are done must do.
 
     Returns:
-        All trials that are over, and why the search ended early if it did: so many failed as end it, or the
-        time was up.
+        All trials that are over, and why the search ended early if it did: so many failed as end it, the time was up,
+        or trials that have nothing but their input in common refused that.
 
     Raises:
         InputError: Katib would refuse the experiment, it cannot be run here, or ``output`` holds
@@ -101,6 +104,7 @@ class _Run:
         self.failed = 0
         self.goal_reached = False
         self.ended = ""
+        self.wrong_input = False
         if grid is not None:
             self._queue(grid)
 
@@ -146,7 +150,7 @@ class _Run:
             for frozen in self.trials
             if "seconds" in frozen.user_attrs
         ]
-        return Tuning(self.objective, self.maximize, trials, ended=self.ended)
+        return Tuning(self.objective, self.maximize, trials, ended=self.ended, wrong_input=self.wrong_input)
 
     def _done(self) -> int:
         return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.trials) + self.failed
@@ -201,6 +205,7 @@ class _Run:
         else:
             why = f"ended with code {code}" if code else f"printed no {self.objective}=NUMBER"
             item.trial.set_user_attr("cause", why)
+            item.trial.set_user_attr("refusal", _refusal(item.process))
             self._finish(item, printed, TrialState.FAIL)
             self._count_failure(item, why)
 
@@ -224,9 +229,19 @@ class _Run:
         self.failed += 1
         name = item.trial.user_attrs["name"]
         logger.warning("%s: %s; its log %s ends:\n%s", name, why, item.process.log, item.process.tail())
+        if (refusal := item.trial.user_attrs["refusal"]) and self._is_of_all(refusal):
+            self.ended, self.wrong_input = refusal, True
+            return
         bound = self.spec.get("maxFailedTrialCount")
         if (bound is not None and self.failed >= bound) or self.failed == self.wanted:
             self.ended = f"{self.failed} trials failed; the last one, {name}, {why}: see {item.process.log}"
+
+    def _is_of_all(self, refusal: str) -> bool:
+        """Return whether a refusal is not of the parameters: none succeeded, and those that said it share no value."""
+        if any(trial.state == TrialState.COMPLETE for trial in self.trials):
+            return False
+        refused = [set(trial.params.items()) for trial in self.trials if trial.user_attrs.get("refusal") == refusal]
+        return not set.intersection(*refused)
 
     def _grid(self) -> list[dict[str, Any]] | None:
         if self.spec["algorithm"]["algorithmName"] != "grid":
@@ -246,6 +261,12 @@ class _Run:
     @property
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
+
+
+def _refusal(process: Child) -> str:
+    """Return the line by which a trial refused what it was given; empty if it failed otherwise."""
+    said = [line for line in process.lines() if line.startswith(_ERROR)] if process.poll() == _WRONG_INPUT else []
+    return said[-1].removeprefix(_ERROR) if said else ""
 
 
 def _fixed(trial: FrozenTrial) -> dict[str, Any]:

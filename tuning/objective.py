@@ -37,6 +37,12 @@ def check_objective(name: str) -> None:
         raise unknown_name("objective", name, FEATURE_METRICS)
 
 
+def check_enough(reference: Showers) -> None:
+    """Raise InputError for too few showers to judge by."""
+    if len(reference) < FEWEST:
+        raise InputError(f"{reference.path}: {len(reference)} showers to judge by; a trial needs {FEWEST} or more")
+
+
 def measure(
     reference: Showers, generated: Showers, *, threshold: float, seed: int, names: Sequence[str] = ()
 ) -> dict[str, float]:
@@ -53,8 +59,7 @@ def measure(
         InputError: there are too few showers.
         TrialFailed: a figure is not finite.
     """
-    if len(reference) < FEWEST:
-        raise InputError(f"{reference.path}: {len(reference)} showers to judge by; a trial needs {FEWEST} or more")
+    check_enough(reference)
     x, y = (high_level_features(summarise(showers, threshold=threshold)) for showers in (reference, generated))
     with threadpool_limits(1, "blas"):  # many small matrices: on two busy cores threads made the FPD 100 times slower
         figures = {name: FEATURE_METRICS.get(name).function(x, y, seed).value for name in names or FEATURE_METRICS}

@@ -44,6 +44,7 @@ class Tuning:
         fixed: parameters that all trials had, dotted path to value.
         ended: why the search ended before its time; empty if it did not.
         given_again: trials that were given again because others were lost.
+        wrong_input: whether it ended because what all trials are given is wrong, and ``ended`` says how.
     """
 
     objective: str
@@ -52,6 +53,7 @@ class Tuning:
     fixed: Mapping[str, Value] = field(default_factory=dict)
     ended: str = ""
     given_again: int = 0
+    wrong_input: bool = False
 
     @property
     def ranked(self) -> list[Trial]:

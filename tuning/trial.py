@@ -24,7 +24,7 @@ from caloforge.result_kinds import TRIAL
 from caloforge.showers import Showers, open_showers, write_showers
 from caloforge.steps import step
 from caloforge.temporary import scratch_folder
-from caloforge.tuning.objective import TrialFailed, check_objective, floor_name, measure
+from caloforge.tuning.objective import TrialFailed, check_enough, check_objective, floor_name, measure
 from caloforge.validation.validate import headline_figures
 
 logger = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ def run_trial(
     check_objective(objective)
     held_out = "test" if headlines else "validation"
     reference = open_split(Path(request.showers), request.prepared, held_out)
+    check_enough(reference)  # before the training
     threshold = load_prepared(request.prepared).threshold
     claim_folder(output, TRIAL)
     few = reference.select(np.linspace(0, len(reference) - 1, min(len(reference), LOOK_SHOWERS), dtype=np.int64))

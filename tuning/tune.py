@@ -97,7 +97,7 @@ def tune(
         overwrite: see :func:`caloforge.outputs.own_folder`.
 
     Raises:
-        InputError: something is wrong with what was given; no trial has started then.
+        InputError: something is wrong with what was given; no trial has started then, or the first ones refused it.
         TrialFailed: no trial gave a figure, and one is required; what there is has been written.
     """
     check_objective(objective)
@@ -154,6 +154,8 @@ def tune(
         result = replace(result, fixed=fixed)
         write_tuning(result, output)
         if result.best is None and required:
+            if result.wrong_input:
+                raise InputError(result.ended)
             raise TrialFailed(f"no trial gave {objective}: {_reason(result)}")
         log = logger.info if result.best else logger.warning
         log("tune %s: %s", family, result.summary())

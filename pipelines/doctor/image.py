@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 
+from caloforge.network import web_client
 from caloforge.pipelines.doctor.findings import Finding, Site
 
 DOCKER_HUB = "registry-1.docker.io"
@@ -28,7 +29,7 @@ def _image(image: str, *, has_password: bool) -> Finding:
     scheme = "http" if host.partition(":")[0] in _LOCAL else "https"
     address = f"{scheme}://{host}/v2/{path}/manifests/{reference}"
     try:
-        with httpx.Client(timeout=10, follow_redirects=True, trust_env=scheme == "https") as client:
+        with web_client(address, timeout=10, follow_redirects=True, trust_env=scheme == "https") as client:
             response = client.head(address, headers={"Accept": _MANIFESTS})
             if response.status_code == 401 and (token := _anonymous_token(client, response, path)):
                 headers = {"Accept": _MANIFESTS, "Authorization": f"Bearer {token}"}

@@ -16,9 +16,16 @@ import h5py
 import numpy as np
 
 from caloforge.errors import InputError
+from caloforge.memory import memory_limit
 
 MOST_COMPRESSION = 10_000
 """A dataset so many times larger than what is stored of it was never filled."""
+
+_COPIES = 4
+"""So often a chunk is in memory while it is read: as stored, decompressed, in the order of its bytes, as float32."""
+
+_MOST_JOINED = 8
+"""Virtual datasets in each other."""
 
 _FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError)
 
@@ -80,7 +87,9 @@ def names_in(file: h5py.File) -> list[str]:
         return []
 
 
-def find_dataset(path: Path, file: h5py.File, name: str, *, fields: tuple[str, ...] = ()) -> h5py.Dataset | None:
+def find_dataset(
+    path: Path, file: h5py.File, name: str, *, fields: tuple[str, ...] = (), joined: tuple[tuple[int, int], ...] = ()
+) -> h5py.Dataset | None:
     """Return a dataset of numbers, complete as far as can be seen without reading it; None if it is not there.
 
     Args:
@@ -88,6 +97,7 @@ def find_dataset(path: Path, file: h5py.File, name: str, *, fields: tuple[str, .
         file: it, open.
         name: of the dataset.
         fields: of a compound dataset, those that must be there; none: it must be no compound.
+        joined: numbers of the file and of the object of the virtual datasets that it is a source of.
 
     Raises:
         InputError: it is something else, holds no numbers, or what it consists of is missing.
@@ -114,7 +124,8 @@ def find_dataset(path: Path, file: h5py.File, name: str, *, fields: tuple[str, .
         if found.shape is None or not set(kinds) <= set("iuf"):
             raise InputError(f"{path}: {name}: expected numbers, found {_kind(found)}")
         _check_filters(path, found, name)
-        _check_complete(path, found, name)
+        _check_complete(path, found, name, joined)
+        _check_chunks(path, found, name)
         return found
 
 
@@ -183,11 +194,25 @@ def _check_filters(path: Path, dataset: h5py.Dataset, name: str) -> None:
             raise InputError(f"{path}: {name}: {text}")
 
 
-def _check_complete(path: Path, dataset: h5py.Dataset, name: str) -> None:
+def _check_chunks(path: Path, dataset: h5py.Dataset, name: str) -> None:
+    """Refuse what HDF5 could only take into memory as a whole, and what was never written."""
+    if dataset.chunks is None or not dataset.size:
+        return
+    n_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    if n_bytes * _COPIES > memory_limit():
+        text = f"is stored in chunks of {n_bytes / 1e9:.1f} GB, for which there is not enough memory"
+        raise InputError(f"{path}: {name}: {text}; rewrite it with h5repack -l {name}:CHUNK=..., some MB each")
+    wanted = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    if 0 < (there := dataset.id.get_num_chunks()) < wanted:
+        text = f"only {there} of its {wanted} chunks were written, the rest would be {dataset.fillvalue:g}"
+        raise InputError(f"{path}: {name}: {text}; its writer was stopped")
+
+
+def _check_complete(path: Path, dataset: h5py.Dataset, name: str, joined: tuple[tuple[int, int], ...]) -> None:
     """Refuse data that HDF5 would make up."""
     wanted = math.prod(dataset.shape)
     if dataset.is_virtual:
-        _check_sources(path, dataset, name, wanted)
+        _check_sources(path, dataset, name, wanted, joined)
     elif dataset.external:
         for file, offset, size in dataset.external:
             outside = path.parent / file
@@ -205,16 +230,31 @@ def _check_complete(path: Path, dataset: h5py.Dataset, name: str) -> None:
             raise InputError(f"{path}: {name}: {text}; its writer was stopped, or it is damaged")
 
 
-def _check_sources(path: Path, dataset: h5py.Dataset, name: str, wanted: int) -> None:
+def _check_sources(
+    path: Path, dataset: h5py.Dataset, name: str, wanted: int, joined: tuple[tuple[int, int], ...]
+) -> None:
+    """Refuse a virtual dataset with a hole, or one that is a source of itself: HDF5 would crash of that."""
+    found = h5py.h5o.get_info(dataset.id)
+    here = (int(found.fileno), int(found.addr))
+    if here in joined or len(joined) > _MOST_JOINED:
+        raise InputError(f"{path}: {name}: is joined from {'itself' if here in joined else 'too many others in turn'}")
     covered = 0
     for source in dataset.virtual_sources():
-        file = path if source.file_name == "." else path.parent / source.file_name
-        if "%" not in source.file_name:
+        endless = "%b" in source.file_name or "%b" in source.dset_name  # as many blocks as there are files
+        block, left = 0, len(dataset)
+        while block == 0 or (endless and left > 0):
+            named, of = (
+                one.replace("%b", str(block)).replace("%%", "%") for one in (source.file_name, source.dset_name)
+            )
+            file = path if named == "." else path.parent / named
             if not file.is_file():
                 raise InputError(f"{path}: {name}: is joined from other files, and {file} of them is not there")
             with open_hdf5(file) as opened:
-                if file != path and find_dataset(file, opened, source.dset_name.lstrip("/")) is None:
-                    raise InputError(f"{path}: {name}: is joined from others, and {file} has no {source.dset_name}")
-        covered += source.vspace.get_select_npoints()
-    if 0 <= covered < wanted:
+                part = find_dataset(file, opened, of.lstrip("/"), joined=(*joined, here))
+                if part is None:
+                    raise InputError(f"{path}: {name}: is joined from others, and {file} has no {of}")
+                left -= max(1, part.shape[0] if part.shape else 1)
+            block += 1
+        covered += wanted if endless else source.vspace.get_select_npoints()
+    if covered < wanted:
         raise InputError(f"{path}: {name}: only {covered} of its {wanted} numbers have a source; the rest would be 0")

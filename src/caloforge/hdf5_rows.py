@@ -77,6 +77,9 @@ def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
         dataset: N rows.
         start: first of them.
         stop: after the last; there may be fewer.
+
+    Raises:
+        OSError: a chunk is not as large as the file says.
     """
     stop = min(stop, len(dataset))
     shuffled = _packed(dataset)
@@ -88,11 +91,14 @@ def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
     for first in range(start - start % rows, stop, rows):
         try:
             skipped, packed = dataset.id.read_direct_chunk((first,) + (0,) * (dataset.ndim - 1))
-            plain: Any = isal_zlib.decompress(packed, bufsize=n_bytes)
+            # One byte more tells what holds more than it says, which may be more than there is memory.
+            plain: Any = isal_zlib.decompressobj().decompress(packed, n_bytes + 1)
         except (OSError, RuntimeError, isal_zlib.error):  # type: ignore[misc]  # never written, or damaged: HDF5 knows
             return np.asarray(dataset[start:stop])
         if skipped:
             return np.asarray(dataset[start:stop])
+        if len(plain) != n_bytes:
+            raise OSError(f"the chunk of row {first} holds {'more' if len(plain) > n_bytes else 'less'} than it says")
         if shuffled:
             plain = _unshuffled(plain, kind.itemsize)
         chunk = np.frombuffer(plain, kind).reshape(dataset.chunks)

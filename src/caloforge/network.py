@@ -1,11 +1,13 @@
 """How all connections of the package go out: whose certificates are trusted, and through which proxy.
 
 Certificates are those of ``SSL_CERT_FILE`` where it is set (``--ca-cert`` sets it), as OpenSSL, curl and httpx have it: the
-file replaces the usual ones. Proxies are those of ``HTTPS_PROXY`` and ``HTTP_PROXY``, but for the hosts of ``NO_PROXY``.
+file replaces the usual ones. Proxies are those of ``HTTPS_PROXY`` and ``HTTP_PROXY``, but for the hosts of ``NO_PROXY``: names
+and what ends as they do, addresses, either with a port, networks (``10.0.0.0/8``), or ``*`` for all.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import ssl
@@ -13,15 +15,21 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from caloforge.errors import InputError
 from caloforge.secrets import masked, remember_address
 
+if TYPE_CHECKING:
+    import httpx
+
 CA_FILE = "SSL_CERT_FILE"
 """Environment variable: file of the certificates that are trusted, as PEM."""
 
 HINT = f"name the file of your site's certificates with --ca-cert or {CA_FILE}"
+
+_NO_PROXY = ("no_proxy", "NO_PROXY")
 
 _EXPIRED, _NOT_YET, _OTHER_NAMES = 10, 9, (62, 64)
 """Codes of X509_verify_cert_error_string: expired, not yet valid, other host, other address."""
@@ -112,6 +120,50 @@ def check_address(url: str) -> None:
         raise InputError(f"{masked(url)}: not an address; expected https://HOST[:PORT]/...")
 
 
+def heed_no_proxy(url: str) -> None:
+    """Have everything go straight to an address that lies in a network of ``NO_PROXY``.
+
+    Libraries know no networks there; so the address is added by itself, for this process and those that it starts. As with
+    curl and Go, names are not looked up for it.
+    """
+    try:
+        address = ipaddress.ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return
+    for variable in _NO_PROXY:
+        named = [one.strip() for one in os.environ.get(variable, "").split(",")]
+        if str(address) not in named and any(_holds(one, address) for one in named):
+            shown = [str(address)] if address.version == 4 else [str(address), f"[{address}]"]
+            os.environ[variable] = ",".join([*named, *shown])
+
+
+def web_client(url: str, **options: Any) -> httpx.Client:
+    """Return httpx's client for an address, with the proxies of the environment.
+
+    Args:
+        url: what it is for.
+        options: of :class:`httpx.Client`.
+    """
+    import httpx
+
+    heed_no_proxy(url)
+    before = {name: os.environ[name] for name in _NO_PROXY if name in os.environ}
+    try:
+        for name, text in before.items():  # httpx takes a network for a host, and fails of one of IPv6
+            os.environ[name] = ",".join(one for one in text.split(",") if "/" not in one or "://" in one)
+        return httpx.Client(**options)
+    finally:
+        os.environ.update(before)
+
+
+def _holds(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Return whether a text is a network with an address in it."""
+    try:
+        return "/" in network and address in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
 def proxy_of(url: str) -> tuple[str, dict[str, str]] | None:
     """Return the proxy for an address, without its password, and the headers that it wants; None for a direct way.
 
@@ -119,6 +171,7 @@ def proxy_of(url: str) -> tuple[str, dict[str, str]] | None:
         InputError: see :func:`check_proxies`.
     """
     check_proxies()
+    heed_no_proxy(url)
     parts = urlsplit(url)
     found = urllib.request.getproxies_environment()
     proxy = found.get(parts.scheme) or found.get("all")

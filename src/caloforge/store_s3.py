@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from caloforge.errors import InputError
-from caloforge.network import ca_file
+from caloforge.network import ca_file, heed_no_proxy
 from caloforge.patience import PASSING
 from caloforge.secrets import has_password, remember_address, without_secrets
 from caloforge.store import BLOCK_BYTES, CONNECT_SECONDS, READ_SECONDS, Away, Found, explained
@@ -38,6 +38,7 @@ class S3Store:
             raise InputError(f"{self.shown}: keys are no part of an address; set {KEY} and {SECRET}")
         self._bucket, _, self._key = self.shown.partition("://")[2].partition("/")
         self._endpoint = _endpoint()
+        heed_no_proxy(self._endpoint or "")
         if address.startswith("minio://") and self._endpoint is None:
             text = (
                 f"{self.shown}: where is the store? Set AWS_ENDPOINT_URL "

@@ -9,7 +9,7 @@ import httpx
 
 from caloforge import __version__
 from caloforge.errors import InputError
-from caloforge.network import trust
+from caloforge.network import trust, web_client
 from caloforge.patience import PASSING
 from caloforge.secrets import masked, remember_address, without_secrets
 from caloforge.store import CONNECT_SECONDS, READ_SECONDS, Away, Found, explained
@@ -23,7 +23,8 @@ class WebStore:
     def __init__(self, address: str) -> None:
         self._address, self.shown = address, without_secrets(address)
         remember_address(address)
-        self._client = httpx.Client(
+        self._client = web_client(
+            address,
             follow_redirects=True,
             verify=trust(),
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,42 @@ def test_a_virtual_dataset_with_a_hole_is_not_zeros(tmp_path: Path) -> None:
         read(path)
 
 
+def test_files_that_a_pattern_names_are_joined(tmp_path: Path) -> None:
+    """Area detectors write one file after the other, and a virtual dataset of all that will come."""
+    path, endless = write(tmp_path / "a.hdf5", showers=None), h5py.h5s.UNLIMITED
+    for number in (0, 1):
+        write(tmp_path / f"part-{number}.hdf5", showers=np.full((N // 2, V), 1 + number, "f4"))
+    with h5py.File(path, "a") as file:
+        rows = h5py.h5s.create_simple((N, V), (endless, V))
+        rows.select_hyperslab((0, 0), (endless, 1), (N // 2, V), (N // 2, V))
+        created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        created.set_virtual(rows, b"part-%b.hdf5", b"showers", h5py.h5s.create_simple((N // 2, V)))
+        whole = h5py.h5s.create_simple((N, V), (endless, V))
+        h5py.h5d.create(file.id, b"showers", h5py.h5t.IEEE_F32LE, whole, created)
+    assert open_showers(path).read()[:, 0].tolist() == [1] * (N // 2) + [2] * (N // 2)
+    (tmp_path / "part-0.hdf5").unlink()
+    with pytest.raises(InputError, match=r"joined from other files, and .*part-0\.hdf5 of them is not there"):
+        read(path)
+
+
 def external(path: Path, present: int) -> None:
     (path.parent / "raw.bin").write_bytes(np.ones(present, "f4").tobytes())
     with h5py.File(path, "a") as file:
         file.create_dataset("showers", (N, V), "f4", external=[("raw.bin", 0, 4 * N * V)], efile_prefix="${ORIGIN}")
+
+
+@pytest.mark.parametrize(("file", "source"), [(".", "showers"), ("a.hdf5", "alias"), ("b.hdf5", "showers")])
+def test_a_virtual_dataset_that_is_its_own_source_does_not_crash(file: str, source: str, tmp_path: Path) -> None:
+    """HDF5 follows it until the stack is full."""
+    for name, first in (("a", (file, source)), ("b", ("a.hdf5", "showers"))):
+        path = write(tmp_path / f"{name}.hdf5", showers=None)
+        with h5py.File(path, "a") as opened:
+            opened["alias"] = h5py.SoftLink("/showers")
+            layout = h5py.VirtualLayout((N, V), "f4")
+            layout[:] = h5py.VirtualSource(*first, (N, V))
+            opened.create_virtual_dataset("showers", layout)
+    with pytest.raises(InputError, match="is joined from itself"):
+        read(tmp_path / "a.hdf5")
 
 
 def test_the_cut_off_end_of_an_external_file_is_not_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +170,34 @@ def test_what_was_never_written_is_not_zeros(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         file.create_dataset("showers", (N, V), "f4", chunks=(10, V))
     with pytest.raises(InputError, match=r"showers: was made and never filled"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["showers", "incident_energies"])
+def test_chunks_that_were_never_written_are_not_made_up(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.hdf5", **{name: None})
+    width = V if name == "showers" else 1
+    with h5py.File(path, "a") as file:
+        data = file.create_dataset(name, (N, width), "f4", chunks=(7, width), fillvalue=9, compression="gzip")
+        data[:20] = 1e4
+    with pytest.raises(
+        InputError, match=rf"{name}: only 3 of its 9 chunks were written, the rest would be 9; its writer"
+    ):
+        read(path)
+    with h5py.File(path, "a") as file:
+        file[name][:] = 1e4
+    read(path)
+
+
+def test_chunks_that_no_memory_holds_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.hdf5", showers=None)
+    with h5py.File(path, "a") as file:
+        data = file.create_dataset(
+            "showers", (N, V), "f4", chunks=(1_000_000, V), maxshape=(None, V), compression="gzip"
+        )
+        data.id.write_direct_chunk((0, 0), zlib.compress(np.ones((N, V), "f4").tobytes()))
+    monkeypatch.setattr("caloforge.hdf5.memory_limit", lambda: 4 * 10**9)
+    with pytest.raises(InputError, match=r"showers: is stored in chunks of 1\.5 GB, .*h5repack -l showers:CHUNK="):
         read(path)
 
 

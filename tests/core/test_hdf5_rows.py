@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import h5py
@@ -35,6 +37,20 @@ def test_rows_that_were_never_written_or_packed_are_those_that_hdf5_reads(tmp_pa
         data = file.create_dataset("x", shape=(20, 4), dtype="f4", chunks=(5, 4), compression="gzip", fillvalue=2.0)
         data[10:15] = 1
         assert np.array_equal(read_rows(data, 0, 20), data[:])
+
+
+@pytest.mark.parametrize(("size", "what"), [(3 * 10**7, "more"), (50, "less")])
+def test_a_chunk_that_is_not_as_large_as_it_says_is_not_taken_into_memory(tmp_path: Path, size: int, what: str) -> None:
+    packed = zlib.compress(bytes(size))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("x", data=np.ones((20, 4), "f4"), chunks=(5, 4), compression="gzip")
+        data.id.write_direct_chunk((5, 0), packed)
+        tracemalloc.start()
+        with pytest.raises(OSError, match=f"chunk of row 5 holds {what} than it says"):
+            read_rows(data, 0, 20)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+        tracemalloc.stop()
+        assert np.array_equal(read_rows(data, 10, 20), np.ones((10, 4)))
 
 
 @pytest.mark.parametrize("steps", [(50,), (1,) * 50, (3, 40, 7), (13, 13, 24)])

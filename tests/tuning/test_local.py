@@ -88,6 +88,28 @@ def test_failing_trials(mode: str, message: str, toy: Toy, tmp_path: Path, caplo
         assert "out of memory" in caplog.text
 
 
+GRID = {
+    "training.learning_rate": {"type": "categorical", "values": [0.001, 0.002]},
+    "training.batch_size": {"type": "categorical", "values": [32, 64]},
+}
+
+
+def test_an_input_that_all_trials_refuse_ends_the_search(toy: Toy, tmp_path: Path) -> None:
+    """At the latest when no value is common to those that did."""
+    tuning = run_experiment(toy(mode="refuses", algorithm="grid", ranges=GRID, parallel=1, max_failed=4), tmp_path)
+    assert tuning.wrong_input
+    assert tuning.ended == "showers.hdf5: 3 showers to judge by; a trial needs 20 or more"
+    assert 2 <= len(tuning.trials) <= 3
+
+
+def test_a_choice_that_is_refused_does_not_end_it(toy: Toy, tmp_path: Path) -> None:
+    experiment = toy(mode="refuses_large", algorithm="grid", ranges=GRID, parallel=1, max_failed=4)
+    tuning = run_experiment(experiment, tmp_path)
+    assert not tuning.wrong_input
+    assert [trial.state for trial in tuning.trials].count("succeeded") == 2
+    assert len(tuning.trials) == 4
+
+
 def test_a_single_trial_that_fails(toy: Toy, tmp_path: Path) -> None:
     tuning = run_experiment(toy(mode="fails", trials=1, max_failed=1), tmp_path)
     assert tuning.ended.startswith("1 trials failed; the last one, toy-0000, ended with code 1: see ")

@@ -12,6 +12,9 @@ distance += (float(values.get("training.batch_size", 64)) / 16 - 4) ** 2
 print("12:00:00  a line of a log, train-loss = 0.5")
 if mode == "fails":
     sys.exit("out of memory")
+if mode == "refuses" or (mode == "refuses_large" and float(values["training.batch_size"]) > 40):
+    print("Error: showers.hdf5: 3 showers to judge by; a trial needs 20 or more")
+    sys.exit(2)
 if mode == "sleeps" or (mode == "second_sleeps" and not os.environ["KATIB_TRIAL_NAME"].endswith("0")):
     time.sleep(60)
 if mode == "nan":
