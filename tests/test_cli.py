@@ -218,7 +218,7 @@ def test_wrong_options_of_a_run(options: tuple[str, str], message: str, small_sh
 def test_unknown_names_in_training(option: str, value: str, small_showers: Path, tmp_path: Path) -> None:
     options = {"--family": "vae", "--preset": "demo", option: value}
     flat = [word for pair in options.items() for word in pair]
-    message = refused("train", "--data", small_showers, "--prepared", tmp_path, "-o", tmp_path / "bundle", *flat)
+    message = refused("train", "--data", small_showers, "--prepared", tmp_path / "no", "-o", tmp_path / "bundle", *flat)
     assert "did you mean" in message
 
 

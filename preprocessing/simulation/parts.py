@@ -73,7 +73,7 @@ class Part:
     def _opened(self) -> Iterator[Any]:
         """Open the file; what NumPy raises within the block becomes one line."""
         try:
-            with np.load(self.path, allow_pickle=False) as found:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
                 yield found
         except (ValueError, KeyError, EOFError, AttributeError, BadZipFile, zlib.error) as error:
             text = "these showers are lost; remove it and give the same command again, which simulates them anew"

@@ -167,7 +167,7 @@ def result_folder(
             within = _must_be_within(target)
             if not within:
                 target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = stack.enter_context(temporary_beside(target, folder=True, within=within))
+            temporary = stack.enter_context(temporary_beside(target, folder=True, within=within, alone=True))
         mode = temporary.stat().st_mode
         yield temporary
         let_read(temporary, mode)
@@ -324,7 +324,7 @@ def result_file(path: Path, *, inputs: Iterable[Path] = ()) -> Iterator[Path]:
                 temporary.touch()
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                temporary = stack.enter_context(temporary_beside(target, folder=False))
+                temporary = stack.enter_context(temporary_beside(target, folder=False, alone=True))
         mode = temporary.stat().st_mode
         yield temporary
         let_read(temporary, mode)
@@ -435,7 +435,9 @@ def _check_parent(path: Path, target: Path) -> None:
     if not above.is_dir():
         raise InputError(f"{path}: cannot write here ({above} is a file); choose another output folder")
     if not os.access(above, os.W_OK | os.X_OK) or (os.path.lexists(target) and target.is_dir()):
-        raise InputError(f"{path}: cannot write here (Permission denied); choose another output folder")
+        read_only = os.statvfs(above).f_flag & os.ST_RDONLY
+        why = os.strerror(errno.EROFS if read_only else errno.EACCES)
+        raise InputError(f"{path}: cannot write here ({why}); choose another output folder")
 
 
 def refuse_inputs(path: Path, inputs: Iterable[Path], *, folder: bool = True) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from caloforge.errors import InputError
 from caloforge.space import NoScratch, space_told
 
 SUFFIX = ".part"
@@ -52,7 +53,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary_beside(path: Path, *, folder: bool, within: bool = False) -> Iterator[Path]:
+def temporary_beside(path: Path, *, folder: bool, within: bool = False, alone: bool = False) -> Iterator[Path]:
     """Yield a new file or folder of the same name on the same disk as ``path``; it goes with the block.
 
     What a killed process left of its own one is removed, and put back if it was about to replace ``path``.
@@ -61,8 +62,10 @@ def temporary_beside(path: Path, *, folder: bool, within: bool = False) -> Itera
         path: what is to be written.
         folder: make a folder, not a file.
         within: make it in the folder ``path``, not beside it: where that is a mount point.
+        alone: refuse where another process is about to write ``path``, too; of two that begin at once one goes on.
 
     Raises:
+        InputError: another process is at it.
         NoSpace: the disk is full.
         OSError: it cannot be made.
     """
@@ -70,7 +73,11 @@ def temporary_beside(path: Path, *, folder: bool, within: bool = False) -> Itera
     with space_told(parent):
         prefix = f".{path.name}."
         _remove_abandoned(_ours(parent, prefix), replaced=path)
+        if alone and _used(parent, prefix):
+            raise _taken(path)
         with _in_use(parent, prefix, SUFFIX) as holder:
+            if alone and any(other.name < holder.name for other in _used(parent, prefix)):
+                raise _taken(path)
             temporary = holder / path.name
             temporary.mkdir() if folder else temporary.touch()
             yield temporary
@@ -135,6 +142,20 @@ def _ours(parent: Path, prefix: str) -> list[Path]:
     return []
 
 
+def _used(parent: Path, prefix: str) -> list[Path]:
+    """Return those of :func:`_ours` whose lock somebody holds; on a disk without locks there are none."""
+    found = []
+    for one in _ours(parent, prefix):
+        with suppress(OSError):
+            if _is_in_use(one, without_locks=False):
+                found.append(one)
+    return found
+
+
+def _taken(path: Path) -> InputError:
+    return InputError(f"{path}: another command is writing here; wait for its end or choose another output")
+
+
 def _remove_abandoned(folders: Iterable[Path], *, replaced: Path | None = None) -> None:
     """Remove the folders that nobody uses.
 
@@ -151,13 +172,15 @@ def _remove_abandoned(folders: Iterable[Path], *, replaced: Path | None = None) 
             shutil.rmtree(folder)
 
 
-def _is_in_use(folder: Path) -> bool:
-    """Return whether a process holds the lock of a folder."""
+def _is_in_use(folder: Path, *, without_locks: bool = True) -> bool:
+    """Return whether a process holds the lock of a folder; ``without_locks`` is the answer where there are none."""
     handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:
+        return without_locks
     finally:
         os.close(handle)
     return False

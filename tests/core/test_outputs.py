@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,6 +183,71 @@ def test_no_folder_of_results_lies_in_an_input(check: Callable[..., Path], way: 
     with pytest.raises(InputError, match=r"lies in the input .*prepared; give another output"):
         check(output, BUNDLE, inputs=[tmp_path / "prepared"])
     check(tmp_path / "prepared.old", BUNDLE, inputs=[tmp_path / "prepared"])
+
+
+@pytest.mark.parametrize("write", [result_file, partial(result_folder, kind=BUNDLE)])
+def test_one_command_at_a_time_writes_a_result(write: Callable[..., Any], tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    with write(target):
+        message = r"result: another command is writing here; wait for its end"
+        with pytest.raises(InputError, match=message), write(target):
+            pass
+        with write(tmp_path / "another"):
+            pass
+    with write(target):  # it has come to its end
+        pass
+    assert target.exists()
+
+
+def killed_at(call: int, work: Callable[[], object]) -> bool:
+    """Do some work in a process that dies at one of its changes of the disk; return whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        counted = itertools.count(1)
+
+        def dying(change: Callable[..., object], *arguments: object, **options: object) -> object:
+            if next(counted) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return change(*arguments, **options)
+
+        for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
+            setattr(os, name, partial(dying, getattr(os, name)))
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("way", ["exchanged", "poured", "put"])
+def test_whenever_a_process_is_killed_nothing_is_lost_and_nothing_is_left(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, before, after = tmp_path / "f", ("a", "b"), ("b", "c")
+
+    def write(text: str, names: tuple[str, ...]) -> None:
+        with put_files(folder, REPORT) if way == "put" else result_folder(folder, REPORT) as temporary:
+            for name in names:
+                (temporary / name).write_text(text)
+
+    def contents() -> dict[str, str]:
+        return {path.name: path.read_text() for path in folder.iterdir() if path.name != RECORD and path.is_file()}
+
+    if way == "poured":
+        monkeypatch.setattr("caloforge.outputs._must_be_within", lambda target: target.is_dir())
+    for call in itertools.count(1):
+        shutil.rmtree(folder, ignore_errors=True)
+        write("old", before)
+        more = killed_at(call, lambda: write("new", after))
+        if folder.exists():
+            now = contents()
+            assert now["b"] in ("old", "new")
+            assert "a" in now or now["b"] == "new"
+        write("new", after)
+        assert contents() == dict.fromkeys(after, "new") | ({"a": "old"} if way == "put" else {})
+        assert {path.name for path in folder.iterdir()} == {*contents(), RECORD}
+        assert list(tmp_path.iterdir()) == [folder]
+        if not more:
+            break
+    assert call > 10
 
 
 def test_links_to_folders_are_followed(tmp_path: Path) -> None:
