@@ -13,7 +13,7 @@ from caloforge.errors import InputError
 from caloforge.fetch import Fetched, fetch, is_remote, paths_of
 from caloforge.files import read_json, write_json
 from caloforge.preprocessing.convert import convert
-from caloforge.preprocessing.readers.find import expanded, formats_of
+from caloforge.preprocessing.readers.find import expanded, formats_of, is_root
 from caloforge.secrets import without_secrets
 from caloforge.source import Source
 
@@ -98,11 +98,11 @@ def is_one_file(sources: Sequence[str], test: Sequence[str]) -> bool:
 
 
 def _needs_nothing(path: Path) -> bool:
-    """Return whether a file is in our layout, or in none: whoever opens it says what it lacks."""
+    """Return whether a file is in our layout, or in none: whoever opens it says what it lacks, but for ROOT's."""
     if not path.is_file():
         return False
     formats = formats_of(path)
-    return _OURS in formats or not formats
+    return _OURS in formats or (not formats and not is_root(path))
 
 
 def _key(paths: Sequence[Path], test: Sequence[Path], geometry: str | None, particle: str | None) -> str:

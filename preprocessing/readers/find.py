@@ -66,6 +66,12 @@ def formats_of(path: Path) -> list[str]:
     return _formats(path, None)
 
 
+def is_root(path: Path) -> bool:
+    """Return whether a file is one of ROOT."""
+    with path.open("rb") as file:
+        return file.read(4) == b"root"
+
+
 def _found(source: Path, form: str | None) -> list[tuple[Path, str]]:
     """Return what there is to read of a source, and the format of each."""
     if not source.exists():
@@ -122,12 +128,11 @@ def _described(source: Path) -> str:
     shapes = layout_of(source)
     if shapes:
         return f"the datasets {_few([f'{name} {shape}' for name, shape in shapes.items()])}"
-    with source.open("rb") as file:
-        begins = file.read(12)
-    if begins.startswith(b"root"):
+    if is_root(source):
         text = "a ROOT file, which says neither its units nor where its channels are"
         return f"{text} (write a mapping, docs/formats.md, and give that in its place)"
-    return f"no HDF5 datasets (it begins with {begins!r})"
+    with source.open("rb") as file:
+        return f"no HDF5 datasets (it begins with {file.read(12)!r})"
 
 
 def _few(names: Sequence[str]) -> str:

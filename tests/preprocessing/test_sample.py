@@ -76,6 +76,15 @@ def test_what_no_reader_knows_is_left_to_whoever_opens_it(tmp_path: Path) -> Non
         one_file([str(path), str(path)], tmp_path, checksum="0" * 64)
 
 
+def test_a_root_file_by_itself_is_told_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "a.root"
+    path.write_bytes(b"root" + bytes(300))
+    words = ["preprocess", "--data", str(path), "-o", str(tmp_path / "prepared")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "holds a ROOT file, which says neither its units nor where its channels are" in result.stderr
+
+
 def test_showers_given_to_judge_by_are_the_test_split(tmp_path: Path) -> None:
     first, second = sample(tmp_path / "a.hdf5", 300, seed=1), sample(tmp_path / "b.hdf5", 200, seed=2)
     judged = sample(tmp_path / "c.hdf5", 60, seed=3)
