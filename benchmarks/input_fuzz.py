@@ -15,11 +15,13 @@ import contextlib
 import io
 import json
 import logging
+import pickle
 import resource
 import shutil
 import sys
 import tempfile
 import traceback
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -147,6 +149,54 @@ def absurd(base: Base, path: Path, rng: Random) -> None:
             made[:10] = base.voxels[:10]
 
 
+def awkward(base: Base, path: Path, rng: Random) -> Iterator[str]:
+    """Write files that HDF5 reads into memory, invents or crashes of, one after the other; yield the name of each."""
+    n, m = ROWS, base.voxels.shape[1]
+
+    def begun() -> h5py.File:
+        base.write(path, showers=None)
+        return h5py.File(path, "a")
+
+    for kind, value in (
+        (h5py.ref_dtype, None), (h5py.string_dtype(), "1"), (np.dtype([("e", "f4")]), (1.0,)),
+        (np.dtype("V8"), np.void(b"12345678")),
+    ):  # fmt: skip
+        with begun() as file:
+            data = file.create_dataset("showers", (n, m), kind)
+            data[0, 0] = file["incident_energies"].ref if value is None else value
+        yield f"!showers of {kind}"
+    for source in (".", path.name):
+        with begun() as file:
+            layout = h5py.VirtualLayout((n, m), "f4")
+            layout[:] = h5py.VirtualSource(source, "showers", (n, m))
+            file.create_virtual_dataset("showers", layout)
+        yield f"!joined from itself by {source}"
+    with begun() as file:
+        chunks = file.create_dataset("showers", (n, m), "f4", chunks=(20, m), compression="gzip")
+        chunks[: int(rng.integers(20, n - 20))] = 1.0
+    yield "!chunks that were never written"
+    with begun() as file:
+        chunks = file.create_dataset("showers", data=base.voxels, chunks=(20, m), compression="gzip")
+        chunks.id.write_direct_chunk((20, 0), zlib.compress(bytes(int(rng.integers(2)) * 10**9 + 7)))
+    yield "!a chunk that is not as large as it says"
+    with begun() as file:
+        chunks = file.create_dataset(
+            "showers", (n, m), "f4", chunks=(2 * 10**6, m), maxshape=(None, m), compression="gzip"
+        )
+        chunks.id.write_direct_chunk((0, 0), zlib.compress(base.voxels.tobytes()))
+    yield "a chunk of 3.8 GB"
+    with begun() as file:
+        file.create_dataset("showers", (n, m), "f4", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
+    yield "!numbers of another file"
+    for kind in (">f4", "f2", "f8", "i4"):
+        base.write(path, showers=base.voxels.astype(kind))
+        yield f"numbers as {kind}"
+    (path).write_bytes(pickle.dumps(base.voxels))
+    yield "!a pickle"
+    (path).write_bytes(b"root" + rng.bytes(400))
+    yield "!ROOT's beginning"
+
+
 def damage(content: bytes, rng: Random) -> bytes:
     """Flip, cut, repeat or replace bytes."""
     kind = rng.integers(5)
@@ -173,6 +223,8 @@ def shower_cases(base: Base, rng: Random, folder: Path) -> Iterator[Case]:
             for _ in range(3):
                 make(base, folder / "showers.hdf5", rng)
                 yield preprocess(name, folder / "showers.hdf5")
+        for name in awkward(base, folder / "showers.hdf5", rng):
+            yield preprocess(name, folder / "showers.hdf5")
         for _ in range(40):
             (folder / "showers.hdf5").write_bytes(damage(base.showers.read_bytes(), rng))
             yield preprocess("damaged showers", folder / "showers.hdf5")
