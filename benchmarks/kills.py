@@ -1,10 +1,11 @@
 """Kill `run`, `tune` and a training of two processes at random points, and compare what they come to with undisturbed ones.
 
-Usage: python benchmarks/kills.py OUTPUT [--points 20] [--minutes 30] [--seed 1]
+Usage: python benchmarks/kills.py OUTPUT [--points 20] [--minutes 30] [--seed 1] [--only NAME]
 
 Every process dies at once (SIGKILL), as when a machine goes down, and the same command is given again. In the end
 the weights must be those of an undisturbed run, and neither the folders nor TMPDIR may hold anything that those of
-the undisturbed one do not. ``--minutes`` bounds the killing; the figures say how many points there were.
+the undisturbed one do not. ``--minutes`` bounds the killing, and each work is killed once at least; the figures say how
+many points there were.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ TREE = {
     "model": {"layer_width": 16, "ring_width": 16, "cell_width": 16},
     **dict.fromkeys(("totals", "layers", "rings", "cells", "early"), _STAGE),
 }
-SETTINGS = {"families": ["tree"], "overrides": {"tree": TREE}}
-"""A family without layer energies, which would take longer than all else."""
+SETTINGS = {"families": ["tree"], "overrides": {"tree": TREE}, "optimise": None}
+"""A family without layer energies, and no measuring of speed: either would take longer than all else."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", help="name of the one work to kill")
     arguments = parser.parse_args()
     folder: Path = arguments.output.resolve()
     (folder / "tmp").mkdir(parents=True)
@@ -148,7 +150,7 @@ def main() -> None:
     rng, found, deadline = random.Random(arguments.seed), [], time.monotonic() + 60 * arguments.minutes
     done: dict[str, int] = {}
     usual: set[str] = set()
-    prepared = works(folder)
+    prepared = [work for work in works(folder) if arguments.only in (None, work.name)]
     for number, work in enumerate(prepared):
         whole, killed = folder / f"{number}-whole", folder / f"{number}-killed"
         seconds = finish(work, whole)
@@ -156,8 +158,8 @@ def main() -> None:
             usual = {path.name for path in (folder / "tmp").iterdir()}  # PyTorch keeps a cache there
         share = (deadline - time.monotonic()) / (len(prepared) - number)
         ends = time.monotonic() + share
-        for _ in range(round(arguments.points * (number + 1) / len(prepared)) - sum(done.values())):
-            if time.monotonic() > ends:
+        for point in range(round(arguments.points * (number + 1) / len(prepared)) - sum(done.values())):
+            if point and time.monotonic() > ends:
                 break
             if kill(work, killed, rng.uniform(0.05, 0.95) * seconds):
                 done[work.name] = done.get(work.name, 0) + 1
@@ -165,8 +167,11 @@ def main() -> None:
                 found += differences(work, whole, killed)
                 killed = killed.with_name(f"{killed.name}-{sum(done.values())}")
         finish(work, killed)
-        found += differences(work, whole, killed)
-        print(f"{work.name}: {done.get(work.name, 0)} kills, {seconds:.0f} s undisturbed", flush=True)
+        found += (last := differences(work, whole, killed))
+        print(
+            f"{work.name}: {done.get(work.name, 0)} kills, {seconds:.0f} s undisturbed; {last or 'all as it'}",
+            flush=True,
+        )
     found += [f"left in TMPDIR: {path.name}" for path in (folder / "tmp").iterdir() if path.name not in usual]
     left = [one.pid for one in psutil.process_iter(["cmdline"]) if str(folder) in str(one.info["cmdline"])]
     found += [f"process {pid} is left" for pid in left if pid not in (os.getpid(), os.getppid())]

@@ -189,7 +189,7 @@ def test_materials_and_lists_that_geant4_does_not_know(thin: Path, tmp_path: Pat
 
 def wrong_table(folder: Path) -> Path:
     """Return a detector whose cells are a file beside it."""
-    (folder / "cells.csv").write_text("layer,x,y,width,height\n0,0,0,10,10\n")
+    (folder / "cells.csv").write_text("channel,layer,x,y,size\na,0,0,0,10\n")
     detector = folder / "block.yaml"
     detector.write_text(
         "fibres: {length_mm: 300, half_width_mm: 97.5, pitch_mm: 2.5, fill: G4_Fe, rods: "
