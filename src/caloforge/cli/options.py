@@ -18,6 +18,7 @@ class LocalPath(click.Path):
     """A path of this machine; of an address, which people may give, too, a path would keep all but one slash."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
         if (
             isinstance(value, str)
             and re.match(r"[a-z][a-z0-9+.-]*:/", value, re.IGNORECASE)
