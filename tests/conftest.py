@@ -1,4 +1,7 @@
-"""Real showers in small numbers, and a generator trained on them for a moment."""
+"""Real showers in small numbers, and a generator trained on them for a moment.
+
+What takes seconds to import is imported where it is used: the process that hands tests out to workers reads this too.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,6 @@ import pytest
 from promises import kept
 
 from caloforge.errors import InputError
-from caloforge.models.configuration import TrainingRequest
-from caloforge.models.training.train import train
-from caloforge.preprocessing.prepare import prepare
-from caloforge.preprocessing.simulation.geant4 import check_binding, data_environment
 from caloforge.showers import Showers, open_showers, write_showers
 
 QUICK = {
@@ -67,6 +66,8 @@ def small_showers(demo_showers: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def small_prepared(small_showers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared data of ``small_showers``."""
+    from caloforge.preprocessing.prepare import prepare
+
     folder = tmp_path_factory.mktemp("prepared") / "prepared"
     prepare(open_showers(small_showers), folder, seed=1)
     return folder
@@ -75,6 +76,9 @@ def small_prepared(small_showers: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def tiny_bundle(small_showers: Path, small_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE bundle trained for eight steps."""
+    from caloforge.models.configuration import TrainingRequest
+    from caloforge.models.training.train import train
+
     folder = tmp_path_factory.mktemp("bundle") / "vae"
     train(
         TrainingRequest(
@@ -87,6 +91,8 @@ def tiny_bundle(small_showers: Path, small_prepared: Path, tmp_path_factory: pyt
 @pytest.fixture(scope="session")
 def geant4(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Version of the binding; tests that need it are skipped where it or G4LEDATA is missing."""
+    from caloforge.preprocessing.simulation.geant4 import check_binding, data_environment
+
     try:
         found = check_binding()
         data_environment("em", tmp_path_factory.mktemp("no-data"))
