@@ -196,7 +196,7 @@ def test_no_trial_outlives_a_killed_search(small_showers: Path, small_prepared: 
     search = subprocess.Popen([*command, "--trials", "1", "--overrides", str(overrides), "-o", str(output)])
     try:
         (log,) = _wait_for_logs(output / "trials", 1)
-        _wait_for(lambda: "vae: " in log.read_text(), "the training did not start")
+        _wait_for(lambda: "voxels on cpu" in log.read_text(), "the training did not start")
         assert _processes_with(f"--output={output}/trials")
     finally:
         search.kill()
