@@ -33,7 +33,7 @@ _OPTIONS = (
     ("grpc.server_handshake_timeout_ms", 20_000),
     ("grpc.max_allowed_incoming_connections", MAX_GRPC_CONNECTIONS),
     ("grpc.max_concurrent_streams", MAX_GRPC_STREAMS),
-    ("grpc.max_connection_idle_ms", 60_000),
+    ("grpc.max_connection_idle_ms", 300_000),
     # Nobody holds a connection for ever: a client that does not read keeps its answer in our memory.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 120_000),
