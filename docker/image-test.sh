@@ -45,7 +45,7 @@ for tool in c++ g++ cc; do ! command -v "$tool" || fail "$tool is there"; done
 python /check/check.py /check/pipeline.yaml /opt/caloforge/bin
 data=$(python -c 'from importlib.resources import files; print(files("caloforge") / "data" / "demo_showers.hdf5")')
 caloforge preprocess --data "$data" -o prepared
-printf 'training: {steps: 5}\n' > overrides.yaml
+for net in totals layers rings cells; do echo "$net: {steps: 5}"; done > overrides.yaml
 caloforge train --data "$data" --prepared prepared --family tree --overrides overrides.yaml -o bundle
 python - << 'SAMPLER'
 from pathlib import Path
