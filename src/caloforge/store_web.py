@@ -79,6 +79,8 @@ class WebStore:
     def _send(self, method: str, headers: dict[str, str] | None = None) -> httpx.Response:
         try:
             return self._client.send(self._client.build_request(method, self._address, headers=headers), stream=True)
+        except httpx.UnsupportedProtocol:  # of a redirect; asking again would not help
+            raise InputError(f"{self.shown}: leads to an address that is neither https:// nor http://") from None
         except httpx.TransportError as error:
             raise explained(error, self._address, self.shown) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -178,6 +178,13 @@ def test_over_http(store: ObjectStore, tmp_path: Path) -> None:
     assert look(f"{store.url}/physics/my%20showers.bin").size == 1
 
 
+def test_a_redirect_out_of_the_web_is_refused_at_once(store: ObjectStore, tmp_path: Path) -> None:
+    store.redirects["records/a.hdf5"] = "file:///etc/hostname?token=planted-secret"
+    with pytest.raises(InputError, match="leads to an address that is neither https:// nor http://") as caught:
+        local_copy(f"{store.url}/records/a.hdf5", tmp_path)
+    assert "planted-secret" not in str(caught.value)
+
+
 def test_https_redirects_and_servers_that_want_no_head(store: ObjectStore, tmp_path: Path) -> None:
     """As Zenodo sends on, and as signed addresses of S3 answer."""
     store.keys, store.head = None, False
