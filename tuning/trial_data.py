@@ -27,6 +27,7 @@ def local_data(
         folder = prepare_once(data, output / "prepared", geometry=geometry, particle=particle, seed=seed)
     else:
         folder = local_copy(str(prepared), output / "data")
+        load_prepared(folder)  # what is wrong with it is wrong for every trial
     return {"data": data.absolute(), "prepared": folder.absolute()}
 
 
