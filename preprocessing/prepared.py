@@ -18,7 +18,7 @@ from caloforge.domain import Domains, DomainTable
 from caloforge.errors import InputError, unknown_name
 from caloforge.files import read_json
 from caloforge.geometry import Geometry, stored_geometry
-from caloforge.showers import Conditions, Showers, open_showers
+from caloforge.showers import MOST_MEV, Conditions, Showers, open_showers
 from caloforge.source import Source
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class _Record(Config, extra="allow"):
 
     geometry: str
     settings: _Settings
-    threshold: float = Field(gt=0)
+    threshold: float = Field(gt=0, lt=MOST_MEV, strict=True)
     conditions: DomainTable
     phi_symmetric: bool
     quality: _Quality

@@ -269,3 +269,15 @@ def test_a_record_without_what_is_needed_is_refused(key: str, small_prepared: Pa
         load_prepared(tmp_path / "a")
     write_json(tmp_path / "a" / "prepared.json", {**record, "splits": {}})  # said for people
     assert load_prepared(tmp_path / "a").splits.keys() == record["splits"].keys()
+
+
+@pytest.mark.parametrize("threshold", [0, -1.0, 1e300, "0.01", True])
+def test_a_record_with_a_threshold_that_is_none_is_refused(
+    threshold: object, small_prepared: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_prepared, tmp_path / "a")
+    write_json(
+        tmp_path / "a" / "prepared.json", {**read_json(small_prepared / "prepared.json"), "threshold": threshold}
+    )
+    with pytest.raises(InputError, match=r"prepared\.json: threshold"):
+        load_prepared(tmp_path / "a")
