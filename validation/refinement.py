@@ -85,11 +85,15 @@ def refine_against(
         overwrite: see :func:`caloforge.outputs.own_folder`.
 
     Raises:
-        InputError: the showers do not fit each other, or there are too few.
+        InputError: the showers do not fit each other, are the same, or there are too few.
     """
     refiner_config(overrides)
     if said := full.geometry.difference(fast.geometry):
         raise InputError(f"{fast.path}: its mesh is not that of the full simulation {full.path}: {said}")
+    if (of_fast := sha256(fast.path)) == sha256(full.path):
+        raise InputError(
+            f"{fast.path}: holds the showers of the full simulation themselves; there is nothing to correct"
+        )
     n = int(HELD_OUT * len(fast))
     if n < FEWEST_JUDGED:
         raise InputError(
@@ -103,7 +107,7 @@ def refine_against(
         if not prepared.exists():
             prepare(full, prepared, seed=seed)
         threshold = load_prepared(prepared).threshold
-        made = {"seed": seed, "overrides": dict(overrides or {}), "max_minutes": max_minutes, "fast": sha256(fast.path)}
+        made = {"seed": seed, "overrides": dict(overrides or {}), "max_minutes": max_minutes, "fast": of_fast}
         _train_once(full.path, prepared, fast.select(others), output, made)
         refined = output / "refined.hdf5"
         with scratch_folder(output) as scratch:

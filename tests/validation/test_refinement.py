@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import h5py
@@ -41,6 +42,14 @@ def test_options_that_do_not_go_together(options: list[str], text: str, small_sh
     found = invoke("refine", "--data", small_showers, *options, "-o", tmp_path / "out")
     assert found.exit_code == 2
     assert text in found.output
+
+
+def test_the_full_simulation_itself_cannot_be_corrected(small_showers: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(small_showers, tmp_path / "copy.hdf5")
+    found = invoke("refine", "--data", copy, "--full", small_showers, "-o", tmp_path / "out")
+    assert found.exit_code == 2
+    assert "holds the showers of the full simulation themselves" in found.output
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
