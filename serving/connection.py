@@ -46,6 +46,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._receiving = self.loop.call_later(RECEIVE_SECONDS, transport.abort)
 
     def _make_room(self) -> None:
+        if len(self.connections) <= MAX_CONNECTIONS:
+            return
         held = [one for one in self.connections if isinstance(one, BoundedConnection)]
         held = [one for one in held if not one.transport.is_closing()]
         if len(held) > MAX_CONNECTIONS:

@@ -50,9 +50,11 @@ class Reflow(Distillation):
         with torch.no_grad():
             x = self.teacher.decode(noise, batch.condition, None)
         n = min(TIMES, self.steps)
-        first = torch.arange(n, device=x.device).repeat_interleave(len(batch))[:, None]
-        # All the student's times where it has so few, each as often; otherwise some of them.
-        t = (first if n == self.steps else draws.integers(0, self.steps, n * len(batch), 1)) / self.steps
+        if n == self.steps:  # so few that each is taken, and each as often
+            step = torch.arange(n, device=x.device).repeat_interleave(len(batch))[:, None]
+        else:
+            step = draws.integers(0, self.steps, n * len(batch), 1)
+        t = step / self.steps
         noise, x, condition = (rows.repeat(n, 1) for rows in (noise, x, batch.condition))
         between = (1 - t) * noise + t * x
         velocity: Tensor = self.student.objective.view(self.student.network)(between, t, condition)
