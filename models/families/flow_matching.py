@@ -13,7 +13,7 @@ class FlowMatchingConfig(FieldFamilyConfig):
     """Defaults of flow matching; see the base."""
 
     objective: ObjectiveChoice = by_default(name="flow_matching")
-    sampler: SamplerChoice = by_default(name="heun", steps=12)
+    sampler: SamplerChoice = by_default(name="heun", steps=4)
 
 
 class FlowMatching(FieldFamily):

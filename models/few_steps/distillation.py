@@ -53,32 +53,34 @@ class Distillation(TrainableModel, ABC):
 
     @classmethod
     @abstractmethod
-    def rounds(cls, teacher_steps: int, steps: int) -> tuple[int, ...]:
-        """Return the steps of the student in each round, those that are wanted last."""
+    def rounds(cls, teacher_passes: int, steps: int) -> tuple[int, ...]:
+        """Return the steps of the student, a pass each, in each round; those that are wanted last."""
 
     @abstractmethod
     def forward(self, part: str, batch: Batch, draws: Draws) -> Tensor:
         """Return the loss of a batch."""
 
 
-def halved_steps(teacher_steps: int, steps: int) -> tuple[int, ...]:
-    """Return the wanted steps times 2^k ... 4, 2, 1: the first round's teacher takes at least its own number.
+def halved_steps(teacher_passes: int, steps: int) -> tuple[int, ...]:
+    """Return the wanted steps times 2^k ... 4, 2, 1: the first round's teacher takes at least its own number of passes.
 
     Raises:
-        InputError: the student takes as many steps as its teacher.
+        InputError: the student takes as many passes as its teacher.
     """
-    refuse_more_steps(teacher_steps, steps)
+    refuse_more_passes(teacher_passes, steps)
     found = [steps]
-    while 2 * found[0] < teacher_steps:
+    while 2 * found[0] < teacher_passes:
         found.insert(0, 2 * found[0])
     return tuple(found)
 
 
-def refuse_more_steps(teacher_steps: int, steps: int) -> None:
-    """Refuse a student with as many steps as its teacher.
+def refuse_more_passes(teacher_passes: int, steps: int) -> None:
+    """Refuse a student with as many passes of the network as its teacher; it takes one a step.
 
     Raises:
         InputError: it has.
     """
-    if steps >= teacher_steps:
-        raise InputError(f"distillation to {steps} steps: the teacher takes {teacher_steps}; give the student fewer")
+    if steps >= teacher_passes:
+        raise InputError(
+            f"distillation to {steps} steps: the teacher takes {teacher_passes} passes; give the student fewer"
+        )

@@ -6,7 +6,7 @@ from typing import Any
 
 from caloforge.errors import InputError
 from caloforge.models.configuration import DistillSettings, FamilyConfig
-from caloforge.models.registries import DISTILLATIONS, OBJECTIVES
+from caloforge.models.registries import DISTILLATIONS, OBJECTIVES, SAMPLERS
 
 
 def steps_of(config: FamilyConfig) -> int | None:
@@ -42,6 +42,6 @@ def plan(config: Any, settings: DistillSettings, *, where: str) -> tuple[str, tu
         )
     try:
         method.check(objective)
-        return name, method.rounds(teacher_steps, settings.steps)
+        return name, method.rounds(teacher_steps * SAMPLERS.get(config.sampler.name).passes, settings.steps)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None

@@ -26,9 +26,9 @@ class ProgressiveFlow(Distillation):
     sampler = "euler"
 
     @classmethod
-    def rounds(cls, teacher_steps: int, steps: int) -> tuple[int, ...]:
+    def rounds(cls, teacher_passes: int, steps: int) -> tuple[int, ...]:
         """Return numbers of steps that are halved from round to round."""
-        return halved_steps(teacher_steps, steps)
+        return halved_steps(teacher_passes, steps)
 
     def forward(self, part: str, batch: Batch, draws: Draws) -> Tensor:
         """Return the loss of a batch."""

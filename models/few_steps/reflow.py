@@ -10,7 +10,7 @@ from torch import Tensor
 from caloforge.draws import Draws
 from caloforge.errors import InputError
 from caloforge.models.batch import Batch
-from caloforge.models.few_steps.distillation import Distillation, refuse_more_steps
+from caloforge.models.few_steps.distillation import Distillation, refuse_more_passes
 from caloforge.models.objectives.flow_matching import FlowMatching
 from caloforge.models.objectives.objective import Meaning, Objective
 
@@ -39,9 +39,9 @@ class Reflow(Distillation):
             raise InputError(f"the teacher was trained by {objective.config.name}; reflow is for flow_matching")
 
     @classmethod
-    def rounds(cls, teacher_steps: int, steps: int) -> tuple[int, ...]:
+    def rounds(cls, teacher_passes: int, steps: int) -> tuple[int, ...]:
         """Return one round."""
-        refuse_more_steps(teacher_steps, steps)
+        refuse_more_passes(teacher_passes, steps)
         return (steps,)
 
     def forward(self, part: str, batch: Batch, draws: Draws) -> Tensor:

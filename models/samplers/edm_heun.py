@@ -36,6 +36,7 @@ class EDMHeun(DenoisingSampler):
     """
 
     Config = EDMHeunConfig
+    passes = 2
 
     def sample(self, network: Denoiser, noise: Tensor, condition: Tensor, steps: int | None) -> Tensor:
         """Take the noise away."""

@@ -60,6 +60,7 @@ class Midpoint(_ODE):
     """Second order, two network passes a step: x + h v(x + h/2 v(x, t), t + h/2)."""
 
     Config = MidpointConfig
+    passes = 2
 
     def step(self, velocity: Velocity, x: Tensor, t: Tensor, h: float, condition: Tensor) -> Tensor:
         """Return x at time t + h."""
@@ -77,6 +78,7 @@ class Heun(_ODE):
     """Second order, two network passes a step: x + h/2 (v(x, t) + v(x + h v(x, t), t + h))."""
 
     Config = HeunConfig
+    passes = 2
 
     def step(self, velocity: Velocity, x: Tensor, t: Tensor, h: float, condition: Tensor) -> Tensor:
         """Return x at time t + h."""

@@ -47,6 +47,7 @@ class Restart(DenoisingSampler):
     """
 
     Config = RestartConfig
+    passes = 2
 
     def draws(self, steps: int | None) -> int:
         """Return one for each restart, none where the whole way is too coarse to have a stretch."""

@@ -48,11 +48,13 @@ class Sampler(ABC):
     Attributes:
         Config: class of its settings; its field ``name`` is the sampler's.
         takes: what the network must be.
+        passes: of the network in one step.
         default_steps: steps when none are asked for; None where it takes one pass.
     """
 
     Config: ClassVar[type[SamplerConfig]]
     takes: ClassVar[Meaning]
+    passes: ClassVar[int] = 1
 
     def __init__(self, config: Any) -> None:
         """Take an instance of ``Config``."""

@@ -26,7 +26,7 @@ from caloforge.serving.inference_service import ServiceSettings
             {"distill": {}, "families": ["vae"]},
             r"here: distill: none of the families takes steps \(vae\); leave it out",
         ),
-        ({"distill": {"steps": 40}, "families": ["diffusion"]}, "distill: diffusion: .*the teacher takes 10; give the"),
+        ({"distill": {"steps": 40}, "families": ["diffusion"]}, "distill: diffusion: .*the teacher takes 10 passes"),
         (
             {"distill": {"method": "reflow"}, "families": ["diffusion"]},
             "distill: diffusion: 'reflow' distils a velocity",

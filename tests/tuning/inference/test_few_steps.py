@@ -125,7 +125,7 @@ def test_what_cannot_be_distilled_is_one_line(
 ) -> None:
     with pytest.raises(InputError, match="vae draws a shower in one pass; there are no steps to save"):
         train_student(tiny_bundle, small_showers, small_prepared, tmp_path / "student")
-    with pytest.raises(InputError, match="distillation to 6 steps: the teacher takes 6; give the student fewer"):
+    with pytest.raises(InputError, match="distillation to 6 steps: the teacher takes 6 passes; give the student fewer"):
         train_student(
             teachers["diffusion"],
             small_showers,
