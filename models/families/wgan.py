@@ -31,6 +31,6 @@ class WGAN(VoxelFamily):
         "training.learning_rate": {"type": "double", "min": 5e-05, "max": 0.002, "log": True},
         "training.batch_size": {"type": "categorical", "values": [64, 128, 256]},
         "model.latent": {"type": "int", "min": 8, "max": 128, "log": True},
-        "objective.penalty": {"type": "double", "min": 1.0, "max": 30.0, "log": True},
+        "objective.penalty": {"type": "double", "min": 0.05, "max": 10.0, "log": True},
         "model.network.width": {"type": "int", "min": 96, "max": 384, "step": 48},
     }
