@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from caloforge.ending import Ending, cause_of, one_line, write_ending
 from caloforge.logs import configure_logging
+from caloforge.memory import collect_garbage_seldom
 from caloforge.runner import end_with_runner
 
 _STOPPED = 128 + signal.SIGTERM
@@ -43,6 +44,7 @@ def task(step: str, family: str = "") -> Iterator[Task]:
     """
     configure_logging()
     if "_KFP_RUNTIME" in os.environ:
+        collect_garbage_seldom()
         logging.getLogger("caloforge").propagate = False  # kfp's own handler would repeat each line
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))  # leave with-blocks, stop servers
     end_with_runner()

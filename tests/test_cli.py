@@ -140,6 +140,15 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
     assert output.splitlines()[-1] == "[]"
 
 
+def test_a_process_of_its_own_collects_garbage_seldom() -> None:
+    code = (
+        "import atexit, gc, sys; from caloforge.cli import main; sys.argv = ['caloforge', '--version']; "
+        "atexit.register(lambda: print(gc.get_threshold()[2])); main()"
+    )
+    output = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines()[-1] == "100"
+
+
 def test_a_typo_in_a_verb_is_answered_with_the_nearest() -> None:
     assert "'train'" in refused("trian")
 

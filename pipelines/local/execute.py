@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from kfp import components, dsl, local
 
+from caloforge.memory import collect_garbage_seldom
 from caloforge.outputs import put_files
 from caloforge.pipelines.compile import compile_pipeline
 from caloforge.pipelines.layout import PIPELINE
@@ -81,6 +82,7 @@ def _address(value: Any) -> Any:
 
 def main() -> None:
     """Read the request from standard input and write the outputs to the file that it names."""
+    collect_garbage_seldom()
     request = json.load(sys.stdin)
     sys.stdout = _ThreadLines(sys.stdout)
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")  # says which steps were cached

@@ -53,6 +53,11 @@ def test_a_task_that_succeeds(tmp_path: Path) -> None:
     assert ending == Ending("train", "vae", "succeeded")
 
 
+def test_a_task_collects_garbage_seldom(tmp_path: Path) -> None:
+    _, _, _, output = _ended(tmp_path, _start(tmp_path, "import gc; print(gc.get_threshold()[2])"))
+    assert output == "started\n100\nwent on\n"
+
+
 def test_a_task_that_fails_says_why(tmp_path: Path) -> None:
     body = 'raise InputError("s3://data/nothing.hdf5: nothing is there")'
     code, ending, message, output = _ended(tmp_path, _start(tmp_path, body))

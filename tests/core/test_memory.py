@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from pathlib import Path
 
 import pytest
 
-from caloforge.memory import watch_memory
+from caloforge.memory import collect_garbage_seldom, watch_memory
 
 GIB = 2**30
 
@@ -56,3 +57,13 @@ def test_without_a_limit_nothing_is_watched(group: Path, limit: str | None) -> N
     with watch_memory(lambda: pytest.fail("there is no limit"), group=group) as watch:
         assert not watch.limit
     assert not watch.exceeded
+
+
+def test_full_collections_are_rare_and_others_are_as_ever() -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    try:
+        collect_garbage_seldom()
+        assert gc.get_threshold() == (700, 10, 100)
+    finally:
+        gc.set_threshold(*before)

@@ -24,6 +24,7 @@ from caloforge.cli.options import Address, InputPath
 from caloforge.errors import InputError
 from caloforge.fetch import paths_of
 from caloforge.logs import configure_logging
+from caloforge.memory import collect_garbage_seldom
 from caloforge.outputs import STANDARD_OUTPUT, outside, refuse_inputs
 from caloforge.secrets import masked
 from caloforge.space import NoScratch, NoSpace, for_want_of_space, lacks_scratch
@@ -86,6 +87,7 @@ class Commands(click.Group):
             _speak_utf8()
             sys.excepthook = _without_secrets
             stop_on_sigterm()  # what a command has half written goes with it
+            collect_garbage_seldom()
         try:
             code = super().main(*args, **kwargs) or 0
             sys.stdout.flush()  # what cannot be written is told here, not when the interpreter ends

@@ -1,5 +1,8 @@
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+
+import pytest
 
 from caloforge.components.artifacts import record
 from caloforge.files import write_json
@@ -8,16 +11,24 @@ from caloforge.pipelines.layout import RECORD
 from caloforge.pipelines.local.collect import collect
 
 
-def test_results_are_laid_out_as_links(tmp_path: Path) -> None:
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[[str], SimpleNamespace]:
+    """Return a function that makes an artifact of a name."""
+
+    def artifact(name: str) -> SimpleNamespace:
+        path = tmp_path / "steps" / name
+        return SimpleNamespace(path=str(path), uri=str(path), metadata={})
+
+    return artifact
+
+
+def test_results_are_laid_out_as_links(tmp_path: Path, made: Callable[[str], SimpleNamespace]) -> None:
     steps, output = tmp_path / "steps", tmp_path / "output"
     for name in ("page", "judgement/metrics.json", "judgement/summary.md", "judgement/tables.csv",
                  "judgement/plots/a.png", "leaderboard", "ranking", "report", "quality", "winner/config.json",
                  "vae/config.json", "vae_showers", "tuning/overrides.json"):  # fmt: skip
         (steps / name).parent.mkdir(parents=True, exist_ok=True)
         (steps / name).write_text(name)
-
-    def made(name: str) -> SimpleNamespace:
-        return SimpleNamespace(path=str(steps / name), uri=str(steps / name), metadata={})
 
     records = [
         record("preprocess", {"quality": made("quality")}),
@@ -44,3 +55,21 @@ def test_results_are_laid_out_as_links(tmp_path: Path) -> None:
         "tuning/vae/overrides.json": "tuning/overrides.json",
     }  # fmt: skip
     assert (output / "report.html").samefile(steps / "report")
+
+
+def test_a_family_that_fails_in_another_run_leaves_the_folder_and_comes_back(
+    tmp_path: Path, made: Callable[[str], SimpleNamespace]
+) -> None:
+    steps, output = tmp_path / "steps", tmp_path / "output"
+    for name in ("vae", "wgan"):
+        (steps / name).mkdir(parents=True)
+        (steps / name / "config.json").write_text(name)
+    for failing, working in (("vae", "wgan"), ("wgan", "vae")):
+        records = [
+            record("train", {"bundle": made(failing)}, family=failing, failed="it diverged"),
+            record("train", {"bundle": made(working)}, family=working),
+        ]
+        index = Index.gather(records, families=["vae", "wgan"], pipeline="caloforge", run="1", caloforge="0")
+        write_json(steps / "index", index.model_dump(mode="json"))
+        collect(steps / "index", output)
+        assert [path.name for path in (output / "bundles").iterdir()] == [working]
