@@ -429,6 +429,7 @@ def test_steps_by_address(
     tiny_bundle: Path, small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every verb of one machine fetches what it reads, and leaves no copy behind."""
+    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_, **__: [])  # seconds saved
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     prepared, bundle, showers = tmp_path / "prepared", tmp_path / "bundle", tmp_path / "vae.hdf5"
