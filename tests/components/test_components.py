@@ -225,8 +225,9 @@ def test_a_trainings_time_includes_the_fetching(
 
 @pytest.mark.slow
 def test_validate_ranks_those_that_are_left(
-    small_showers: Path, small_prepared: Path, tiny_bundle: Path, tmp_path: Path
+    small_showers: Path, small_prepared: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_, **__: [])  # seconds saved
     good, bad = _Artifact(tmp_path / "good", family="vae"), _Artifact(tmp_path / "bad", family="wgan", failed="it died")
     generate(tiny_bundle, load_prepared(small_prepared).conditions_of("test"), Path(good.path), seed=1)
     good.metadata["ms_per_shower"] = 1.0

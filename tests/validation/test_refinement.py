@@ -53,7 +53,8 @@ def test_the_full_simulation_itself_cannot_be_corrected(small_showers: Path, tmp
 
 
 @pytest.mark.slow
-def test_the_command_refines_and_goes_on(small_showers: Path, tmp_path: Path) -> None:
+def test_the_command_refines_and_goes_on(small_showers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caloforge.validation.validate.write_plots", lambda *_, **__: [])  # seconds saved
     full = open_showers(small_showers)
     fast = tmp_path / "fast.hdf5"
     with write_showers(fast, full.geometry, attributes={"energy_threshold": full.threshold}, provenance={}) as writer:
